@@ -1,0 +1,1 @@
+"""The measuring apparatus. It imports no framework: a wing is named to it."""

@@ -1,0 +1,83 @@
+"""Which: what a run was asked for, and one case = one row to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is measured.
+
+    Attributes:
+        epochs: Epochs of training, where the command line says nothing else.
+        repeats: Measured blocks a case, likewise. With 15 epochs, 13 blocks and the two that come before them (the
+            first call and the warm-up) are one whole run of the notebook's loop.
+        initializations: How many initial parameters the spread is taken over.
+    """
+
+    epochs: int
+    repeats: int
+    initializations: int
+
+
+PROFILES = {
+    "smoke": Profile(epochs=2, repeats=4, initializations=32),
+    "default": Profile(epochs=15, repeats=13, initializations=32),
+    "full": Profile(epochs=15, repeats=58, initializations=500),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run was asked for, checked and with every default filled in."""
+
+    studies: tuple[str, ...]
+    workload: str
+    optimizers: tuple[str, ...]
+    frameworks: tuple[str, ...]
+    profile: str
+    dtype: str
+    device: str
+    threads: int
+    seed: int
+    epochs: int
+    learning_rate: float
+    repeats: int
+
+    @property
+    def initializations(self) -> int:
+        """How many initial parameters the spread is taken over."""
+        return PROFILES[self.profile].initializations
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to measure: what is computed, by which framework, in which way."""
+
+    study: str
+    subject: str
+    framework: str
+    method: str
+
+    @property
+    def key(self) -> str:
+        """The case's name in records and messages."""
+        return f"{self.study}/{self.subject}/{self.framework}/{self.method}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that are measured together, block by block in turn, so that their times can be compared.
+
+    Attributes:
+        repeats: Measured blocks of each.
+    """
+
+    cases: tuple[Case, ...]
+    repeats: int
+
+    @property
+    def blocks(self) -> int:
+        """Measured blocks of all cases together."""
+        return len(self.cases) * self.repeats

@@ -1,0 +1,221 @@
+"""The parent's side of the workers: start them, measure groups of cases block by block, outlive what dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from multiprocessing import Pipe
+from typing import Any
+
+from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.timing import now
+from jaxopt_study.bench.workload import Workload
+
+Introduction = tuple[dict[str, str], float]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A case could not be measured; the words are the reason."""
+
+
+class WorkerDied(CaseFailed):
+    """The process that measured a case is gone, and with it whatever else it held."""
+
+
+class WorkerProcess:
+    """A worker in a process of its own."""
+
+    def __init__(self, framework: str, plan: Plan) -> None:
+        self._connection, theirs = Pipe()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        threads = str(plan.threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads)},  # read when a library is loaded
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
+        )
+        theirs.close()
+        self._send("configure", framework, plan, environment.worker_cores(plan.threads))
+
+    def ready(self) -> Introduction:
+        """Wait until the framework is loaded; return what the wing says of itself, and its import's seconds."""
+        introduction: Introduction = self._receive()
+        return introduction
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Give a command and return its answer.
+
+        Raises:
+            CaseFailed: The command raised, or the process died.
+        """
+        self._send(command, *arguments)
+        return self._receive()
+
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, at once."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._errors.close()
+
+    def _send(self, *message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise WorkerDied(self._cause_of_death()) from None
+
+    def _receive(self) -> Any:
+        try:
+            ok, answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise WorkerDied(self._cause_of_death()) from None
+        if not ok:
+            raise CaseFailed(answer)
+        return answer
+
+    def _cause_of_death(self) -> str:
+        status = self._process.wait()
+        if status < 0:
+            name = signal.Signals(-status).name
+            hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+            return f"the worker was killed by {name}{hint}"
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"]
+        return f"the worker ended with status {status}: {lines[-1]}"
+
+
+class Engine:
+    """The workers of a run, one for each framework; one that died is replaced when it is next needed.
+
+    Args:
+        plan: What the run was asked for.
+        condense: condense(case, value, workload, plan) is what a record keeps of a value.
+    """
+
+    def __init__(self, plan: Plan, condense: Callable[[Case, Value, Workload, Plan], Mapping[str, Any]]) -> None:
+        self._plan = plan
+        self._condense = condense
+        self._workers: dict[str, WorkerProcess] = {}
+
+    def start(self, frameworks: Iterable[str]) -> None:
+        """Start the workers, side by side; they load their frameworks while the caller goes on."""
+        for name in frameworks:
+            self._workers[name] = WorkerProcess(name, self._plan)
+
+    def introductions(self) -> dict[str, Introduction]:
+        """Wait for all workers; return what each says of itself, and its import's seconds.
+
+        Raises:
+            CaseFailed: A framework cannot be loaded or has no such device; the words name it.
+        """
+        return {name: self._introduction(name) for name in self._workers}
+
+    def close(self) -> None:
+        """End all workers, at once."""
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+    def measure(
+        self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
+    ) -> list[Record]:
+        """Measure the cases of a group block by block in turn, forwards and backwards (A B, B A, ...).
+
+        A case that raises costs the others nothing. One whose process dies is left out, and the others, whose blocks
+        were torn apart, begin again. `advance` is told how many blocks are done, or will not be.
+        """
+        facts: dict[Case, dict[str, Any]] = {}
+        rest = list(group.cases)
+        while rest:
+            started = now()
+            facts.update({case: {"group": started, "samples": []} for case in rest})
+            dead = self._measure(rest, group.repeats, workload, facts, advance)
+            if dead is None:
+                break
+            rest.remove(dead)
+        return [_record(case, facts[case], environment_key) for case in group.cases]
+
+    def _measure(
+        self,
+        cases: list[Case],
+        repeats: int,
+        workload: Workload,
+        facts: dict[Case, dict[str, Any]],
+        advance: Callable[[int], None],
+    ) -> Case | None:
+        """Measure the cases in turn; return the one whose process died, if one did."""
+        parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
+        parts = [(case, partial(self._begin, workload)) for case in cases]
+        for turn in range(repeats):
+            parts += [(case, self._block) for case in (cases if turn % 2 == 0 else reversed(cases))]
+        parts += [(case, partial(self._finish, workload)) for case in cases]
+        for case, part in parts:
+            if "reason" in facts[case]:
+                continue
+            try:
+                part(case, facts[case])
+            except CaseFailed as failure:
+                facts[case]["reason"] = str(failure)
+                advance(repeats - len(facts[case]["samples"]))
+                if isinstance(failure, WorkerDied):
+                    advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
+                    return case
+            else:
+                advance(part == self._block)
+        return None
+
+    def _begin(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
+        worker = self._worker(case.framework)
+        facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
+        facts["first_seconds"] = worker.ask("first", case)
+        facts["block_laps"] = worker.ask("calibrate", case)
+
+    def _block(self, case: Case, facts: dict[str, Any]) -> None:
+        facts["samples"].append(self._worker(case.framework).ask("block", case))
+
+    def _finish(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
+        value, facts["peak_bytes"] = self._worker(case.framework).ask("finish", case)
+        facts["digest"] = record.digest(value)
+        facts["value"] = dict(self._condense(case, value, workload, self._plan))
+
+    def _worker(self, framework: str) -> WorkerProcess:
+        if not self._workers[framework].alive():
+            self._workers[framework].close()
+            self._workers[framework] = WorkerProcess(framework, self._plan)
+            self._introduction(framework)
+        return self._workers[framework]
+
+    def _introduction(self, framework: str) -> Introduction:
+        try:
+            return self._workers[framework].ready()
+        except CaseFailed as failure:
+            raise CaseFailed(f"{framework}: {failure}") from None
+
+
+def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Record:
+    return Record(
+        study=case.study,
+        subject=case.subject,
+        framework=case.framework,
+        method=case.method,
+        status="failed" if "reason" in facts else "ok",
+        environment=environment_key,
+        **{**facts, "samples": tuple(facts["samples"])},
+    )

@@ -1,0 +1,128 @@
+"""Where a run was made: versions, machine, cores, flags. A figure means nothing without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jaxopt_study import __version__
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.timing import now
+
+ENVIRONMENT = "environment.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn")
+MOMENT = ("key", "started", "busy_percent", "import_seconds")
+FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
+
+
+def worker_cores(threads: int) -> tuple[int, ...]:
+    """Return the CPUs on which the workers run: the last ones at hand, since the first serve most interrupts."""
+    return tuple(cores_at_hand()[-threads:])
+
+
+def cores_at_hand() -> list[int]:
+    """Return the CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))  # macOS has no affinity
+
+
+def capture(plan: Plan, workers: Mapping[str, tuple[Mapping[str, str], float]]) -> dict[str, Any]:
+    """Return the environment of a run; `workers` is what each worker says of itself, and its import's seconds."""
+    fixed = {
+        "plan": asdict(plan),
+        "versions": {
+            "jaxopt_study": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "commit": _commit(),
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "cores": {"at hand": len(cores_at_hand()), "of the workers": list(worker_cores(plan.threads))},
+        "affinity": "set" if hasattr(os, "sched_setaffinity") else "cannot be set on this system",
+        "memory_bytes": psutil.virtual_memory().total,
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+        "workers": {name: dict(words) for name, (words, _) in workers.items()},
+    }
+    fixed = plain(fixed)
+    key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
+    moment = {
+        "started": now(),
+        "busy_percent": psutil.cpu_percent(interval=0.2),
+        "import_seconds": {name: seconds for name, (_, seconds) in workers.items()},
+    }
+    return {"key": key, **moment, **fixed}
+
+
+def plain(node: Any) -> Any:
+    """Return `node` as it will be when written and read again: tuples become lists."""
+    return json.loads(json.dumps(node))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """Return one line for each entry that differs, but for those of `MOMENT`."""
+    lines = []
+    for name in sorted(set(old) | set(new)):
+        before, after = old.get(name), new.get(name)
+        if not path and name in MOMENT:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{path}{name}.")
+        elif before != after:
+            lines.append(f"{path}{name} was {before!r}, is {after!r}")
+    return lines
+
+
+def write(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Write `environment` into the folder."""
+    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the environment that `write` left in the folder."""
+    environment: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    return environment
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this package lies in, with `+` where it was changed; None elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    answer = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
+def _cpu() -> str:
+    """Return the processor's name; the library that knows more takes a second to say it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,151 @@
+"""The result of a case, and the file that keeps it: one JSON object per line, appended and flushed as a case ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.task import Value
+
+SCHEMA = 1
+RECORDS = "records.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured of one case; nothing in it is derived from another record.
+
+    Attributes:
+        status: `ok`, or `failed` with the reason.
+        group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
+        first_seconds: The first lap; in JAX it includes tracing and compiling.
+        samples: Seconds of each block, in the order measured.
+        block_laps: Laps in a block.
+        laps: Laps in a whole run of the case.
+        steps: Steps in a lap.
+        value: What the study keeps of the case's value; a number that is not finite is null in the file, NaN here.
+        digest: SHA-256 of the whole value, to the bit.
+        peak_bytes: Largest resident size so far of the process that ran the case; it depends on what ran before.
+        environment: The key of the environment in which it was measured.
+    """
+
+    study: str
+    subject: str
+    framework: str
+    method: str
+    status: str
+    group: str
+    environment: str
+    reason: str = ""
+    first_seconds: float = math.nan
+    samples: tuple[float, ...] = ()
+    block_laps: int = 1
+    laps: int = 1
+    steps: int = 1
+    value: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    peak_bytes: int = 0
+    schema: int = SCHEMA
+
+    @property
+    def case(self) -> Case:
+        """The case that was measured."""
+        return Case(self.study, self.subject, self.framework, self.method)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the case has a value and times."""
+        return self.status == "ok"
+
+    @property
+    def step_seconds(self) -> np.ndarray:
+        """Seconds per step of each block."""
+        return np.array(self.samples) / (self.block_laps * self.steps)
+
+    @property
+    def run_steps(self) -> int:
+        """Steps in a whole run."""
+        return self.laps * self.steps
+
+
+def digest(value: Value) -> str:
+    """Return the SHA-256 of names, types, shapes and bits."""
+    sha = hashlib.sha256()
+    for name, array in sorted(value.items()):
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def append(folder: Path, records: Iterable[Record]) -> None:
+    """Add `records` to the folder's file, and wait until they are on the disk.
+
+    Raises:
+        OSError: They cannot be written (the disk is full, say).
+    """
+    with (folder / RECORDS).open("a", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> list[Record]:
+    """Return the folder's records, the last one of each case, in the order of the cases' first appearance.
+
+    A last line that was cut off by a crash is passed over.
+
+    Raises:
+        ValueError: A line is not a record of this schema.
+    """
+    latest: dict[Case, Record] = {}
+    lines = (folder / RECORDS).read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        record = _parse(line, f"{folder / RECORDS}:{number}")
+        latest[record.case] = record
+    return list(latest.values())
+
+
+def drop_cut_line(folder: Path) -> None:
+    """Remove a last line that a crash or a full disk cut off, so that the next record begins on a line of its own."""
+    path = folder / RECORDS
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _parse(line: str, where: str) -> Record:
+    try:
+        row = _unfinite(json.loads(line))
+        known = {f.name for f in fields(Record)}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{where} is not a record: {error}") from None
+    if not isinstance(row, dict) or row.get("schema") != SCHEMA or set(row) != known:
+        raise ValueError(f"{where} is not a record of schema {SCHEMA}")
+    return Record(**{**row, "samples": tuple(row["samples"])})
+
+
+def _finite(node: Any) -> Any:
+    """Replace what strict JSON cannot say, NaN and infinities, by null."""
+    if isinstance(node, Mapping):
+        return {name: _finite(child) for name, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(child) for child in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _unfinite(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _unfinite(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_unfinite(child) for child in node]
+    return math.nan if node is None else node

@@ -1,0 +1,87 @@
+"""Tables for the terminal and for a page, and how numbers are written in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from jaxopt_study.bench.stats import UNSTABLE, Interval
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title; the first column names the row, the others are set to the right."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def show(table: Table, console: Console) -> None:
+    """Print `table` on a terminal."""
+    console.print(_rich(table, box.SIMPLE_HEAD, table.title, padding=(0, 1, 0, 0)))
+    for note in table.notes:
+        console.print(f"  {note}", style="dim", markup=False)
+
+
+def markdown(table: Table) -> str:
+    """Return `table` as a section of a Markdown page."""
+    text = StringIO()
+    # Wide enough that no cell is folded: Markdown knows no folded cells.
+    Console(file=text, width=10_000, color_system=None).print(_rich(table, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
+    lines = [line.strip() for line in text.getvalue().strip().splitlines()]
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    return f"## {table.title}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
+
+
+def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
+    rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
+    for number, column in enumerate(table.columns):
+        rich.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in table.rows:
+        rich.add_row(*row)
+    return rich
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits and the unit that fits."""
+    if not math.isfinite(value):
+        return ABSENT
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= unit:
+            return f"{_digits(value / unit)} {name}"
+    return f"{_digits(value / 1e-9)} ns"
+
+
+def number(value: float) -> str:
+    """Write a distance with two digits."""
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def spread(value: float) -> str:
+    """Write an interquartile range as a part of the median, and say where that is too much."""
+    return f"{100 * value:.0f} %" + (" unstable" if value > UNSTABLE else "")
+
+
+def interval(ratio: Interval) -> str:
+    """Write a ratio with its 95 % interval."""
+    if not math.isfinite(ratio.low):
+        return f"{_digits(ratio.value)}"
+    return f"{_digits(ratio.value)} [{_digits(ratio.low)}, {_digits(ratio.high)}]"
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits without an exponent."""
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"

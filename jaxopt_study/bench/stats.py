@@ -1,0 +1,89 @@
+"""What is computed from raw samples: medians, spreads, ratios with their intervals, distances between curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+UNSTABLE = 0.10
+"""A time whose interquartile range is more than this part of its median is called unstable."""
+
+Samples = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def spans_one(self) -> bool:
+        """Whether a ratio of one is inside: no difference was found."""
+        return self.low <= 1 <= self.high
+
+
+def spread(samples: Samples) -> float:
+    """Return the interquartile range divided by the median."""
+    quarter, median, three_quarters = np.percentile(samples, [25, 50, 75])
+    return float((three_quarters - quarter) / median)
+
+
+def ratio(numerator: Samples, denominator: Samples) -> Interval:
+    """Return the ratio of medians, with a 95 % interval by the percentile bootstrap over paired blocks.
+
+    Args:
+        numerator: Seconds of each block of one arm.
+        denominator: Seconds of the blocks of the other arm that were measured in the same turns.
+    """
+    from scipy.stats import bootstrap  # takes most of a second to load
+
+    def ratio_of_medians(a: Samples, b: Samples, axis: int = -1) -> Samples:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    value = float(ratio_of_medians(numerator, denominator))
+    if len(numerator) < 2:
+        return Interval(value, float("nan"), float("nan"))
+    interval = bootstrap(
+        (numerator, denominator),
+        ratio_of_medians,
+        paired=True,
+        method="percentile",
+        n_resamples=4999,
+        rng=np.random.default_rng(0),  # the same records give the same report
+    ).confidence_interval
+    return Interval(value, float(interval.low), float(interval.high))
+
+
+def relative_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the largest |a - b| / |b| over the entries of two curves; infinite where only one of a pair is finite."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    both = np.isfinite(a) & np.isfinite(b)
+    if np.any(np.isfinite(a) != np.isfinite(b)):
+        return float("inf")
+    scale = np.maximum(np.abs(b[both]), np.finfo(float).tiny)
+    return float(np.max(np.abs(a[both] - b[both]) / scale, initial=0.0))
+
+
+def absolute_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the largest |a - b| over the entries; infinite where only one of a pair is finite."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    both = np.isfinite(a) & np.isfinite(b)
+    if np.any(np.isfinite(a) != np.isfinite(b)):
+        return float("inf")
+    return float(np.max(np.abs(a[both] - b[both]), initial=0.0))
+
+
+def residual(matrix: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Return the largest difference of two matrices, relative to the reference's largest entry."""
+    return absolute_distance(matrix, reference) / float(np.max(np.abs(np.asarray(reference))))
+
+
+def percentile_of(value: float, samples: npt.ArrayLike) -> float:
+    """Return the percentage of `samples` below `value`, those equal to it counting half."""
+    samples = np.asarray(samples, dtype=float)
+    return float(100 * (np.mean(samples < value) + np.mean(samples == value) / 2))

@@ -1,0 +1,78 @@
+"""When: the only file that reads a clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from jaxopt_study.bench.task import Task, Value, same_value
+
+SHORTEST_BLOCK = 0.010
+"""Seconds. A block of laps lasts at least this long, so that the clock's own cost (below 1e-7 s) is nothing in it."""
+
+
+def seconds_of(compute: Callable[[], Any]) -> tuple[Any, float]:
+    """Return compute() and how long it took, in seconds."""
+    start = time.perf_counter()
+    output = compute()
+    return output, time.perf_counter() - start
+
+
+def now() -> str:
+    """Return the date and time in UTC, to the microsecond, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Stepper:
+    """Walk through a task lap by lap, run after run, and hold each run to the value of the first."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._run: Iterator[Any] = iter(())
+        self._laps_left = 0
+        self._output: Any = None
+        self._block = 1
+        self.value: Value | None = None
+
+    def first(self) -> float:
+        """Make the first lap: in JAX it traces and compiles. Return seconds."""
+        return self._advance(1)
+
+    def calibrate(self) -> int:
+        """Make one lap to warm up, and set how many laps a block has. Return that number."""
+        seconds = self._advance(1)
+        self._block = max(1, math.ceil(SHORTEST_BLOCK / max(seconds, 1e-9)))
+        return self._block
+
+    def block(self) -> float:
+        """Make one block of laps. Return seconds."""
+        return self._advance(self._block)
+
+    def finish(self) -> Value:
+        """Go on to the end of the run under way, and return the task's value."""
+        while self._laps_left or self.value is None:
+            self._advance(1)
+        return self.value
+
+    def _advance(self, laps: int) -> float:
+        _, seconds = seconds_of(lambda: self._make(laps))
+        if self._laps_left == 0:
+            self._check()
+        return seconds
+
+    def _make(self, laps: int) -> None:
+        for _ in range(laps):
+            if self._laps_left == 0:
+                self._run, self._laps_left = self._task.run(), self._task.laps
+            self._output = next(self._run)
+            self._laps_left -= 1
+
+    def _check(self) -> None:
+        value = self._task.export(self._output)
+        if self.value is None:
+            self.value = value
+        elif not same_value(self.value, value):
+            raise RuntimeError("two runs of this case gave different values, so neither its value nor its time holds")

@@ -1,0 +1,100 @@
+"""One wing, one process, told by name. Started as `python -m jaxopt_study.bench.worker FD`; `engine` is its parent."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import resource
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any
+
+from jaxopt_study.bench.case import Case, Plan
+from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.timing import Stepper, seconds_of
+from jaxopt_study.bench.workload import Workload
+
+WINGS = {"jax": "jaxopt_study", "torch": "torch_reference", "numpy": "jaxopt_study.bench.baseline"}
+WING_MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "sweep")
+
+
+class Worker:
+    """The commands that a parent can give. Each is a method; what it returns is the answer."""
+
+    def __init__(self) -> None:
+        self._wing: ModuleType
+        self._plan: Plan
+        self._steppers: dict[Case, Stepper] = {}
+
+    def configure(self, framework: str, plan: Plan, cores: tuple[int, ...]) -> tuple[dict[str, str], float]:
+        """Load the wing, pin the process and set the wing's dtype, device and threads.
+
+        Return what the wing says of itself, and how many seconds its import took. The workers load side by side on
+        all cores; neither framework has started a thread when the process is pinned.
+        """
+        self._plan = plan
+        self._wing, seconds = seconds_of(lambda: _load(WINGS[framework]))
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+        self._wing.runtime.configure(plan.dtype, plan.device, plan.threads)
+        return self._wing.runtime.describe(), seconds
+
+    def prepare(self, case: Case, workload: Workload) -> tuple[int, int]:
+        """Make the task of `case`; return its laps and the steps of a lap."""
+        study = importlib.import_module(f"jaxopt_study.studies.{case.study}")  # told by name, as the wing is
+        task = study.task(self._wing, case, workload, self._plan)
+        self._steppers[case] = Stepper(task)
+        return task.laps, task.steps
+
+    def first(self, case: Case) -> float:
+        """Make the first lap; return seconds."""
+        return self._steppers[case].first()
+
+    def calibrate(self, case: Case) -> int:
+        """Warm up; return how many laps a block has."""
+        return self._steppers[case].calibrate()
+
+    def block(self, case: Case) -> float:
+        """Make one block; return seconds."""
+        return self._steppers[case].block()
+
+    def finish(self, case: Case) -> tuple[Value, int]:
+        """End the run under way; return the value and the process's peak resident size in bytes."""
+        value = self._steppers.pop(case).finish()
+        unit = 1 if sys.platform == "darwin" else 1024
+        return value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _load(package: str) -> ModuleType:
+    """Import those modules of a wing that it has; return the package."""
+    wing = importlib.import_module(package)
+    for name in WING_MODULES:
+        if importlib.util.find_spec(f"{package}.{name}"):
+            importlib.import_module(f"{package}.{name}")
+    return wing
+
+
+def serve(connection: Connection) -> None:
+    """Answer commands until the parent closes the connection: (True, answer) or (False, the reason in one line)."""
+    worker = Worker()
+    while True:
+        try:
+            command, *arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(getattr(worker, command), arguments))
+
+
+def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, Any]:
+    try:
+        return True, command(*arguments)
+    except Exception as error:  # whatever a framework raises costs this case alone
+        words = str(error).strip().splitlines() or ["no message"]
+        return False, f"{type(error).__name__}: {words[0]}"
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,158 @@
+"""The door: `python -m jaxopt_study.compare`, and `run(config)` for Python users."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from jaxopt_study import __version__, session
+from jaxopt_study.bench.case import PROFILES
+from jaxopt_study.bench.report.table import show
+from jaxopt_study.bench.workload import WORKLOADS
+from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
+from jaxopt_study.session import Cut, Outcome, Progress
+from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies.optimizers import OPTIMIZERS
+
+__all__ = ["Config", "ConfigError", "Outcome", "main", "run"]
+
+HELP = """Run the notebook's experiments in JAX and in PyTorch, prove that they agree, and time them.
+
+Exit status: 0 all values agree; 1 a value disagreed or a case failed; 2 the command line was wrong; 130 stopped.
+"""
+
+app = cyclopts.App(name="python -m jaxopt_study.compare", help=HELP, version=__version__, help_format="plaintext")
+
+
+def silent(words: str, done: int, blocks: int) -> None:
+    """Show no progress."""
+    del words, done, blocks
+
+
+def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # noqa: B008 - frozen
+    """Run what `config` asks for, and return what came of it.
+
+    Args:
+        config: What to run.
+        progress: Called with (words, blocks done since the last call, blocks in all).
+
+    Raises:
+        ConfigError: What is asked for cannot be done; nothing was written.
+        session.Cut: The run was stopped; what was recorded is kept.
+    """
+    plan = check(config)
+    if config.resume is not None:
+        if config.out is not None:
+            raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
+        return session.run(plan, session.old_folder(config.resume), True, progress)
+    stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
+    return session.run(plan, session.new_folder(config.out or Path("runs") / stamp), False, progress)
+
+
+@app.default
+def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
+    """Do what the command line says; return the exit status."""
+    if config.list:
+        print(choices())
+        return 0
+    with Bar() as progress:
+        outcome = run(config, progress)
+    if config.json:
+        print(json.dumps(outcome.summary, indent=2, allow_nan=False))
+        return outcome.status
+    console = Console()
+    for table in outcome.tables:
+        show(table, console)
+    console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report, figures and records: {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    return outcome.status
+
+
+def choices() -> str:
+    """Return what can be run, a line for each option."""
+    lines = [f"studies     {name:12} {study.QUESTION}" for name, study in STUDIES.items()]
+    for option, names in (
+        ("optimizers", OPTIMIZERS),
+        ("frameworks", FRAMEWORKS),
+        ("workloads", WORKLOADS),
+        ("profiles", PROFILES),
+        ("dtypes", DTYPES),
+        ("devices", DEVICES),
+    ):
+        lines.append(f"{option:11} {', '.join(names)}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+    except (cyclopts.CycloptsError, ConfigError) as error:
+        return _say(f"error: {' '.join(str(error).split())}", 2)
+    except Cut as cut:
+        status = 130 if str(cut) == "stopped" else 1
+        return _say(f"{cut}; what was recorded is kept. Go on by:\n  {_go_on(arguments, cut.folder)}", status)
+    except KeyboardInterrupt:
+        return _say("stopped before anything was recorded", 130)
+
+
+def _say(words: str, status: int) -> int:
+    print(words, file=sys.stderr)
+    return status
+
+
+def _go_on(arguments: list[str], folder: Path) -> str:
+    """Return the command that finishes the run in `folder`: the same options, but for where to write."""
+    command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    config = bound.arguments.get("config", Config())
+    config = replace(config, out=None, resume=folder)
+    words = ["python", "-m", "jaxopt_study.compare"]
+    for field in fields(Config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", *_words(value)]
+    del command
+    return shlex.join(words)
+
+
+def _words(value: Any) -> list[str]:
+    if value is True:
+        return []
+    return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+
+
+class Bar:
+    """A progress bar on standard error; it is shown from the first progress on, so that errors come out alone."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        # Drawn seldom: while a worker measures, nothing else should run.
+        self._bar = RichProgress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True)
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> Progress:
+        return self._move
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def _move(self, words: str, done: int, blocks: int) -> None:
+        if not self._bar.live.is_started and self._bar.console.is_terminal:
+            self._bar.start()
+        self._bar.update(self._task, description=words, advance=done, total=blocks or None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

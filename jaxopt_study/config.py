@@ -1,0 +1,150 @@
+"""What a user asks for, and the plan that comes of it once it is checked."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+
+from jaxopt_study.bench.case import PROFILES, Plan
+from jaxopt_study.bench.environment import cores_at_hand
+from jaxopt_study.bench.workload import WORKLOADS
+from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies.optimizers import OPTIMIZERS
+
+FRAMEWORKS = ("jax", "torch")
+DTYPES = ("float32", "float64")
+DEVICES = ("cpu", "gpu")
+INSTALL = {"jax": "python -m pip install jax flax optax", "torch": "python -m pip install 'torch>=2.11,<2.14'"}
+IMPORTS = {"jax": ("jax", "flax", "optax"), "torch": ("torch",)}
+
+
+def _whole(_hint: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; the library's own reading would round 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())]
+Whole = Annotated[int, Parameter(converter=_whole)]
+Switch = Annotated[bool, Parameter(negative=())]
+
+
+class ConfigError(ValueError):
+    """What was asked for cannot be done; the message is one line that names the value and what is allowed."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What to run, and how. Names can be given one after the other or with commas between."""
+
+    studies: Names = tuple(STUDIES)
+    """The questions to answer; --list says which there are."""
+    optimizers: Names = OPTIMIZERS
+    """The optimizers to train with."""
+    frameworks: Names = FRAMEWORKS
+    """jax, torch or both."""
+    workload: str = "digits-linear"
+    """What is trained on."""
+    profile: Literal["smoke", "default", "full"] = "default"
+    """How much is measured: smoke takes seconds, default under a minute, full several minutes."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """The floating point type, in all frameworks."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where it runs."""
+    threads: Whole = 1
+    """Cores that a framework may use."""
+    seed: Whole = 0
+    """The seed of the initial parameters."""
+    epochs: Annotated[int | None, Parameter(converter=_whole)] = None
+    """Epochs of training; by the profile, 15 or (smoke) 2."""
+    learning_rate: float = 1e-3
+    """The learning rate of every optimizer."""
+    repeats: Annotated[int | None, Parameter(converter=_whole)] = None
+    """Measured blocks of each case; by the profile, 13, 58 (full) or 4 (smoke)."""
+    out: Path | None = None
+    """The folder to write; runs/<date and time> if not given."""
+    resume: Path | None = None
+    """The folder of a run that was cut off: finish it, under the options it was started with."""
+    json: Switch = False
+    """Print the summary on standard output as JSON, and nothing else there."""
+    list: Switch = False
+    """Say what can be run, and stop."""
+
+
+def check(config: Config) -> Plan:
+    """Return the plan that `config` asks for.
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
+    profile = PROFILES[_known("profile", config.profile, PROFILES)]
+    plan = Plan(
+        studies=_all_known("study", config.studies, STUDIES),
+        workload=_known("workload", config.workload, WORKLOADS),
+        optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
+        frameworks=_all_known("framework", config.frameworks, FRAMEWORKS),
+        profile=config.profile,
+        dtype=_known("dtype", config.dtype, DTYPES),
+        device=_known("device", config.device, DEVICES),
+        threads=_count("--threads", config.threads),
+        seed=_count("--seed", config.seed, least=0),
+        epochs=_count("--epochs", profile.epochs if config.epochs is None else config.epochs),
+        learning_rate=_positive("--learning-rate", config.learning_rate),
+        repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
+    )
+    at_hand = len(cores_at_hand())
+    if plan.threads > at_hand:
+        raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
+    if not any(STUDIES[name].groups(plan) for name in plan.studies):
+        raise ConfigError(f"nothing to run: {', '.join(plan.studies)} has no case for {', '.join(plan.frameworks)}")
+    _installed(plan.frameworks)
+    return plan
+
+
+def _installed(frameworks: Sequence[str]) -> None:
+    for framework in frameworks:
+        missing = [module for module in IMPORTS[framework] if find_spec(module) is None]
+        if missing:
+            others = [name for name in FRAMEWORKS if name != framework]
+            raise ConfigError(
+                f"{missing[0]} is not installed: install it by {INSTALL[framework]}, "
+                f"or go without it by --frameworks {' '.join(others)}"
+            )
+
+
+def _all_known(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names without repetition, commas taken apart."""
+    parts = [part for name in names for part in name.split(",") if part]
+    if not parts:
+        raise ConfigError(f"no {kind} given: choose from {', '.join(known)}")
+    return tuple(dict.fromkeys(_known(kind, part, known) for part in parts))
+
+
+def _known(kind: str, name: str, known: Iterable[str]) -> str:
+    if name in (choices := list(known)):
+        return name
+    near = difflib.get_close_matches(str(name).lower(), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown {kind} {name!r}: choose from {', '.join(choices)}{hint}")
+
+
+def _count(option: str, value: int, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{option} {value!r} is not a whole number of at least {least}")
+    return value
+
+
+def _positive(option: str, value: float) -> float:
+    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+        raise ConfigError(f"{option} {value!r} is not a positive and finite number")
+    return float(value)

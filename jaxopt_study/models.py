@@ -1,0 +1,66 @@
+"""Networks, and the pure functions made of them: predict(params, x) and loss(params, batch).
+
+A kernel is held as (outputs, inputs), as PyTorch holds it, by `nn.Einsum`: on a CPU one training step on a single row
+is then about twice as fast as with `nn.Dense`, whose kernel is (inputs, outputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+__all__ = ["Network", "cross_entropy", "loss", "network", "predict"]
+
+Params = Any
+Batch = tuple[Float[Array, "*rows inputs"], Int[Array, "*rows"]]
+
+
+class Network(nn.Module):
+    """Dense layers `layer1`, `layer2`, ... with tanh between them; (64, 10) is the notebook's linear classifier."""
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
+        """Return the logits of the rows `x`."""
+        for number, (inputs, outputs) in enumerate(pairwise(self.widths), start=1):
+            x = jnp.tanh(x) if number > 1 else x
+            x = nn.Einsum((outputs, inputs), "...i,oi->...o", name=f"layer{number}")(x)
+        return x
+
+
+def network(widths: tuple[int, ...]) -> Network:
+    """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs."""
+    return Network(tuple(widths))
+
+
+def predict(model: nn.Module) -> Callable[[Params, Array], Array]:
+    """Return the function (params, x) -> logits of the rows x."""
+
+    def predict_rows(params: Params, x: Array) -> Array:
+        return model.apply({"params": params}, x)
+
+    return predict_rows
+
+
+def cross_entropy(logits: Float[Array, "*rows classes"], targets: Int[Array, "*rows"]) -> Float[Array, ""]:
+    """Return the mean over rows of -log softmax(logits)[target]."""
+    log_probabilities = jax.nn.log_softmax(logits)
+    return -jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1).mean()
+
+
+def loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
+    """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
+    logits = predict(model)
+
+    def batch_loss(params: Params, batch: Batch) -> Array:
+        inputs, targets = batch
+        return cross_entropy(logits(params, inputs), targets)
+
+    return batch_loss

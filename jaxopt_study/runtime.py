@@ -1,0 +1,111 @@
+"""The border of the JAX wing: NumPy in, NumPy out, and what the machine is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.flatten_util import ravel_pytree
+
+__all__ = [
+    "block",
+    "configure",
+    "describe",
+    "from_numpy",
+    "params_from_numpy",
+    "params_to_numpy",
+    "ravel",
+    "to_numpy",
+]
+
+NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+
+
+def configure(dtype: str, device: str, threads: int) -> None:
+    """Set the floating point type and the device of everything that follows.
+
+    Call it before any array is made. Matrix products keep the full precision of the type (no TF32), as PyTorch's do.
+
+    Args:
+        dtype: `float32` or `float64`.
+        device: `cpu` or `gpu`.
+        threads: Not used: XLA takes as many threads as the process has CPUs in its affinity mask.
+
+    Raises:
+        RuntimeError: There is no such device, in JAX's own words.
+    """
+    del threads
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
+    jax.devices()
+
+
+def describe() -> dict[str, str]:
+    """Return the versions, the device and the settings in force, as text."""
+    import flax  # only for its version: it takes no part in the border
+    import optax
+
+    return {
+        "jax": jax.__version__,
+        "jaxlib": jax.lib.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "dtype": str(_float_type()),
+        "matmul precision": str(jax.config.jax_default_matmul_precision),
+        "subnormals": "flushed to zero by XLA",
+    }
+
+
+def from_numpy(array: npt.NDArray[Any]) -> jax.Array:
+    """Return `array` on the device: floats in the type set by `configure`, integers as integers."""
+    array = np.asarray(array)
+    return jnp.asarray(array.astype(_float_type()) if array.dtype.kind == "f" else array)
+
+
+def to_numpy(array: jax.Array) -> npt.NDArray[Any]:
+    """Return `array` as NumPy, in its own type."""
+    return np.asarray(array)
+
+
+def params_from_numpy(tree: NumpyTree) -> dict[str, dict[str, jax.Array]]:
+    """Return the parameters of a network from their flax layout, where a kernel is (inputs, outputs).
+
+    This wing's networks hold a kernel as (outputs, inputs), see `models`.
+    """
+    return {
+        layer: {name: from_numpy(_transpose(name, leaf)) for name, leaf in leaves.items()}
+        for layer, leaves in tree.items()
+    }
+
+
+def params_to_numpy(params: Mapping[str, Mapping[str, jax.Array]]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Return `params` in the flax layout, where a kernel is (inputs, outputs)."""
+    return {
+        layer: {name: _transpose(name, to_numpy(leaf)) for name, leaf in leaves.items()}
+        for layer, leaves in params.items()
+    }
+
+
+def ravel(params: Any) -> jax.Array:
+    """Return the parameters as one vector, in the order in which this wing's derivatives count them."""
+    return ravel_pytree(params)[0]
+
+
+def block(output: Any) -> Any:
+    """Wait until every array in `output` is computed, and return it."""
+    return jax.block_until_ready(output)
+
+
+def _float_type() -> np.dtype[Any]:
+    return np.dtype("float64" if jax.config.jax_enable_x64 else "float32")
+
+
+def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Exchange the last two axes of a kernel; axes before them count networks."""
+    return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" else leaf

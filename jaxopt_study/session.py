@@ -1,0 +1,230 @@
+"""A run from plan to report: its folder, its workers, its records, what is still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.engine import CaseFailed, Engine
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.report import page
+from jaxopt_study.bench.report.table import Table
+from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.workload import WORKLOADS, Workload
+from jaxopt_study.config import ConfigError
+from jaxopt_study.studies import STUDIES
+
+Progress = Callable[[str, int, int], None]
+"""progress(words, blocks done since the last call, blocks in all)"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ended with.
+
+    Attributes:
+        folder: Where its records, environment, report and figures are.
+        verdict: The closing line.
+        status: 0 where every value agrees, 1 where one does not or a case failed.
+        findings: Every comparison of values.
+        tables: What the report shows.
+        summary: The same as plain numbers, ready for JSON.
+    """
+
+    folder: Path
+    verdict: str
+    status: int
+    findings: list[Finding]
+    tables: list[Table]
+    summary: dict[str, Any]
+
+
+class Cut(Exception):  # noqa: N818 - the user's wish, not an error
+    """The run was stopped before its end; `folder` keeps what was recorded."""
+
+    def __init__(self, folder: Path, words: str) -> None:
+        super().__init__(words)
+        self.folder = folder
+
+
+def new_folder(path: Path) -> Path:
+    """Return `path` if a run can be written there; nothing is made yet.
+
+    Raises:
+        ConfigError: It holds a run, or is no folder.
+    """
+    if any((path / name).exists() for name in (record.RECORDS, environment.ENVIRONMENT)):
+        raise ConfigError(
+            f"--out {path} already holds a run: name another folder, or finish that run by --resume {path}"
+        )
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"--out {path} is not a folder")
+    return path
+
+
+def old_folder(path: Path) -> Path:
+    """Return `path` if it holds a run.
+
+    Raises:
+        ConfigError: It does not, or what it holds cannot be read.
+    """
+    if not (path / environment.ENVIRONMENT).is_file():
+        raise ConfigError(f"--resume {path} holds no run: there is no {environment.ENVIRONMENT} in it")
+    return path
+
+
+def run(plan: Plan, folder: Path, resumed: bool, progress: Progress) -> Outcome:
+    """Measure what the folder does not hold yet, and write its report.
+
+    Raises:
+        ConfigError: The folder cannot be written, was run under another configuration, or a framework cannot be
+            loaded or has no such device.
+        Cut: The user stopped the run, or its records could not be written.
+    """
+    groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
+    if resumed:
+        _same_plan(folder, plan)
+    engine = Engine(plan, _condense)
+    try:
+        progress("loading the frameworks", 0, 0)
+        engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
+        workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
+        where = environment.capture(plan, engine.introductions())
+        done = _open(folder, where, resumed)
+        _measure(engine, workload, _pending(groups, done), folder, where["key"], progress)
+    except CaseFailed as failure:
+        raise ConfigError(str(failure)) from None
+    finally:
+        engine.close()
+    progress("writing the report", 0, 0)
+    try:
+        return report(plan, folder)
+    except OSError as error:
+        raise Cut(folder, f"the report cannot be written: {error.strerror}") from None
+
+
+def report(plan: Plan, folder: Path) -> Outcome:
+    """Draw the report of the records in `folder`, and return what they say."""
+    records = record.read(folder)
+    by_study = {name: [r for r in records if r.study == name] for name in plan.studies}
+    findings = [finding for name, mine in by_study.items() for finding in STUDIES[name].findings(mine, plan)]
+    failed = [r for r in records if not r.ok]
+    rows = {name: STUDIES[name].rows(mine, plan) for name, mine in by_study.items() if mine}
+    verdict = _verdict(plan, rows, findings, failed)
+    sections = [
+        (STUDIES[name].QUESTION, STUDIES[name].tables(mine, plan), STUDIES[name].figures(by_study[name], plan))
+        for name, mine in rows.items()
+    ]
+    where = environment.read(folder)
+    page.write(folder, verdict, sections, where)
+    status = int(bool(failed) or any(finding.agrees is False for finding in findings))
+    summary = {
+        "verdict": verdict,
+        "status": status,
+        "folder": str(folder),
+        "findings": [asdict(finding) for finding in findings],
+        "studies": _plain(rows),
+        "environment": where,
+    }
+    return Outcome(folder, verdict, status, findings, [t for _, tables, _ in sections for t in tables], summary)
+
+
+def _condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+    return STUDIES[case.study].condense(case, value, workload, plan)
+
+
+def _same_plan(folder: Path, plan: Plan) -> None:
+    try:
+        before = environment.read(folder)["plan"]
+        record.read(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
+    changed = environment.differences(before, environment.plain(asdict(plan)))
+    if changed:
+        raise ConfigError(f"--resume {folder} was run under another configuration: {changed[0]}")
+
+
+def _open(folder: Path, where: dict[str, Any], resumed: bool) -> list[Record]:
+    """Make the folder, or check that the old one was run in the same environment; return its records."""
+    if resumed:
+        changed = environment.differences(environment.read(folder), where)
+        if changed:
+            raise ConfigError(f"--resume {folder} was run in another environment: {changed[0]}")
+        record.drop_cut_line(folder)
+        return record.read(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        environment.write(folder, where)
+        record.append(folder, [])
+    except OSError as error:
+        raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
+    return []
+
+
+def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
+    measured = {r.case for r in done if r.ok}
+    rest = [Group(tuple(c for c in group.cases if c not in measured), group.repeats) for group in groups]
+    return [group for group in rest if group.cases]
+
+
+def _measure(
+    engine: Engine,
+    workload: Workload,
+    groups: Sequence[Group],
+    folder: Path,
+    key: str,
+    progress: Progress,
+) -> None:
+    blocks = sum(group.blocks for group in groups)
+    for group in groups:
+        words = f"{group.cases[0].study}: {group.cases[0].subject}"
+        progress(words, 0, blocks)
+        try:
+            records = engine.measure(group, workload, key, partial(_advance, progress, words, blocks))
+            record.append(folder, records)
+        except KeyboardInterrupt:
+            raise Cut(folder, "stopped") from None
+        except OSError as error:
+            raise Cut(folder, f"the records cannot be written: {error.strerror}") from None
+
+
+def _advance(progress: Progress, words: str, blocks: int, done: int) -> None:
+    progress(words, done, blocks)
+
+
+def _verdict(
+    plan: Plan, rows: dict[str, list[dict[str, Any]]], findings: Sequence[Finding], failed: Sequence[Record]
+) -> str:
+    wrong = [finding.subject for finding in findings if finding.agrees is False]
+    unclear = [finding.subject for finding in findings if finding.agrees is None]
+    parts = []
+    if wrong:
+        parts.append(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({', '.join(wrong)})")
+    elif findings:
+        who = "the frameworks agree" if len(plan.frameworks) > 1 else f"{plan.frameworks[0]} holds to its references"
+        parts.append(f"{who} in all {len(findings) - len(unclear)} comparisons")
+    else:
+        parts.append("there was nothing to compare")
+    if unclear:
+        parts.append(f"chaotic training, which curves cannot compare: {', '.join(unclear)}")
+    if failed:
+        parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
+    parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
+    return "; ".join(parts) + "."
+
+
+def _plain(node: Any) -> Any:
+    """Return rows of numbers as JSON can say them."""
+    if is_dataclass(node) and not isinstance(node, type):
+        return _plain(asdict(node))
+    if isinstance(node, dict):
+        return {name: _plain(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_plain(child) for child in node]
+    return None if isinstance(node, float) and node != node else node

@@ -1,0 +1,71 @@
+"""Pure training steps, and the ways to loop over them.
+
+A way to loop is a pair of functions, `Loop`; its `run` returns the loss of every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxopt_study import models, runtime
+
+__all__ = ["Loop", "State", "make_step", "scan"]
+
+Params = Any
+Batch = tuple[Array, Array]
+
+
+class State(NamedTuple):
+    """What the next step needs."""
+
+    params: Params
+    optimizer: optax.OptState
+
+
+class Loop(NamedTuple):
+    """A way to loop over training steps.
+
+    Attributes:
+        load: load(array) puts a NumPy array of inputs or targets where `run` wants it.
+        init: init(params) is the state before the first step.
+        run: run(state, data, order) makes one step for each entry of `order`, on the rows of data = (inputs, targets)
+            that the entry names (an integer: that row alone, without a batch axis), and returns the state after the
+            last step and the losses before each.
+    """
+
+    load: Callable[[Any], Any]
+    init: Callable[[Params], State]
+    run: Callable[[State, Batch, Int[Array, steps * batch]], tuple[State, Float[Array, " steps"]]]
+
+
+def make_step(
+    loss: Callable[[Params, Batch], Array], optimizer: optax.GradientTransformation
+) -> Callable[[State, Batch], tuple[State, Array]]:
+    """Return step(state, batch): the state after one update, and the loss before it."""
+
+    def step(state: State, batch: Batch) -> tuple[State, Array]:
+        value, gradient = jax.value_and_grad(loss)(state.params, batch)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+
+    return step
+
+
+def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the loop that compiles all its steps into one `lax.scan`."""
+    step = make_step(models.loss(model), optimizer)
+
+    def init(params: Params) -> State:
+        return State(params, optimizer.init(params))
+
+    def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
+        inputs, targets = data
+        return jax.lax.scan(lambda s, rows: step(s, (inputs[rows], targets[rows])), state, order)
+
+    return Loop(runtime.from_numpy, jax.jit(init), jax.jit(run))

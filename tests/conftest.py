@@ -1,0 +1,56 @@
+"""What several tests need: plans, whole runs, and the command line as a user calls it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.workload import digits_linear
+
+
+def make_plan(**changes):
+    """Return a small plan."""
+    plan = {
+        "studies": ("optimizers",),
+        "workload": "digits-linear",
+        "optimizers": ("adam", "rmsprop", "sgd", "adagrad"),
+        "frameworks": ("jax", "torch"),
+        "profile": "smoke",
+        "dtype": "float64",
+        "device": "cpu",
+        "threads": 1,
+        "seed": 0,
+        "epochs": 1,
+        "learning_rate": 1e-3,
+        "repeats": 1,
+    }
+    return Plan(**(plan | changes))
+
+
+def compare(*arguments, **options):
+    """Run `python -m jaxopt_study.compare` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+        **options,
+    )
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The notebook's data, with one epoch of order."""
+    return digits_linear(seed=0, epochs=1)
+
+
+def load_wing(name, dtype="float64"):
+    """Load a wing into this process, and set its type."""
+    from jaxopt_study.bench import worker
+
+    wing = worker._load(worker.WINGS[name])
+    wing.runtime.configure(dtype, "cpu", 1)
+    return wing

@@ -1,0 +1,273 @@
+"""The measuring apparatus, without a framework."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_study.bench import environment, record, stats, timing
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.report import figure, table
+from jaxopt_study.bench.task import Task, single
+from jaxopt_study.parity import first_difference
+
+floats = st.floats(allow_nan=True, allow_infinity=False, width=64)
+
+
+def a_record(**changes):
+    facts = {
+        "study": "optimizers",
+        "subject": "adam",
+        "framework": "jax",
+        "method": "scan",
+        "status": "ok",
+        "group": "2026-01-01T00:00:00",
+        "environment": "abc",
+        "first_seconds": 1.0,
+    }
+    return Record(**(facts | changes))
+
+
+# timing
+
+
+class Counter:
+    """A task that counts its laps, and gives a value of its own choosing after each run."""
+
+    def __init__(self, values=(1.0,), laps=3):
+        self.laps_made = 0
+        self.runs = 0
+        self._values = values
+        self.task = Task(self._run, lambda output: {"x": np.array(output)}, laps=laps, steps=2)
+
+    def _run(self):
+        value = self._values[min(self.runs, len(self._values) - 1)]
+        self.runs += 1
+        for _ in range(self.task.laps):
+            self.laps_made += 1
+            yield value
+
+
+def test_a_stepper_makes_whole_runs_only():
+    counter = Counter(laps=3)
+    stepper = timing.Stepper(counter.task)
+    assert stepper.first() >= 0
+    assert counter.laps_made == 1
+    assert stepper.finish()["x"] == 1.0
+    assert (counter.laps_made, counter.runs) == (3, 1)
+
+
+def test_blocks_of_a_short_task_last_long_enough():
+    counter = Counter(laps=1)
+    stepper = timing.Stepper(counter.task)
+    stepper.first()
+    laps = stepper.calibrate()
+    assert laps > 100
+    stepper.block()
+    assert counter.laps_made == 2 + laps
+
+
+def test_a_run_whose_value_changes_is_refused():
+    stepper = timing.Stepper(Counter(values=(1.0, 1.0, 2.0), laps=1).task)
+    stepper.first()
+    stepper.calibrate()
+    with pytest.raises(RuntimeError, match="different values"):
+        stepper.calibrate()
+
+
+def test_two_nans_are_the_same_value():
+    stepper = timing.Stepper(Counter(values=(math.nan,), laps=1).task)
+    stepper.first()
+    stepper.calibrate()
+    assert math.isnan(stepper.finish()["x"])
+
+
+def test_a_task_that_raises_says_so_in_the_lap():
+    def fail():
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError):
+        timing.Stepper(single(fail, dict)).first()
+
+
+# statistics
+
+
+def test_equal_arms_are_no_difference_in_nineteen_of_twenty_runs():
+    generator = np.random.default_rng(0)
+    spans = [stats.ratio(*np.exp(0.05 * generator.standard_normal((2, 13)))).spans_one for _ in range(100)]
+    assert sum(spans) >= 90  # 95 of 100 expected, measured 96
+
+
+def test_a_planted_slow_down_is_found():
+    generator = np.random.default_rng(1)
+    arms = [np.exp(0.03 * generator.standard_normal((2, 13))) for _ in range(50)]
+    found = [stats.ratio(1.1 * a, b) for a, b in arms]
+    assert sum(interval.low > 1 for interval in found) >= 45  # measured 50
+    assert abs(np.median([interval.value for interval in found]) - 1.1) < 0.01
+
+
+def test_paired_noise_does_not_widen_the_interval():
+    noise = np.exp(np.random.default_rng(2).standard_normal(13))
+    interval = stats.ratio(3 * noise, noise)
+    assert interval.low == pytest.approx(3)
+    assert interval.high == pytest.approx(3)
+
+
+def test_one_sample_has_no_interval():
+    assert math.isnan(stats.ratio(np.array([2.0]), np.array([1.0])).low)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(1e-9, 1e-3))
+def test_distances_see_what_was_moved(values, by):
+    curve = np.array(values) + 2e6
+    assert stats.relative_distance(curve, curve) == stats.absolute_distance(curve, curve) == 0
+    moved = curve.copy()
+    moved[-1] *= 1 + by
+    assert stats.relative_distance(moved, curve) == pytest.approx(by, rel=1e-3, abs=1e-12)
+    assert stats.absolute_distance(moved, curve) == pytest.approx(by * curve[-1], rel=1e-3, abs=1e-9)
+
+
+def test_a_curve_that_diverged_alone_is_infinitely_far():
+    assert stats.relative_distance([1, math.nan], [1, 2]) == math.inf
+    assert stats.absolute_distance([1, math.inf], [1, 2]) == math.inf
+    assert stats.relative_distance([1, math.nan], [1, math.nan]) == 0
+
+
+def test_percentiles_count_ties_half():
+    assert stats.percentile_of(2, [1, 2, 3]) == 50
+    assert stats.percentile_of(0, [1, 2, 3]) == 0
+
+
+# records
+
+
+@given(
+    samples=st.lists(st.floats(0, 10), max_size=5).map(tuple),
+    losses=st.lists(floats, max_size=5),
+    reason=st.text(max_size=20),
+)
+@settings(deadline=None, max_examples=50)
+def test_records_come_back_as_they_were(tmp_path_factory, samples, losses, reason):
+    folder = tmp_path_factory.mktemp("records")
+    before = a_record(samples=samples, value={"losses": losses}, reason=reason)
+    record.append(folder, [before])
+    (after,) = record.read(folder)
+    assert after.samples == samples
+    assert after.reason == reason
+    assert np.array_equal(after.value["losses"], losses, equal_nan=True)
+
+
+def test_records_are_strict_json_that_pandas_reads(tmp_path):
+    record.append(
+        tmp_path, [a_record(samples=(1.0, 2.0), value={"losses": [math.inf, math.nan]}), a_record(subject="sgd")]
+    )
+    lines = (tmp_path / record.RECORDS).read_text().splitlines()
+    assert "NaN" not in lines[0]
+    assert json.loads(lines[0])["value"]["losses"] == [None, None]
+    frame = pd.read_json(tmp_path / record.RECORDS, lines=True)
+    assert list(frame["subject"]) == ["adam", "sgd"]
+
+
+def test_the_last_record_of_a_case_counts(tmp_path):
+    record.append(tmp_path, [a_record(status="failed", reason="killed"), a_record(subject="sgd")])
+    record.append(tmp_path, [a_record(status="ok")])
+    assert [(r.subject, r.status) for r in record.read(tmp_path)] == [("adam", "ok"), ("sgd", "ok")]
+
+
+def test_a_line_that_was_cut_off_is_passed_over_and_can_be_dropped(tmp_path):
+    record.append(tmp_path, [a_record()])
+    path = tmp_path / record.RECORDS
+    whole = path.read_text()
+    path.write_text(whole + whole[:50])
+    assert len(record.read(tmp_path)) == 1
+    record.drop_cut_line(tmp_path)
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize("line", ["rubbish", "[]", "7", '{"schema": 99}', '{"schema": 1, "unknown": 2}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    (tmp_path / record.RECORDS).write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"records.jsonl:1 is not a record"):
+        record.read(tmp_path)
+
+
+def test_a_digest_sees_every_bit():
+    value = {"x": np.array([1.0, 2.0])}
+    assert record.digest(value) == record.digest({"x": np.array([1.0, 2.0])})
+    assert record.digest(value) != record.digest({"x": np.nextafter([1.0, 2.0], 3)})
+    assert record.digest(value) != record.digest({"x": np.array([1.0, 2.0], dtype=np.float32)})
+
+
+def test_times_are_given_by_the_step():
+    times = a_record(samples=(6.0, 12.0), block_laps=3, steps=2, laps=5)
+    assert list(times.step_seconds) == [1.0, 2.0]
+    assert times.run_steps == 10
+
+
+def test_environments_differ_but_for_the_moment():
+    old = {"key": "a", "started": "now", "versions": {"jax": "1", "torch": "2"}}
+    new = {"key": "b", "started": "then", "versions": {"jax": "1", "torch": "3"}}
+    assert environment.differences(old, new) == ["versions.torch was '2', is '3'"]
+
+
+# report
+
+
+def test_a_table_is_markdown_that_a_reader_can_read():
+    page = table.markdown(table.Table("Title", ("name", "x"), [("a", "1"), ("b", "2")], ("A note.",)))
+    assert page.startswith("## Title\n\n| name")
+    assert "| a" in page
+    assert page.rstrip().endswith("A note.")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0123, "12.3 ms"), (2.5, "2.50 s"), (1.4e-6, "1.40 µs"), (7.94e-7, "794 ns"), (123.4, "123 s"), (math.nan, "-")],
+)
+def test_times_are_written_with_three_digits(value, words):
+    assert table.seconds(value) == words
+
+
+def test_figures_are_written_as_png_and_svg_the_same_each_time(tmp_path):
+    chart = figure.Figure("chart", "A chart.", lambda axes: axes.plot([1, 2], [3, 4]))
+    contents = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        figure.save(chart, tmp_path / name)
+        contents.append((tmp_path / name / "chart.svg").read_bytes())
+        assert (tmp_path / name / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert contents[0] == contents[1]
+
+
+# parity
+
+
+def test_the_first_difference_is_named():
+    path = [{"layer1": {"kernel": np.zeros((2, 2)), "bias": np.zeros(2)}} for _ in range(5)]
+    other = [{"layer1": {"kernel": np.zeros((2, 2)), "bias": np.zeros(2)}} for _ in range(5)]
+    assert first_difference(path, other, 0.0) is None
+    other[3]["layer1"]["kernel"][1, 0] = 2.0
+    path[3]["layer1"]["kernel"][1, 0] = 1.0
+    found = first_difference(path, other, 0.5)
+    assert (found.step, found.leaf, found.index) == (3, "layer1/kernel", (1, 0))
+    assert str(found).endswith("1.0 against 2.0, ratio 0.5")
+    path[1]["layer1"]["bias"][0] = math.nan
+    assert first_difference(path, other, 0.5).step == 1
+
+
+def test_trees_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match="only one tree has bias"):
+        first_difference([{"bias": np.zeros(1)}], [{}], 0.0)
+    with pytest.raises(ValueError, match="shape"):
+        first_difference([{"bias": np.zeros(1)}], [{"bias": np.zeros(2)}], 0.0)
+
+
+def test_a_record_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a_record().status = "ok"

@@ -1,0 +1,298 @@
+"""The command line, by running it: what it refuses, what it writes, and what it outlives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from jaxopt_study import compare as door
+from jaxopt_study import config, session
+from jaxopt_study.bench import record
+from jaxopt_study.config import Config, ConfigError, check
+from tests.conftest import compare
+
+SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """One optimizer in both frameworks, one epoch."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    return folder, compare("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--out", folder)
+
+
+# What is refused: one clear line, status 2, nothing written.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--optimizers", "adm"],
+            "unknown optimizer 'adm': choose from adam, rmsprop, sgd, adagrad; did you mean 'adam'?",
+        ),
+        (["--studies", "hesian"], "did you mean 'hessian'?"),
+        (["--workload", "digits"], "unknown workload 'digits'"),
+        (["--frameworks", "tensorflow"], "unknown framework 'tensorflow': choose from jax, torch"),
+        (["--device", "cup"], 'Did you mean "cpu"?'),
+        (["--dtype", "float16"], "Choose from"),
+        (["--profile", "ful"], 'Did you mean "full"?'),
+        (["--learning-rate", "0"], "--learning-rate 0.0 is not a positive and finite number"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0 is not"),
+        (["--learning-rate", "nan"], "--learning-rate nan is not"),
+        (["--learning-rate", "inf"], "--learning-rate inf is not"),
+        (["--learning-rate", "fast"], "fast"),
+        (["--epochs", "0"], "--epochs 0 is not a whole number of at least 1"),
+        (["--epochs", "1.5"], "1.5"),
+        (["--threads", "0"], "--threads 0 is not"),
+        (["--threads", "4096"], "--threads 4096 is more than the"),
+        (["--repeats", "-3"], "--repeats -3 is not"),
+        (["--seed", "-1"], "--seed -1 is not"),
+        (["--studies", "spread", "--frameworks", "torch"], "nothing to run"),
+        (["--optimizers", ","], "no optimizer given"),
+        (["--epoch", "3"], "Did you mean --epochs?"),
+        (["--resume", "no-such-folder"], "holds no run"),
+        (["--resume", "a", "--out", "b"], "cannot be given with"),
+        (["--epochs"], "requires an argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert door.main(arguments) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_command_line_ends_with_status_2(tmp_path):
+    answer = compare("--optimizers", "adm", "--out", tmp_path / "run")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: unknown optimizer")
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    for framework in ("jax", "torch"):
+        answer = compare("--device", "gpu", "--frameworks", framework, *SMALL, "--out", tmp_path / "run")
+        if answer.returncode == 0:
+            pytest.skip("there is a GPU here")
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+        assert f"error: {framework}: " in answer.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(small):
+    folder, _ = small
+    before = (folder / "records.jsonl").read_bytes()
+    answer = compare("--out", folder)
+    assert answer.returncode == 2
+    assert "already holds a run" in answer.stderr
+    assert (folder / "records.jsonl").read_bytes() == before
+
+
+def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match="is not a folder"):
+        session.new_folder(file)
+    answer = compare("--studies", "derivatives", "--frameworks", "jax", *SMALL, "--out", file / "run")
+    assert answer.returncode == 2
+    assert "cannot be written" in answer.stderr
+
+
+def test_a_missing_framework_is_one_sentence_and_the_other_still_runs(monkeypatch):
+    found = config.find_spec
+    monkeypatch.setattr(config, "find_spec", lambda name: None if name == "torch" else found(name))
+    with pytest.raises(ConfigError, match=r"torch is not installed: install it by .*pip install .*--frameworks jax"):
+        check(Config())
+    assert check(Config(frameworks=("jax",))).frameworks == ("jax",)
+
+
+def test_a_run_of_another_configuration_is_not_resumed(small):
+    folder, _ = small
+    answer = compare("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--seed", 7, "--resume", folder)
+    assert answer.returncode == 2
+    assert "another configuration: seed was 0, is 7" in answer.stderr
+
+
+# What is said and written.
+
+
+def test_help_and_list():
+    answer = compare("--help")
+    assert answer.returncode == 0
+    assert "--learning-rate" in answer.stdout
+    assert "Exit status" in answer.stdout
+    listed = compare("--list")
+    assert listed.returncode == 0
+    for name in ("optimizers", "hessian", "digits-linear", "float64", "smoke"):
+        assert name in listed.stdout
+
+
+def test_names_can_be_joined_by_commas():
+    assert check(Config(optimizers=("adam,sgd", "adam"))).optimizers == ("adam", "sgd")
+
+
+def test_a_run_writes_records_environment_report_and_figures(small):
+    folder, answer = small
+    assert answer.returncode == 0, answer.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert {"records.jsonl", "environment.json", "report.md"} <= names
+    assert {f"{name}.{kind}" for name in ("loss_per_epoch", "time_per_step") for kind in ("png", "svg")} <= names
+    assert [r.case.key for r in record.read(folder)] == ["optimizers/sgd/jax/scan", "optimizers/sgd/torch/notebook"]
+    assert all(len(r.samples) == 2 for r in record.read(folder))
+    where = json.loads((folder / "environment.json").read_text())
+    assert where["workers"]["jax"]["dtype"] == where["workers"]["torch"]["dtype"] == "float32"
+    assert where["workers"]["torch"]["threads"] == "1"
+    assert "Verdict: the frameworks agree in all 1 comparisons" in answer.stdout
+    assert answer.stdout.rstrip().endswith(str(folder))
+    report = (folder / "report.md").read_text()
+    assert "![" in report
+    assert "Environment" in report
+
+
+def test_the_summary_is_json_alone(tmp_path):
+    answer = compare("--studies", "derivatives", "hessian", *SMALL, "--json", "--out", tmp_path / "run")
+    summary = json.loads(answer.stdout)
+    assert summary["status"] == answer.returncode == 0
+    assert len(summary["findings"]) == 7
+    assert {row["framework"] for row in summary["studies"]["hessian"]} == {"jax", "torch", "numpy"}
+
+
+def test_one_framework_runs_alone(tmp_path):
+    answer = compare("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
+    assert answer.returncode == 0
+    assert {r.framework for r in record.read(tmp_path / "run")} == {"jax", "numpy"}
+    assert "jax holds to its references" in answer.stdout
+
+
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path):
+    answer = compare(
+        "--studies", "optimizers", "--optimizers", "sgd", "--learning-rate", "1e38", *SMALL, "--out", tmp_path / "run"
+    )
+    assert answer.returncode == 0, answer.stdout
+    steps = {r.value["diverged_at_step"] for r in record.read(tmp_path / "run")}
+    assert len(steps) == 1
+    assert steps.pop() > 0
+    assert answer.stdout.count("diverged at step") == 2
+
+
+def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path):
+    answer = compare(
+        "--studies", "optimizers", "--optimizers", "adam", "--learning-rate", "0.01",
+        "--epochs", 15, "--repeats", 1, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert answer.returncode == 0
+    assert "chaotic training" in answer.stdout
+
+
+def test_python_users_get_the_same(tmp_path):
+    outcome = door.run(Config(studies=("derivatives",), frameworks=("jax",), repeats=1, out=tmp_path / "run"))
+    assert outcome.status == 0
+    assert outcome.folder == tmp_path / "run"
+
+
+# What it outlives.
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def wait_for(condition, seconds=60):
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        time.sleep(0.02)
+    pytest.fail("what was waited for did not come")
+
+
+def workers(run):
+    return [child for child in psutil.Process(run.pid).children() if "jaxopt_study.bench.worker" in child.cmdline()]
+
+
+def lines(folder):
+    path = folder / "records.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):
+    folder = tmp_path / "run"
+    options = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "rmsprop", "--epochs", 6, "--repeats", 1)
+    run = start(*options, "--out", folder)
+    wait_for(lambda: len(lines(folder)) == 2)
+    (torch,) = [child for child in workers(run) if any("libtorch_cpu" in m.path for m in child.memory_maps())]
+    idle = torch.cpu_times().user
+    wait_for(lambda: torch.cpu_times().user > idle + 0.3)  # it is measuring
+    torch.kill()
+    said, _ = run.communicate(timeout=120)
+    assert run.returncode == 1
+    by_status = {r.case.key: r.status for r in record.read(folder)}
+    assert list(by_status.values()).count("failed") == 1
+    assert len(by_status) == 6
+    (failed,) = [r for r in record.read(folder) if not r.ok]
+    assert failed.framework == "torch"
+    assert "SIGKILL" in failed.reason
+    assert "1 FAILED" in said
+    again = compare(*options, "--resume", folder)
+    assert again.returncode == 0, again.stderr
+    assert len(lines(folder)) == 7  # the case that failed, and nothing twice
+
+
+def test_ctrl_c_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path):
+    folder = tmp_path / "run"
+    options = ("--studies", "optimizers", "derivatives", "--optimizers", "sgd", "adam", "--epochs", 3, "--repeats", 1)
+    run = start(*options, "--out", folder)
+    wait_for(lambda: len(lines(folder)) == 2)
+    children = workers(run)
+    run.send_signal(signal.SIGINT)
+    said, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "Traceback" not in said + errors
+    psutil.wait_procs(children, timeout=5)
+    assert not any(child.is_running() for child in children)
+    before = lines(folder)
+    command = errors.strip().splitlines()[-1].split()
+    assert command[:3] == ["python", "-m", "jaxopt_study.compare"]
+    again = compare(*command[3:])
+    assert again.returncode == 0, again.stderr
+    after = lines(folder)
+    assert after[: len(before)] == before
+    assert len(after) == 7
+    assert len(record.read(folder)) == 7
+
+
+def test_ctrl_c_before_the_first_record_writes_nothing_strange(tmp_path):
+    run = start("--out", tmp_path / "run")
+    wait_for(lambda: workers(run))
+    run.send_signal(signal.SIGINT)
+    said, errors = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "Traceback" not in said + errors
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "append", lambda folder, records: full() if records else None)
+    assert (
+        door.main(["--studies", "derivatives", "--frameworks", "jax", "--repeats", "1", "--out", str(tmp_path / "r")])
+        == 1
+    )
+    assert "No space left on device; what was recorded is kept. Go on by:" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Networks, and the pure functions made of them: predict(params, x) and loss(params, batch)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+__all__ = ["Network", "cross_entropy", "loss", "network", "predict"]
+
+Params = Mapping[str, Tensor]
+Batch = tuple[Float[Tensor, "*rows inputs"], Int[Tensor, "*rows"]]
+
+
+class Network(nn.Sequential):
+    """Dense layers `layer1`, `layer2`, ... with tanh between them; (64, 10) is the notebook's linear classifier."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+            if number > 1:
+                layers[f"tanh{number - 1}"] = nn.Tanh()
+            layers[f"layer{number}"] = nn.Linear(inputs, outputs)
+        super().__init__(layers)
+
+
+def network(widths: tuple[int, ...]) -> Network:
+    """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs."""
+    return Network(tuple(widths))
+
+
+def predict(model: nn.Module) -> Callable[[Params, Tensor], Tensor]:
+    """Return the function (params, x) -> logits of the rows x."""
+
+    def predict_rows(params: Params, x: Tensor) -> Tensor:
+        return torch.func.functional_call(model, dict(params), (x,))
+
+    return predict_rows
+
+
+def cross_entropy(logits: Float[Tensor, "*rows classes"], targets: Int[Tensor, "*rows"]) -> Float[Tensor, ""]:
+    """Return the mean over rows of -log softmax(logits)[target]."""
+    return nn.functional.cross_entropy(logits, targets)
+
+
+def loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
+    """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
+    logits = predict(model)
+
+    def batch_loss(params: Params, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        return cross_entropy(logits(params, inputs), targets)
+
+    return batch_loss

@@ -1,0 +1,59 @@
+"""The optimizer table, in torch.optim: each row is made first and given the parameters later, as an optax one is.
+
+`b1`, `b2` and `eps` mean what optax means by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "rmsprop", "sgd"]
+
+Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+
+
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Make Adam (Kingma and Ba, 2015), `torch.optim.Adam`.
+
+    m <- b1 m + (1 - b1) g,    v <- b2 v + (1 - b2) g^2
+    p <- p - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+    """
+    return partial(torch.optim.Adam, lr=learning_rate, betas=(b1, b2), eps=eps)
+
+
+def rmsprop(learning_rate: float, decay: float = 0.99, eps: float = 1e-8) -> Optimizer:
+    """Make RMSprop (Tieleman and Hinton, 2012), `torch.optim.RMSprop`, which calls the decay alpha.
+
+    v <- decay v + (1 - decay) g^2
+    p <- p - learning_rate g / (sqrt(v) + eps)
+    """
+    return partial(torch.optim.RMSprop, lr=learning_rate, alpha=decay, eps=eps)
+
+
+def sgd(learning_rate: float) -> Optimizer:
+    """Make stochastic gradient descent, `torch.optim.SGD`.
+
+    p <- p - learning_rate g
+    """
+    return partial(torch.optim.SGD, lr=learning_rate)
+
+
+def adagrad(learning_rate: float, eps: float = 1e-10) -> Optimizer:
+    """Make Adagrad (Duchi, Hazan and Singer, 2011), `torch.optim.Adagrad`.
+
+    s <- s + g^2
+    p <- p - learning_rate g / (sqrt(s) + eps)
+    """
+    return partial(torch.optim.Adagrad, lr=learning_rate, eps=eps)
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": adam,
+    "rmsprop": rmsprop,
+    "sgd": sgd,
+    "adagrad": adagrad,
+}
