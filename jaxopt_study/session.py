@@ -216,7 +216,8 @@ def _verdict(
     if failed:
         parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
     parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
-    return "; ".join(parts) + "."
+    verdict = "; ".join(parts) + "."
+    return verdict[0].upper() + verdict[1:]
 
 
 def _plain(node: Any) -> Any:

@@ -152,7 +152,7 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     where = json.loads((folder / "environment.json").read_text())
     assert where["workers"]["jax"]["dtype"] == where["workers"]["torch"]["dtype"] == "float32"
     assert where["workers"]["torch"]["threads"] == "1"
-    assert "Verdict: the frameworks agree in all 1 comparisons" in answer.stdout
+    assert "Verdict: The frameworks agree in all 1 comparisons" in answer.stdout
     assert answer.stdout.rstrip().endswith(str(folder))
     report = (folder / "report.md").read_text()
     assert "![" in report
@@ -171,7 +171,7 @@ def test_one_framework_runs_alone(tmp_path):
     answer = compare("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
     assert answer.returncode == 0
     assert {r.framework for r in record.read(tmp_path / "run")} == {"jax", "numpy"}
-    assert "jax holds to its references" in answer.stdout
+    assert "Jax holds to its references" in answer.stdout
 
 
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path):

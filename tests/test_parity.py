@@ -81,7 +81,7 @@ def test_every_hessian_route_agrees_with_the_closed_form(whole):
 def test_the_run_says_that_all_agree(whole):
     _, _, outcome = whole
     assert outcome.status == 0
-    assert "the frameworks agree in all 11 comparisons" in outcome.verdict
+    assert "The frameworks agree in all 11 comparisons" in outcome.verdict
 
 
 def test_a_planted_error_is_found_struck_out_and_named(whole):

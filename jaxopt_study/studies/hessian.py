@@ -127,7 +127,7 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
     return [
         Table(
             f"Dense Hessian of the loss: {plan.workload}{sizes}, {plan.dtype}",
-            ("route", "residual", "first call", "a Hessian", "spread", "times fastest"),
+            ("route", "residual", "first", "a Hessian", "spread", "/ fastest"),
             lines,
             ("Residual: largest difference from the closed form in float64, relative to its largest entry.",),
         )

@@ -158,6 +158,8 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
 def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
     """Return the loss of each epoch, and the time of each step."""
     trained = [record for record in records if record.ok]
+    wrong = {finding.subject for finding in findings(records, plan) if finding.agrees is False}
+    timed = [record for record in trained if record.subject not in wrong]
     if not trained:
         return []
     return [
@@ -169,7 +171,7 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
         Figure(
             "time_per_step",
             "Time per training step: median of the blocks, with their interquartile range.",
-            lambda axes: _draw_times(axes, trained, plan),
+            lambda axes: _draw_times(axes, timed, plan),
         ),
     ]
 
@@ -185,7 +187,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
     if low <= 1 <= high:
         return f"no difference in speed between JAX and PyTorch in all optimizers alike ({loops})"
     faster, by = ("JAX", (low, high)) if low > 1 else ("PyTorch", (1 / high, 1 / low))
-    return f"a step in {faster} takes 1/{by[0]:.0f} to 1/{by[1]:.0f} of the other's time ({loops})"
+    return f"a step is {by[0]:.3g} to {by[1]:.3g} times faster in {faster} ({loops})"
 
 
 def _by_epoch(losses: list[Any], workload: Workload) -> Array:
@@ -319,11 +321,11 @@ def _took(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
         lines.append((row["optimizer"], f"{row['framework']} {row['loop']}", *times))
     return Table(
         f"What it took, on {plan.threads} core{'s' if plan.threads > 1 else ''}",
-        ("optimizer", "loop", "first call", "a run", "a step", "spread", "torch/jax [95 %]"),
+        ("optimizer", "loop", "first", "a run", "a step", "spread", "torch/jax [95 %]"),
         lines,
         (
-            "First call: for JAX, trace, compile and run all epochs; for PyTorch, the first epoch, and with the "
-            "very first optimizer the loading of torch._dynamo (over a second). A run and a step: "
+            "First: the first call; for JAX, trace, compile and run all epochs; for PyTorch, the first epoch, and with "
+            "the very first optimizer the loading of torch._dynamo (over a second). A run and a step: "
             f"medians of {plan.repeats} blocks measured in turn; spread: their interquartile range.",
             "One row a step: almost all of this is overhead, and the ratio is one of loops, not of frameworks.",
         ),

@@ -9,6 +9,7 @@ from io import StringIO
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 
 from jaxopt_study.bench.stats import UNSTABLE, Interval
@@ -27,10 +28,15 @@ class Table:
 
 
 def show(table: Table, console: Console) -> None:
-    """Print `table` on a terminal."""
-    console.print(_rich(table, box.SIMPLE_HEAD, table.title, padding=(0, 1, 0, 0)))
+    """Print `table` on a terminal; one too narrow for it shows long lines rather than half a number."""
+    rich = _rich(table, box.SIMPLE_HEAD, table.title, padding=(0, 1, 0, 0))
+    natural = Measurement.get(console, console.options.update(max_width=1000), rich).maximum
+    terminal = console.width
+    console.width = max(natural, terminal)
+    console.print(rich)
+    console.width = terminal
     for note in table.notes:
-        console.print(f"  {note}", style="dim", markup=False)
+        console.print(note, style="dim", markup=False, highlight=False)
 
 
 def markdown(table: Table) -> str:
