@@ -15,7 +15,7 @@ from cyclopts import Parameter, Token
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.environment import cores_at_hand
 from jaxopt_study.bench.workload import WORKLOADS
-from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies import MAIN_JOB, STUDIES
 from jaxopt_study.studies.optimizers import OPTIMIZERS
 
 FRAMEWORKS = ("jax", "torch")
@@ -47,8 +47,8 @@ class ConfigError(ValueError):
 class Config:
     """What to run, and how. Names can be given one after the other or with commas between."""
 
-    studies: Names = tuple(STUDIES)
-    """The questions to answer; --list says which there are."""
+    studies: Names = ()
+    """The questions to answer, in full; if none is named, the main job answers several in short. See --list."""
     optimizers: Names = OPTIMIZERS
     """The optimizers to train with."""
     frameworks: Names = FRAMEWORKS
@@ -89,7 +89,8 @@ def check(config: Config) -> Plan:
     """
     profile = PROFILES[_known("profile", config.profile, PROFILES)]
     plan = Plan(
-        studies=_all_known("study", config.studies, STUDIES),
+        studies=_all_known("study", config.studies or MAIN_JOB, STUDIES),
+        overview=not config.studies,
         workload=_known("workload", config.workload, WORKLOADS),
         optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
         frameworks=_all_known("framework", config.frameworks, FRAMEWORKS),

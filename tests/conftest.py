@@ -14,6 +14,7 @@ def make_plan(**changes):
     """Return a small plan."""
     plan = {
         "studies": ("optimizers",),
+        "overview": False,
         "workload": "digits-linear",
         "optimizers": ("adam", "rmsprop", "sgd", "adagrad"),
         "frameworks": ("jax", "torch"),

@@ -30,9 +30,15 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run was asked for, checked and with every default filled in."""
+    """What a run was asked for, checked and with every default filled in.
+
+    Attributes:
+        overview: Whether this is the main job, where a study shows a short table in seconds; asked for by name, it
+            shows all that it has.
+    """
 
     studies: tuple[str, ...]
+    overview: bool
     workload: str
     optimizers: tuple[str, ...]
     frameworks: tuple[str, ...]

@@ -14,7 +14,7 @@ from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
 from jaxopt_study.studies import derivatives, hessian, optimizers, spread
 
-__all__ = ["STUDIES", "Study"]
+__all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
 
 Rows = list[dict[str, Any]]
@@ -56,3 +56,6 @@ STUDIES: dict[str, Study] = {
     "derivatives": derivatives,
     "hessian": hessian,
 }
+
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
+"""The studies that run when none is named; together they take less than a minute."""
