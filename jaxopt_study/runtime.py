@@ -16,8 +16,10 @@ __all__ = [
     "configure",
     "describe",
     "from_numpy",
+    "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
+    "preload",
     "ravel",
     "to_numpy",
 ]
@@ -43,6 +45,10 @@ def configure(dtype: str, device: str, threads: int) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
     jax.devices()
+
+
+def preload() -> None:
+    """Load what the framework loads lazily: JAX has nothing of the kind that takes time."""
 
 
 def describe() -> dict[str, str]:
@@ -100,6 +106,17 @@ def ravel(params: Any) -> jax.Array:
 def block(output: Any) -> Any:
     """Wait until every array in `output` is computed, and return it."""
     return jax.block_until_ready(output)
+
+
+def memory_needed(function: Any, *arguments: Any) -> int | None:
+    """Return the bytes that the compiler foresees for temporaries and result; None where it cannot say.
+
+    Args:
+        function: What this wing's `derivatives` or `blocks` made.
+        arguments: What it will be called with.
+    """
+    analysis = function.compiled.lower(*arguments).compile().memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
 
 
 def _float_type() -> np.dtype[Any]:

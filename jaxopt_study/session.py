@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress) -> Outcome:
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
         where = environment.capture(plan, engine.introductions())
         done = _open(folder, where, resumed)
-        _measure(engine, workload, _pending(groups, done), folder, where["key"], progress)
+        _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
     except CaseFailed as failure:
         raise ConfigError(str(failure)) from None
     finally:
@@ -114,7 +114,7 @@ def report(plan: Plan, folder: Path) -> Outcome:
     records = record.read(folder)
     by_study = {name: [r for r in records if r.study == name] for name in plan.studies}
     findings = [finding for name, mine in by_study.items() for finding in STUDIES[name].findings(mine, plan)]
-    failed = [r for r in records if not r.ok]
+    failed = [r for r in records if r.failed]
     rows = {name: STUDIES[name].rows(mine, plan) for name, mine in by_study.items() if mine}
     verdict = _verdict(plan, rows, findings, failed)
     sections = [
@@ -168,8 +168,8 @@ def _open(folder: Path, where: dict[str, Any], resumed: bool) -> list[Record]:
 
 
 def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
-    measured = {r.case for r in done if r.ok}
-    rest = [Group(tuple(c for c in group.cases if c not in measured), group.repeats) for group in groups]
+    measured = {r.case for r in done if not r.failed}
+    rest = [replace(group, cases=tuple(c for c in group.cases if c not in measured)) for group in groups]
     return [group for group in rest if group.cases]
 
 
@@ -179,19 +179,32 @@ def _measure(
     groups: Sequence[Group],
     folder: Path,
     key: str,
+    plan: Plan,
     progress: Progress,
 ) -> None:
     blocks = sum(group.blocks for group in groups)
     for group in groups:
         words = f"{group.cases[0].study}: {group.cases[0].subject}"
         progress(words, 0, blocks)
+        chosen = _without_skipped(group, folder, key, plan)
         try:
-            records = engine.measure(group, workload, key, partial(_advance, progress, words, blocks))
+            records = engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks))
             record.append(folder, records)
         except KeyboardInterrupt:
             raise Cut(folder, "stopped") from None
         except OSError as error:
             raise Cut(folder, f"the records cannot be written: {error.strerror}") from None
+
+
+def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:
+    """Return the group without the cases that the study skips after what came before, which are recorded as such."""
+    study = STUDIES[group.cases[0].study]
+    if not hasattr(study, "skip"):
+        return group
+    before = record.read(folder)
+    reasons = {case: study.skip(case, before, plan) for case in group.cases}
+    record.append(folder, [record.skipped(case, reason, key) for case, reason in reasons.items() if reason])
+    return replace(group, cases=tuple(case for case, reason in reasons.items() if not reason))
 
 
 def _advance(progress: Progress, words: str, blocks: int, done: int) -> None:

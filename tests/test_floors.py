@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WING = {"runtime", "models", "optimizers", "training", "derivatives", "sweep"}
+WING = {"runtime", "models", "optimizers", "training", "validation", "derivatives", "blocks", "closed_form", "sweep"}
 HEAVY = {"jax", "jaxlib", "flax", "optax", "torch", "matplotlib", "sklearn", "scipy"}
 
 

@@ -5,11 +5,18 @@ import inspect
 
 import pytest
 
-MODULES = ("runtime", "models", "optimizers", "training", "derivatives")
+MODULES = ("runtime", "models", "optimizers", "training", "validation", "derivatives", "blocks", "closed_form")
 
 # What only one wing has, by name.
 JAX_ALONE = {("training", "scan")}
-TORCH_ALONE = {("training", "notebook"), ("derivatives", "hessian_double_backward")}
+TORCH_ALONE = {
+    ("training", "notebook"),
+    ("derivatives", "hessian_compiled"),
+    ("derivatives", "hessian_double_backward"),
+    ("derivatives", "hessian_functional"),
+    ("derivatives", "hessian_functional_forward"),
+    ("derivatives", "hessian_functional_vectorized"),
+}
 
 
 def public(package, module):

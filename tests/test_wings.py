@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study.bench.baseline import derivatives as closed_form
+from jaxopt_study.bench.baseline import closed_form
+from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.workload import digits_linear, draw_params, enumerate_params, ravel, stack_params
 from jaxopt_study.studies.hessian import _places
 from tests.conftest import load_wing
@@ -44,12 +45,9 @@ def test_a_stack_of_networks_crosses_the_border(name):
 @pytest.mark.parametrize("name", WINGS)
 def test_places_bring_a_wings_order_to_the_projects(name, widths):
     wing, tree = load_wing(name), draw_params(widths, 0)
-
-    class Named:
-        params = tree
-
+    problem = Problem(widths, tree, (np.zeros((1, widths[0])), np.zeros(1, int)))
     vector = wing.runtime.to_numpy(wing.runtime.ravel(wing.runtime.params_from_numpy(tree)))
-    assert np.array_equal(vector[_places(wing, Named)], ravel(tree))
+    assert np.array_equal(vector[_places(wing, problem)], ravel(tree))
 
 
 @given(widths=widths)

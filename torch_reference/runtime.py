@@ -14,8 +14,10 @@ __all__ = [
     "configure",
     "describe",
     "from_numpy",
+    "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
+    "preload",
     "ravel",
     "to_numpy",
 ]
@@ -51,6 +53,11 @@ def configure(dtype: str, device: str, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     torch.set_flush_denormal(True)
+
+
+def preload() -> None:
+    """Load what PyTorch loads lazily: the rules of forward mode, at their first use, take it about two seconds."""
+    torch.func.jvp(torch.func.grad(torch.exp), (torch.ones(()),), (torch.ones(()),))
 
 
 def describe() -> dict[str, str]:
@@ -104,6 +111,12 @@ def block(output: Any) -> Any:
     if _device.type == "cuda":
         torch.cuda.synchronize()
     return output
+
+
+def memory_needed(function: Any, *arguments: Any) -> int | None:
+    """Return None: PyTorch does not foresee what memory a function takes."""
+    del function, arguments
+    return None
 
 
 def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -78,10 +78,12 @@ class Group:
 
     Attributes:
         repeats: Measured blocks of each.
+        fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
     """
 
     cases: tuple[Case, ...]
     repeats: int
+    fresh: bool = False
 
     @property
     def blocks(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import now
+from jaxopt_study.bench.worker import cause_of_death
 from jaxopt_study.bench.workload import Workload
 
 Introduction = tuple[dict[str, str], float]
@@ -24,7 +24,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
-    """A case could not be measured; the words are the reason."""
+    """A case could not be measured; the words are the reason, the status is `failed` or `too large`."""
+
+    def __init__(self, reason: str, status: str = "failed") -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class WorkerDied(CaseFailed):
@@ -48,12 +52,27 @@ class WorkerProcess:
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
         )
         theirs.close()
-        self._send("configure", framework, plan, environment.worker_cores(plan.threads))
+        self._plan = plan
+        self._send("load", framework)
 
-    def ready(self) -> Introduction:
-        """Wait until the framework is loaded; return what the wing says of itself, and its import's seconds."""
-        introduction: Introduction = self._receive()
-        return introduction
+    def loaded(self) -> float:
+        """Wait until the framework is loaded; return how many seconds that took."""
+        seconds: float = self._receive()
+        return seconds
+
+    def configure(self) -> dict[str, str]:
+        """Pin the process and set what the plan says; return what the wing says of itself."""
+        words: dict[str, str] = self.ask("configure", self._plan, environment.worker_cores(self._plan.threads))
+        return words
+
+    def fork(self) -> None:
+        """Let a fresh child answer from now on, until `leave`."""
+        self._send("fork")
+        self.configure()
+
+    def leave(self) -> None:
+        """End the child."""
+        self._send("leave")
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Give a command and return its answer.
@@ -87,18 +106,15 @@ class WorkerProcess:
         except (EOFError, OSError):
             raise WorkerDied(self._cause_of_death()) from None
         if not ok:
-            raise CaseFailed(answer)
+            status, reason = answer
+            raise WorkerDied(reason) if status == "died" else CaseFailed(reason, status)
         return answer
 
     def _cause_of_death(self) -> str:
-        status = self._process.wait()
-        if status < 0:
-            name = signal.Signals(-status).name
-            hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-            return f"the worker was killed by {name}{hint}"
+        exit_code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-        return f"the worker ended with status {status}: {lines[-1]}"
+        return cause_of_death(exit_code) + (f": {lines[-1]}" if exit_code >= 0 else "")
 
 
 class Engine:
@@ -113,6 +129,7 @@ class Engine:
         self._plan = plan
         self._condense = condense
         self._workers: dict[str, WorkerProcess] = {}
+        self._nurseries: dict[str, WorkerProcess] = {}
 
     def start(self, frameworks: Iterable[str]) -> None:
         """Start the workers, side by side; they load their frameworks while the caller goes on."""
@@ -129,9 +146,10 @@ class Engine:
 
     def close(self) -> None:
         """End all workers, at once."""
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
+        for workers in (self._workers, self._nurseries):
+            for worker in workers.values():
+                worker.close()
+            workers.clear()
 
     def measure(
         self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
@@ -141,6 +159,10 @@ class Engine:
         A case that raises costs the others nothing. One whose process dies is left out, and the others, whose blocks
         were torn apart, begin again. `advance` is told how many blocks are done, or will not be.
         """
+        if group.fresh:
+            return [
+                self._measure_alone(case, group.repeats, workload, environment_key, advance) for case in group.cases
+            ]
         facts: dict[Case, dict[str, Any]] = {}
         rest = list(group.cases)
         while rest:
@@ -172,7 +194,7 @@ class Engine:
             try:
                 part(case, facts[case])
             except CaseFailed as failure:
-                facts[case]["reason"] = str(failure)
+                facts[case] |= {"reason": str(failure), "status": failure.status}
                 advance(repeats - len(facts[case]["samples"]))
                 if isinstance(failure, WorkerDied):
                     advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
@@ -180,6 +202,27 @@ class Engine:
             else:
                 advance(part == self._block)
         return None
+
+    def _measure_alone(
+        self, case: Case, repeats: int, workload: Workload, environment_key: str, advance: Callable[[int], None]
+    ) -> Record:
+        """Measure a case in a process of its own, forked from one that has loaded the framework and done nothing."""
+        nursery = self._nurseries.get(case.framework)
+        if nursery is None or not nursery.alive():
+            nursery = self._nurseries[case.framework] = WorkerProcess(case.framework, self._plan)
+            nursery.loaded()
+            nursery.ask("preload")
+        facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []}}
+        shared, self._workers[case.framework] = self._workers[case.framework], nursery
+        try:
+            nursery.fork()
+            if self._measure([case], repeats, workload, facts, advance) is None:
+                nursery.leave()
+        except CaseFailed as failure:
+            facts[case] |= {"reason": str(failure), "status": failure.status}
+        finally:
+            self._workers[case.framework] = shared
+        return _record(case, facts[case], environment_key)
 
     def _begin(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
         worker = self._worker(case.framework)
@@ -204,7 +247,8 @@ class Engine:
 
     def _introduction(self, framework: str) -> Introduction:
         try:
-            return self._workers[framework].ready()
+            seconds = self._workers[framework].loaded()
+            return self._workers[framework].configure(), seconds
         except CaseFailed as failure:
             raise CaseFailed(f"{framework}: {failure}") from None
 
@@ -215,7 +259,6 @@ def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Recor
         subject=case.subject,
         framework=case.framework,
         method=case.method,
-        status="failed" if "reason" in facts else "ok",
         environment=environment_key,
-        **{**facts, "samples": tuple(facts["samples"])},
+        **{"status": "ok", **facts, "samples": tuple(facts["samples"])},
     )

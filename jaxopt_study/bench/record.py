@@ -25,7 +25,7 @@ class Record:
     """What was measured of one case; nothing in it is derived from another record.
 
     Attributes:
-        status: `ok`, or `failed` with the reason.
+        status: `ok`; or `failed`, `too large` or `skipped`, with the reason.
         group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
         first_seconds: The first lap; in JAX it includes tracing and compiling.
         samples: Seconds of each block, in the order measured.
@@ -67,6 +67,11 @@ class Record:
         return self.status == "ok"
 
     @property
+    def failed(self) -> bool:
+        """Whether something went wrong, rather than was left out."""
+        return self.status == "failed"
+
+    @property
     def step_seconds(self) -> np.ndarray:
         """Seconds per step of each block."""
         return np.array(self.samples) / (self.block_laps * self.steps)
@@ -75,6 +80,11 @@ class Record:
     def run_steps(self) -> int:
         """Steps in a whole run."""
         return self.laps * self.steps
+
+
+def skipped(case: Case, reason: str, environment: str) -> Record:
+    """Return the record of a case that was left out."""
+    return Record(case.study, case.subject, case.framework, case.method, "skipped", "", environment, reason)
 
 
 def digest(value: Value) -> str:

@@ -59,6 +59,15 @@ def ratio(numerator: Samples, denominator: Samples) -> Interval:
     return Interval(value, float(interval.low), float(interval.high))
 
 
+def exponent(sizes: Samples, values: Samples) -> Interval:
+    """Return the exponent b of values = a sizes^b, by least squares on logarithms, with Student's 95 % interval."""
+    from scipy.stats import linregress, t  # takes most of a second to load
+
+    fit = linregress(np.log(sizes), np.log(values))
+    half = float(t.ppf(0.975, len(sizes) - 2) * fit.stderr)
+    return Interval(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+
+
 def relative_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the largest |a - b| / |b| over the entries of two curves; infinite where only one of a pair is finite."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)

@@ -29,6 +29,10 @@ class Task:
     steps: int = 1
 
 
+class TooLarge(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A case would take more memory than is at hand; the words give the estimate."""
+
+
 def single(compute: Callable[[], Any], export: Callable[[Any], Value], steps: int = 1) -> Task:
     """Return the task of one lap that calls `compute`, which must block until its output is ready."""
 

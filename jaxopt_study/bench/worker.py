@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -13,12 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.task import TooLarge, Value
 from jaxopt_study.bench.timing import Stepper, seconds_of
 from jaxopt_study.bench.workload import Workload
 
 WINGS = {"jax": "jaxopt_study", "torch": "torch_reference", "numpy": "jaxopt_study.bench.baseline"}
-WING_MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "sweep")
+WING_MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "blocks", "closed_form", "sweep")
 
 
 class Worker:
@@ -29,18 +30,26 @@ class Worker:
         self._plan: Plan
         self._steppers: dict[Case, Stepper] = {}
 
-    def configure(self, framework: str, plan: Plan, cores: tuple[int, ...]) -> tuple[dict[str, str], float]:
-        """Load the wing, pin the process and set the wing's dtype, device and threads.
+    def load(self, framework: str) -> float:
+        """Load the wing; return seconds. The workers load side by side, on all cores."""
+        self._wing, seconds = seconds_of(lambda: _load(WINGS[framework]))
+        return seconds
 
-        Return what the wing says of itself, and how many seconds its import took. The workers load side by side on
-        all cores; neither framework has started a thread when the process is pinned.
+    def preload(self) -> None:
+        """Load also what the framework loads lazily, so that children forked from here need not do it again."""
+        self._wing.runtime.preload()
+
+    def configure(self, plan: Plan, cores: tuple[int, ...]) -> dict[str, str]:
+        """Pin the process and set the wing's dtype, device and threads; return what it says of itself.
+
+        Neither framework has started a thread when the process is pinned.
         """
         self._plan = plan
-        self._wing, seconds = seconds_of(lambda: _load(WINGS[framework]))
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
         self._wing.runtime.configure(plan.dtype, plan.device, plan.threads)
-        return self._wing.runtime.describe(), seconds
+        words: dict[str, str] = self._wing.runtime.describe()
+        return words
 
     def prepare(self, case: Case, workload: Workload) -> tuple[int, int]:
         """Make the task of `case`; return its laps and the steps of a lap."""
@@ -78,14 +87,23 @@ def _load(package: str) -> ModuleType:
 
 
 def serve(connection: Connection) -> None:
-    """Answer commands until the parent closes the connection: (True, answer) or (False, the reason in one line)."""
+    """Answer commands until the parent closes the connection: (True, answer) or (False, (status, reason)).
+
+    At the command `fork` a child answers instead, until the command `leave`: a fresh process, in which the framework is
+    loaded and has done nothing yet.
+    """
     worker = Worker()
     while True:
         try:
             command, *arguments = connection.recv()
         except EOFError:
             return
-        connection.send(_answer(getattr(worker, command), arguments))
+        if command == "fork":
+            _wait_for_child(connection)
+        elif command == "leave":
+            os._exit(0)
+        else:
+            connection.send(_answer(getattr(worker, command), arguments))
 
 
 def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, Any]:
@@ -93,7 +111,28 @@ def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, An
         return True, command(*arguments)
     except Exception as error:  # whatever a framework raises costs this case alone
         words = str(error).strip().splitlines() or ["no message"]
-        return False, f"{type(error).__name__}: {words[0]}"
+        if isinstance(error, TooLarge):
+            return False, ("too large", words[0])
+        return False, ("failed", f"{type(error).__name__}: {words[0]}")
+
+
+def _wait_for_child(connection: Connection) -> None:
+    """Fork. The child returns at once and goes on serving; the parent returns when the child has ended."""
+    child = os.fork()
+    if child == 0:
+        return
+    _, status = os.waitpid(child, 0)
+    if status:
+        connection.send((False, ("died", cause_of_death(os.waitstatus_to_exitcode(status)))))
+
+
+def cause_of_death(exit_code: int) -> str:
+    """Return in words what ended a process."""
+    if exit_code >= 0:
+        return f"the worker ended with status {exit_code}"
+    name = signal.Signals(-exit_code).name
+    hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the worker was killed by {name}{hint}"
 
 
 if __name__ == "__main__":

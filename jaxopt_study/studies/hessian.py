@@ -1,176 +1,263 @@
-"""The dense Hessian of the digits loss, by each route: proved equal, then timed."""
+"""What does a Hessian cost, by each route, in each framework, and how does the cost grow?
+
+Every route is proved equal first. On digits, where routes are measured in turn, to the closed form; on the networks of
+the cost curves, where each case has a process of its own, to central differences of the gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import psutil
 
+from jaxopt_study.bench import problem as problems
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.baseline import derivatives as closed_form
+from jaxopt_study.bench.baseline import closed_form
+from jaxopt_study.bench.baseline import derivatives as baseline
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
-from jaxopt_study.bench.task import Task, Value, single
+from jaxopt_study.bench.task import Task, TooLarge, Value, single
 from jaxopt_study.bench.workload import Workload, enumerate_params
-from jaxopt_study.studies.tolerances import HESSIAN
+from jaxopt_study.studies import hessian_report as report
+from jaxopt_study.studies import routes
+from jaxopt_study.studies.routes import BY_NAME, PARTS, ROUTES, Route
+from jaxopt_study.studies.tolerances import HESSIAN, PRODUCTS
 
-QUESTION = "Hessian: what does the dense Hessian of the digits loss cost, by each route?"
+QUESTION = "Hessian: what does it cost, by each route, and how does that grow?"
 
-ROUTES = {
-    "jax": ("hessian_forward_over_reverse",),
-    "torch": ("hessian_forward_over_reverse", "hessian_double_backward"),
-    "numpy": ("hessian_closed_form",),
+DIGITS = problems.name_of((64, 10), 898)
+DIRECTIONS = 3
+PROBES = 4
+
+# In the main job: the frameworks' own way, the notebook's, the block way, and the formula.
+OVERVIEW = ("hessian_forward_over_reverse", "hessian_double_backward", "hessian_blocked", "hessian_closed_form")
+
+# The curves: name -> (what grows, problems). `full` goes to the limits.
+HIDDEN = {"smoke": (8, 27), "default": (8, 13, 20, 32), "full": (8, 16, 27, 53, 107, 267)}
+SHAPES = {
+    "smoke": ((16, 5),),
+    "default": ((16, 5), (32, 10), (128, 10)),
+    "full": ((16, 5), (32, 10), (128, 10), (256, 20)),
 }
+CURVE_ROUTES = ("gradient", "hessian_forward_over_reverse", "hessian_blocked")
 
-CLOSED_FORMS = ("hessian_closed_form",)
+LONG = ("hessian_compiled", "hessian_forward_over_forward")
+"""Routes that take tens of seconds on digits, to compile or to run: `full` alone has them."""
+
+MEMORY_SHARE = 0.8
+"""A route may take this part of the memory that is free."""
+
+BUDGET_SECONDS = {"smoke": 0.5, "default": 1.0, "full": 300.0}
+"""A curve ends where a Hessian is foreseen to take longer."""
 
 
 def groups(plan: Plan) -> list[Group]:
-    """Return one group: every route of every framework, and the closed form in NumPy."""
-    cases = [
-        Case("hessian", plan.workload, framework, method)
-        for framework in (*plan.frameworks, "numpy")
-        for method in ROUTES[framework]
+    """Return the routes on digits, measured in turn, and the curves, each case in a process of its own."""
+    if plan.overview:
+        short = [route for route in ROUTES if route.method in OVERVIEW]
+        return [Group(_cases(short, DIGITS, plan), max(1, plan.repeats // 4))]
+    quick = [route for route in (*ROUTES, *PARTS) if not route.slow]
+    slow = [route for route in ROUTES if route.slow and (plan.profile == "full" or route.method not in LONG)]
+    on_digits = [Group(_cases(quick, DIGITS, plan), max(1, plan.repeats // 2)), Group(_cases(slow, DIGITS, plan), 1)]
+    curves = [
+        Group(_cases([BY_NAME[name] for name in methods], name_, plan), max(1, plan.repeats // 4), fresh=True)
+        for name_, methods in _curve_problems(plan)
+        for methods in [methods]
     ]
-    return [Group(tuple(cases), plan.repeats // 3 + 1)]  # the slowest route takes most of a second
+    return on_digits + curves
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """Return the Hessian of the mean loss of all training rows, at the initial parameters."""
-    del plan
-    batch = tuple(wing.runtime.from_numpy(array) for array in workload.train)
-    params = wing.runtime.params_from_numpy(workload.params)
-    route = getattr(wing.derivatives, case.method)
-    # A closed form is a function of the parameters as it is; the other routes make one of any loss.
-    hessian = route if case.method in CLOSED_FORMS else route(_loss(wing, workload))
-    places = _places(wing, workload)
+    """Return one route on one problem, at its initial parameters; its value is brought to the project's order."""
+    problem, route = problems.make(case.subject, workload, plan.seed), BY_NAME[case.method]
+    batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
+    params = wing.runtime.params_from_numpy(problem.params)
+    compute = routes.make(wing, route, problem)
+    places = _places(wing, problem)
+    vectors = _vectors(route, problem)
+    rest = () if vectors is None else (_argument(wing, route, problem, vectors),)
+    _refuse_too_large(case, problem, plan, lambda: wing.runtime.memory_needed(compute, params, batch, *rest))
 
-    def export(matrix: Any) -> Value:
-        return {"hessian": wing.runtime.to_numpy(matrix)[np.ix_(places, places)]}
+    def export(output: Any) -> Value:
+        if route.result in ("gradient", "product"):
+            output = wing.runtime.ravel(output)
+        array = wing.runtime.to_numpy(output)
+        if array.ndim == 1:
+            return {"vector": array[places]}
+        return _project(array, places, problem)
 
-    return single(lambda: wing.runtime.block(hessian(params, batch)), export)
+    return single(lambda: wing.runtime.block(compute(params, batch, *rest)), export)
 
 
 def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    """Keep the distances to the closed form in float64 and to the transpose: a matrix is too large for a record."""
-    del case, plan
-    matrix = value["hessian"].astype(float)
-    reference = closed_form.hessian_closed_form(workload.params, workload.train)
-    return {
-        "residual": stats.residual(matrix, reference),
-        "asymmetry": stats.residual(matrix, matrix.T),
-        "parameters": len(matrix),
-        "training_rows": len(workload.train[0]),
-    }
+    """Keep the distances to the references: a matrix is too large for a record."""
+    problem, route = problems.make(case.subject, workload, plan.seed), BY_NAME[case.method]
+    kept: dict[str, Any] = {"parameters": problem.size, "rows": len(problem.batch[0]), "depth": len(problem.widths) - 1}
+    kept["estimated_bytes"] = routes.estimate_bytes(route, case.framework, problem, np.dtype(plan.dtype).itemsize)
+    if "vector" in value:
+        return kept | {"residual": stats.residual(value["vector"], _reference_vector(route, problem))}
+    expected = np.stack(
+        [baseline.hessian_product_by_differences(problem.params, problem.batch, v) for v in _directions(problem)],
+        axis=1,
+    )
+    kept |= {"products_residual": stats.residual(value["products"], expected), "asymmetry": float(value["asymmetry"])}
+    if "matrix" in value:
+        reference = closed_form.hessian_closed_form(problem.params, problem.batch)
+        kept["residual"] = stats.residual(value["matrix"], reference)
+    return kept
+
+
+def skip(case: Case, records: Sequence[Record], plan: Plan) -> str | None:
+    """Say why a case of a curve need not be tried: a smaller one of its route took too long, or did not fit."""
+    if case.subject == DIGITS:
+        return None
+    same = [r for r in records if (r.method, r.framework) == (case.method, case.framework) and r.ok]
+    smaller = [r for r in same if r.value["depth"] == case.subject.count("-") and r.subject != DIGITS]
+    if not smaller:
+        return None
+    nearest, size = smaller[-1], _size_of(case.subject)
+    foreseen = float(np.median(nearest.step_seconds)) * (size / nearest.value["parameters"]) ** 2
+    budget = BUDGET_SECONDS[plan.profile]
+    return f"foreseen: {foreseen:.0f} s, budget: {budget:g} s" if foreseen > budget else None
 
 
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
-    """Hold each route to the closed form in float64."""
-    bound = HESSIAN[plan.dtype].bound
-    return [
-        Finding(
-            f"{r.framework} {r.method}",
-            bool(r.value["residual"] <= bound and r.value["asymmetry"] <= bound),
-            f"residual {r.value['residual']:.1e}, asymmetry {r.value['asymmetry']:.1e} (each at most {bound:.0e})",
-        )
-        for r in records
-        if r.ok
-    ]
+    """Hold each case to its references."""
+    return [_finding(record, plan) for record in records if record.ok]
 
 
 def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each route."""
-    agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
-    fastest = min((float(np.median(r.step_seconds)) for r in records if r.ok), default=float("nan"))
-    return [
-        {
-            "framework": r.framework,
-            "route": r.method,
-            "status": r.status,
-            "reason": r.reason,
-            "agrees": agrees.get(f"{r.framework} {r.method}"),
-            **r.value,
-            **(_times(r, fastest) if r.ok else {}),
-        }
-        for r in records
-    ]
+    """Return one row for each case."""
+    agrees = [finding.agrees for finding in findings(records, plan)]
+    verdicts = iter(agrees)
+    return [report.row(record, next(verdicts) if record.ok else None, records) for record in records]
 
 
 def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
-    """Return each route's residual, and its time where the residual is in bounds."""
-    lines = []
-    for row in rows:
-        name = f"{row['framework']} {row['route'].removeprefix('hessian_')}"
-        if row["status"] != "ok":
-            lines.append((name, row["status"], row["reason"], *[text.ABSENT] * 3))
-        elif not row["agrees"]:
-            lines.append((name, text.number(row["residual"]), "WRONG", *[text.ABSENT] * 3))
-        else:
-            lines.append(
-                (
-                    name,
-                    text.number(row["residual"]),
-                    text.seconds(row["first_seconds"]),
-                    text.seconds(row["seconds"]),
-                    text.spread(row["spread"]),
-                    f"{row['times_fastest']:.1f}",
-                )
-            )
-    sizes = next(
-        (f", {r['parameters']} parameters, {r['training_rows']} rows" for r in rows if r["status"] == "ok"), ""
-    )
-    return [
-        Table(
-            f"Dense Hessian of the loss: {plan.workload}{sizes}, {plan.dtype}",
-            ("route", "residual", "first", "a Hessian", "spread", "/ fastest"),
-            lines,
-            ("Residual: largest difference from the closed form in float64, relative to its largest entry.",),
-        )
-    ]
+    """Return the routes on digits, and the curves with what was fitted to them."""
+    return report.tables(rows, DIGITS, plan)
 
 
 def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
-    """There is none: the table says it."""
-    del records, plan
-    return []
+    """Return the cost in time and memory against the number of parameters."""
+    good = {finding.subject for finding in findings(records, plan) if finding.agrees}
+    return report.figures([r for r in records if r.ok and r.case.key in good], DIGITS)
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
-    """Say how the frameworks' best routes compare."""
-    good = [row for row in rows if row["agrees"]]
-    best = {
-        framework: min((row for row in good if row["framework"] == framework), key=lambda row: row["seconds"])
-        for framework in plan.frameworks
-        if any(row["framework"] == framework for row in good)
-    }
-    if len(best) < 2:
-        return ""
-    return "a dense Hessian takes " + " and ".join(
-        f"{text.seconds(row['seconds'])} in {name} ({row['route'].removeprefix('hessian_').replace('_', ' ')})"
-        for name, row in best.items()
+    """Say how the frameworks' best routes by automatic differentiation compare."""
+    return report.verdict(rows, DIGITS, plan)
+
+
+def _curve_problems(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for hidden in HIDDEN[plan.profile]:
+        yield problems.name_of((64, hidden, 10), 898), CURVE_ROUTES
+    for features, classes in SHAPES[plan.profile]:
+        yield problems.name_of((features, classes), 898), (*CURVE_ROUTES, "hessian_closed_form")
+    if plan.profile != "smoke":
+        for count in (225, 1796):
+            yield problems.name_of((64, 8, 10), count), CURVE_ROUTES
+        for depth in (3, 4):
+            yield problems.name_of((64, *[8] * (depth - 1), 10), 898), CURVE_ROUTES
+
+
+def _cases(chosen: Sequence[Route], subject: str, plan: Plan) -> tuple[Case, ...]:
+    frameworks = (*plan.frameworks, "numpy")
+    return tuple(
+        Case("hessian", subject, framework, route.method)
+        for framework in frameworks
+        for route in chosen
+        if framework in route.frameworks
     )
 
 
-def _times(record: Record, fastest: float) -> dict[str, float]:
-    seconds = float(np.median(record.step_seconds))
-    return {
-        "first_seconds": record.first_seconds,
-        "seconds": seconds,
-        "spread": stats.spread(record.step_seconds),
-        "times_fastest": seconds / fastest,
+def _refuse_too_large(case: Case, problem: Problem, plan: Plan, foreseen: Callable[[], int | None]) -> None:
+    """Refuse what would not fit. The formula is quick and errs upwards; where it says no, the compiler is asked."""
+    limit = MEMORY_SHARE * psutil.virtual_memory().available
+    needed = routes.estimate_bytes(BY_NAME[case.method], case.framework, problem, np.dtype(plan.dtype).itemsize)
+    if needed > limit:
+        needed = foreseen() or needed
+    if plan.device == "cpu" and needed > limit:
+        raise TooLarge(f"estimated {needed / 2**30:.1f} GiB, the limit is {limit / 2**30:.1f} GiB")
+
+
+def _size_of(subject: str) -> int:
+    widths = [int(width) for width in subject.split(" x ")[0].split("-")]
+    return sum((a + 1) * b for a, b in pairwise(widths))
+
+
+def _directions(problem: Problem) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((DIRECTIONS, problem.size))
+
+
+def _vectors(route: Route, problem: Problem) -> np.ndarray | None:
+    """Return what the route is called with, in the project's order: a vector, probes of random signs, or nothing."""
+    if route.result == "product":
+        return _directions(problem)[0]
+    if route.result == "probed diagonal":
+        return np.random.default_rng(2).choice([-1.0, 1.0], (PROBES, problem.size))
+    return None
+
+
+def _argument(wing: Any, route: Route, problem: Problem, vectors: np.ndarray) -> Any:
+    """Return `vectors` as the wing takes them: a tree like the parameters, or rows in its own order."""
+    places = enumerate_params(problem.params)
+    if route.result == "product":
+        tree = {k: {n: vectors[leaf.astype(int)] for n, leaf in leaves.items()} for k, leaves in places.items()}
+        return wing.runtime.params_from_numpy(tree)
+    mine = np.empty_like(vectors)
+    mine[:, _places(wing, problem)] = vectors
+    return wing.runtime.from_numpy(mine)
+
+
+def _project(matrix: np.ndarray, places: np.ndarray, problem: Problem) -> Value:
+    """Return the matrix times the directions, how far it is from its transpose, and itself if it has a closed form."""
+    directions = np.empty((problem.size, DIRECTIONS))
+    directions[places] = _directions(problem).T
+    value = {
+        "products": (matrix @ directions.astype(matrix.dtype))[places],
+        "asymmetry": np.array(_asymmetry(matrix)),
     }
+    if len(problem.widths) == 2:
+        value["matrix"] = matrix[np.ix_(places, places)]
+    return value
 
 
-def _loss(wing: Any, workload: Workload) -> Any:
-    return wing.models.loss(wing.models.network(workload.widths))
+def _asymmetry(matrix: np.ndarray) -> float:
+    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix."""
+    apart = [np.abs(matrix[i : i + 256] - matrix[:, i : i + 256].T).max() for i in range(0, len(matrix), 256)]
+    return float(max(apart) / np.abs(matrix).max())
 
 
-def _places(wing: Any, workload: Workload) -> np.ndarray:
+def _reference_vector(route: Route, problem: Problem) -> np.ndarray:
+    if route.result == "gradient":
+        return baseline.gradient_network(problem.params, problem.batch)
+    matrix = closed_form.hessian_closed_form(problem.params, problem.batch)
+    vectors = _vectors(route, problem)
+    if vectors is None:
+        return np.diag(matrix)
+    return matrix @ vectors if vectors.ndim == 1 else np.mean([z * (matrix @ z) for z in vectors], axis=0)
+
+
+def _finding(record: Record, plan: Plan) -> Finding:
+    measured = {
+        name: record.value[name] for name in ("residual", "products_residual", "asymmetry") if name in record.value
+    }
+    bounds = {name: (PRODUCTS if name == "products_residual" else HESSIAN)[plan.dtype].bound for name in measured}
+    words = ", ".join(
+        f"{name.replace('_', ' ')} {value:.1e} (at most {bounds[name]:.0e})" for name, value in measured.items()
+    )
+    return Finding(record.case.key, all(value <= bounds[name] for name, value in measured.items()), words)
+
+
+def _places(wing: Any, problem: Problem) -> np.ndarray:
     """Return where, in the wing's own order, each parameter stands, in the project's (`workload.ravel`)."""
-    numbered = wing.runtime.params_from_numpy(enumerate_params(workload.params))
+    numbered = wing.runtime.params_from_numpy(enumerate_params(problem.params))
     return np.argsort(wing.runtime.to_numpy(wing.runtime.ravel(numbered)))

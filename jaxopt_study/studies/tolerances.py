@@ -37,5 +37,8 @@ TRAINING: dict[tuple[str, str], TrainingBounds] = {
     ("float32", "adagrad"): TrainingBounds(loss=Bound(5e-7, 3.5e-8), params=Bound(5e-7, 4.5e-8)),
 }
 
+# The distance of H v from central differences of the gradient in float64, whose own error is most of it in float64.
+PRODUCTS: dict[str, Bound] = {"float64": Bound(8e-8, 8.5e-9), "float32": Bound(1e-5, 1.4e-6)}
+
 # The worst route's distance from the closed form in float64, relative to its largest entry, over the same seeds.
-HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.0e-15), "float32": Bound(6e-6, 6.2e-7)}
+HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.7e-15), "float32": Bound(1e-5, 1.1e-6)}

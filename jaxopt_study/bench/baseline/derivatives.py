@@ -1,4 +1,4 @@
-"""Derivatives of softmax regression by formula: they share no code with automatic differentiation."""
+"""Derivatives of a network by hand and by differences, in NumPy: the check that uses no automatic differentiation."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jaxopt_study.bench import workload
+
 Array = npt.NDArray[Any]
 
 
-def gradient_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
-    """Return the gradient of the mean cross-entropy of a linear layer, mean of x (p - e_y)', as a vector.
+def gradient_network(params: Any, batch: tuple[Array, Array]) -> Array:
+    """Return the gradient of the mean cross-entropy of a network of dense layers with tanh between, as a vector.
 
-    The vector counts parameters as `workload.ravel` does: the bias first, since a row is (1, x), then the kernel.
+    Backpropagation written out; the vector counts parameters as `workload.ravel` does.
     """
     inputs, targets = batch
-    rows, probabilities = _rows_and_probabilities(params, inputs)
-    errors = probabilities - np.eye(probabilities.shape[1], dtype=rows.dtype)[targets]
-    return (rows.T @ errors).ravel() / len(rows)
+    layers = [params[name] for name in sorted(params)]
+    activations = [inputs]
+    for number, layer in enumerate(layers):
+        z = activations[-1] @ layer["kernel"] + layer["bias"]
+        activations.append(np.tanh(z) if number + 1 < len(layers) else z)
+    errors = softmax(activations.pop())
+    errors[np.arange(len(errors)), targets] -= 1
+    errors /= len(errors)
+    gradients: list[Array] = []
+    for layer in reversed(layers):
+        below = activations.pop()
+        gradients = [errors.sum(axis=0), (below.T @ errors).ravel(), *gradients]
+        errors = (errors @ layer["kernel"].T) * (1 - below**2)
+    return np.concatenate(gradients)
 
 
-def hessian_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
-    """Return the Hessian of the mean cross-entropy of a linear layer: mean of x x' (x) (diag p - p p').
-
-    One matrix product for each pair of classes, half of the pairs by symmetry. The matrix is (P, P), its rows and
-    columns in the order of `workload.ravel`.
-    """
-    inputs, _ = batch
-    rows, probabilities = _rows_and_probabilities(params, inputs)
-    features, classes = rows.shape[1], probabilities.shape[1]
-    hessian = np.empty((features, classes, features, classes), dtype=rows.dtype)
-    for k in range(classes):
-        for m in range(k, classes):
-            weights = probabilities[:, k] * ((k == m) - probabilities[:, m]) / len(rows)
-            hessian[:, k, :, m] = rows.T @ (weights[:, None] * rows)
-            hessian[:, m, :, k] = hessian[:, k, :, m]
-    return hessian.reshape(features * classes, features * classes)
+def hessian_product_by_differences(params: Any, batch: tuple[Array, Array], direction: Array) -> Array:
+    """Return H v as the central difference of `gradient_network` along v: in float64, good to about 1e-9."""
+    step = 1e-6
+    ends = [gradient_network(workload.shift(params, sign * step * direction), batch) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * step)
 
 
-def _rows_and_probabilities(params: Any, inputs: Array) -> tuple[Array, Array]:
-    layer = params["layer1"]
-    rows = np.concatenate([np.ones_like(inputs[:, :1]), inputs], axis=1)
-    logits = inputs @ layer["kernel"] + layer["bias"]
+def softmax(logits: Array) -> Array:
+    """Return the probabilities of each row of logits."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return rows, exponentials / exponentials.sum(axis=1, keepdims=True)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)

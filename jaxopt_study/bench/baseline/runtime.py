@@ -19,6 +19,10 @@ def configure(dtype: str, device: str, threads: int) -> None:
     _float_type = np.dtype(dtype)
 
 
+def preload() -> None:
+    """Load what is loaded lazily: nothing."""
+
+
 def describe() -> dict[str, str]:
     """Return the versions and settings in force, as text."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index, call-overload]

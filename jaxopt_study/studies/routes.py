@@ -1,0 +1,83 @@
+"""The table of routes to second derivatives: the wings' functions, how they are called, what memory they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxopt_study.bench.problem import Problem
+
+BOTH = ("jax", "torch")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to a second derivative, or to what it is weighed by.
+
+    Attributes:
+        module: The wing's module, and in it the function `method`.
+        frameworks: Which wings have it.
+        of: What the function takes: `loss`, `model` (predict and the loss of its outputs), or nothing, for a closed
+            form, which is the function of (params, batch) itself.
+        result: `matrix`, `product` (with a vector), `diagonal`, `probed diagonal` or `gradient`.
+        columns: How many columns of the matrix are under way at once: `all`, `some`, or `pairs` (all P x P of them).
+        slow: Whether one call takes most of a second or more on digits, so that it is measured less often.
+    """
+
+    module: str
+    method: str
+    frameworks: tuple[str, ...] = BOTH
+    of: str = "loss"
+    result: str = "matrix"
+    columns: str = "some"
+    slow: bool = False
+
+
+ROUTES = (
+    Route("derivatives", "hessian_forward_over_reverse", columns="all"),
+    Route("derivatives", "hessian_reverse_over_reverse", columns="all"),
+    Route("derivatives", "hessian_forward_over_forward", columns="pairs", slow=True),
+    Route("derivatives", "hessian_functional", ("torch",), slow=True),
+    Route("derivatives", "hessian_functional_vectorized", ("torch",), columns="all"),
+    Route("derivatives", "hessian_functional_forward", ("torch",), columns="all"),
+    Route("derivatives", "hessian_double_backward", ("torch",), slow=True),
+    Route("derivatives", "hessian_compiled", ("torch",), columns="all", slow=True),
+    Route("blocks", "hessian_blocked"),
+    Route("blocks", "gauss_newton", of="model"),
+    Route("closed_form", "hessian_closed_form", ("jax", "torch", "numpy"), of="nothing"),
+)
+
+PARTS = (
+    Route("derivatives", "gradient", result="gradient"),
+    Route("derivatives", "hvp_forward_over_reverse", result="product"),
+    Route("derivatives", "hvp_reverse_over_forward", result="product"),
+    Route("derivatives", "hvp_reverse_over_reverse", result="product"),
+    Route("blocks", "diagonal_exact", result="diagonal"),
+    Route("blocks", "diagonal_hutchinson", result="probed diagonal"),
+)
+
+BY_NAME = {route.method: route for route in (*ROUTES, *PARTS)}
+
+# Bytes for each activation and column under way, in units of the type's size. Measured: the compiler says 2.1 to 3.0
+# for JAX, and a fresh process's peak 4 to 10 for PyTorch.
+LIVE_COPIES = {"jax": 3, "torch": 8, "numpy": 2}
+
+
+def make(wing: Any, route: Route, problem: Problem) -> Callable[..., Any]:
+    """Return the wing's function of (params, batch[, vector or probes]) for this route."""
+    function = getattr(getattr(wing, route.module), route.method)
+    if route.of == "nothing":
+        return function
+    model = wing.models.network(problem.widths)
+    if route.of == "model":
+        return function(wing.models.predict(model), wing.models.cross_entropy)
+    return function(wing.models.loss(model))
+
+
+def estimate_bytes(route: Route, framework: str, problem: Problem, itemsize: int) -> int:
+    """Return about how much memory the route takes beside what the process holds already."""
+    size = problem.size
+    columns = {"all": size, "pairs": size**2, "some": min(size, 325)}[route.columns]
+    result = size**2 if route.result == "matrix" else size
+    return itemsize * (2 * result + LIVE_COPIES[framework] * columns * problem.activations)

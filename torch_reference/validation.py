@@ -1,0 +1,77 @@
+"""What a loss and its parameters must be before anything is differentiated; each error is one line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_block_size", "check_loss", "check_params", "kinks"]
+
+Params = Mapping[str, Tensor]
+
+# Operations whose second derivative does not exist everywhere; a smooth loss made of them alone has a Hessian of zero.
+KINKS = {"Abs", "Maximum", "Minimum", "Sgn", "Sign", "Relu", "LeakyRelu", "Hardtanh", "Clamp", "Floor", "Round"}
+
+
+def check_params(params: Params) -> None:
+    """Check that parameters are a dict of floating point tensors that hold something, all finite.
+
+    Raises:
+        ValueError: There is none, or one is not finite; the message names the leaf.
+        TypeError: One is not of a floating point type.
+    """
+    if not sum(leaf.numel() for leaf in params.values()):
+        raise ValueError("params hold no parameters")
+    for name, leaf in params.items():
+        if not leaf.is_floating_point():
+            raise TypeError(f"params[{name!r}] is {leaf.dtype}, and only floating point numbers have derivatives")
+        if not bool(torch.isfinite(leaf).all()):
+            raise ValueError(f"params[{name!r}] holds NaN or infinite values")
+
+
+def check_loss(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> None:
+    """Check that `loss` is a scalar function of these parameters; warn where it has kinks.
+
+    Raises:
+        TypeError: It returns anything but one floating point number.
+    """
+    value = loss(params, batch)
+    if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
+        what = f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"the loss must be one floating point number, this one returns {what}")
+    found = kinks(loss, params, batch)
+    if found:
+        words = (
+            f"the loss has kinks ({', '.join(found)}): its Hessian is that of its smooth pieces, the kinks count zero"
+        )
+        warnings.warn(words, stacklevel=3)
+
+
+def check_block_size(block_size: int | None) -> None:
+    """Check that a block size is a positive whole number, or None.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
+        raise ValueError(f"block_size {block_size!r} is not a positive whole number")
+
+
+def kinks(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> list[str]:
+    """Return the names of the operations in `loss` that have no second derivative somewhere, ReLU among them."""
+    leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
+    return sorted({name for name in _operations(loss(leaves, batch).grad_fn) if name in KINKS})
+
+
+def _operations(root: Any) -> Iterator[str]:
+    seen, rest = set(), [root]
+    while rest:
+        node = rest.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node.name().rstrip("0123456789").removesuffix("Backward")
+            rest += [child for child, _ in node.next_functions]
