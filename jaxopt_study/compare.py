@@ -31,7 +31,13 @@ HELP = """Run the notebook's experiments in JAX and in PyTorch, prove that they 
 Exit status: 0 all values agree; 1 a value disagreed or a case failed; 2 the command line was wrong; 130 stopped.
 """
 
-app = cyclopts.App(name="python -m jaxopt_study.compare", help=HELP, version=__version__, help_format="plaintext")
+app = cyclopts.App(
+    name="python -m jaxopt_study.compare",
+    help=HELP,
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
 
 
 def silent(words: str, done: int, blocks: int) -> None:
@@ -54,9 +60,11 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, session.old_folder(config.resume), True, progress)
+        return session.run(plan, session.old_folder(Path(config.resume)), True, progress)
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-    return session.run(plan, session.new_folder(config.out or Path("runs") / stamp), False, progress)
+    return session.run(
+        plan, session.new_folder(Path("runs") / stamp if config.out is None else Path(config.out)), False, progress
+    )
 
 
 @app.default
@@ -105,6 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(f"{cut}; what was recorded is kept. Go on by:\n  {_go_on(arguments, cut.folder)}", status)
     except KeyboardInterrupt:
         return _say("stopped before anything was recorded", 130)
+    except BrokenPipeError:
+        return 1  # whoever read standard output has gone
+    except OSError as error:
+        return _say(f"error: {error.strerror or error}", 1)
 
 
 def _say(words: str, status: int) -> int:

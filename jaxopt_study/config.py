@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from cyclopts import Parameter, Token
 
 from jaxopt_study.bench.case import PROFILES, Plan
@@ -98,7 +99,7 @@ def check(config: Config) -> Plan:
         dtype=_known("dtype", config.dtype, DTYPES),
         device=_known("device", config.device, DEVICES),
         threads=_count("--threads", config.threads),
-        seed=_count("--seed", config.seed, least=0),
+        seed=_count("--seed", config.seed, least=0, most=2**63),
         epochs=_count("--epochs", profile.epochs if config.epochs is None else config.epochs),
         learning_rate=_positive("--learning-rate", config.learning_rate),
         repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
@@ -106,8 +107,11 @@ def check(config: Config) -> Plan:
     at_hand = len(cores_at_hand())
     if plan.threads > at_hand:
         raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
-    if not any(STUDIES[name].groups(plan) for name in plan.studies):
-        raise ConfigError(f"nothing to run: {', '.join(plan.studies)} has no case for {', '.join(plan.frameworks)}")
+    if plan.learning_rate > float(np.finfo(plan.dtype).max):
+        raise ConfigError(f"--learning-rate {plan.learning_rate:g} is more than {plan.dtype} can hold")
+    for name in config.studies and plan.studies:
+        if not STUDIES[name].groups(plan):
+            raise ConfigError(f"nothing to run: the study {name} has no case for {', '.join(plan.frameworks)}")
     _installed(plan.frameworks)
     return plan
 
@@ -125,7 +129,8 @@ def _installed(frameworks: Sequence[str]) -> None:
 
 def _all_known(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Return the names without repetition, commas taken apart."""
-    parts = [part for name in names for part in name.split(",") if part]
+    names = (names,) if isinstance(names, str) else names
+    parts = [part for name in names for part in str(name).split(",") if part]
     if not parts:
         raise ConfigError(f"no {kind} given: choose from {', '.join(known)}")
     return tuple(dict.fromkeys(_known(kind, part, known) for part in parts))
@@ -139,9 +144,11 @@ def _known(kind: str, name: str, known: Iterable[str]) -> str:
     raise ConfigError(f"unknown {kind} {name!r}: choose from {', '.join(choices)}{hint}")
 
 
-def _count(option: str, value: int, least: int = 1) -> int:
+def _count(option: str, value: int, least: int = 1, most: int = 10**6) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{option} {value!r} is not a whole number of at least {least}")
+    if value > most:
+        raise ConfigError(f"{option} {value!r} is more than {most}")
     return value
 
 

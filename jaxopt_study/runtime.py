@@ -38,13 +38,16 @@ def configure(dtype: str, device: str, threads: int) -> None:
         threads: Not used: XLA takes as many threads as the process has CPUs in its affinity mask.
 
     Raises:
-        RuntimeError: There is no such device, in JAX's own words.
+        RuntimeError: There is no such device.
     """
     del threads
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
-    jax.devices()
+    try:
+        jax.devices()
+    except Exception as error:  # its kind depends on what is missing: a plugin, a driver or a card
+        raise RuntimeError(f"JAX finds no {device.upper()} ({type(error).__name__})") from None
 
 
 def preload() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
@@ -14,8 +15,10 @@ from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import page
+from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.timing import process_age
 from jaxopt_study.bench.workload import WORKLOADS, Workload
 from jaxopt_study.config import ConfigError
 from jaxopt_study.studies import STUDIES
@@ -59,7 +62,13 @@ def new_folder(path: Path) -> Path:
     Raises:
         ConfigError: It holds a run, or is no folder.
     """
-    if any((path / name).exists() for name in (record.RECORDS, environment.ENVIRONMENT)):
+    if not str(path).strip("."):
+        raise ConfigError("--out is empty: name a folder")
+    try:
+        taken = any((path / name).exists() for name in (record.RECORDS, environment.ENVIRONMENT))
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
+    if taken:
         raise ConfigError(
             f"--out {path} already holds a run: name another folder, or finish that run by --resume {path}"
         )
@@ -74,8 +83,12 @@ def old_folder(path: Path) -> Path:
     Raises:
         ConfigError: It does not, or what it holds cannot be read.
     """
-    if not (path / environment.ENVIRONMENT).is_file():
-        raise ConfigError(f"--resume {path} holds no run: there is no {environment.ENVIRONMENT} in it")
+    try:
+        found = (path / environment.ENVIRONMENT).is_file() and (path / record.RECORDS).is_file()
+    except OSError as error:
+        raise ConfigError(f"--resume {path} cannot be read: {error.strerror}") from None
+    if not found:
+        raise ConfigError(f"--resume {path} holds no run: there is no {environment.ENVIRONMENT} with its records in it")
     return path
 
 
@@ -97,16 +110,11 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress) -> Outcome:
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
         where = environment.capture(plan, engine.introductions())
         done = _open(folder, where, resumed)
-        _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
+        return _measure_and_report(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
     except CaseFailed as failure:
         raise ConfigError(str(failure)) from None
     finally:
         engine.close()
-    progress("writing the report", 0, 0)
-    try:
-        return report(plan, folder)
-    except OSError as error:
-        raise Cut(folder, f"the report cannot be written: {error.strerror}") from None
 
 
 def report(plan: Plan, folder: Path) -> Outcome:
@@ -122,6 +130,7 @@ def report(plan: Plan, folder: Path) -> Outcome:
         for name, mine in rows.items()
     ]
     where = environment.read(folder)
+    sections.append(("The run: what did it take as a whole?", [_whole(where, records)], []))
     page.write(folder, verdict, sections, where)
     status = int(bool(failed) or any(finding.agrees is False for finding in findings))
     summary = {
@@ -142,9 +151,12 @@ def _condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappi
 def _same_plan(folder: Path, plan: Plan) -> None:
     try:
         before = environment.read(folder)["plan"]
-        record.read(folder)
-    except (OSError, ValueError, KeyError) as error:
+        for r in record.read(folder):
+            STUDIES[r.study].rows([r], plan)  # a record that cannot be read again is found now
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
+    if not isinstance(before, dict):
+        raise ConfigError(f"--resume {folder}: its {environment.ENVIRONMENT} holds no plan")
     changed = environment.differences(before, environment.plain(asdict(plan)))
     if changed:
         raise ConfigError(f"--resume {folder} was run under another configuration: {changed[0]}")
@@ -162,6 +174,8 @@ def _open(folder: Path, where: dict[str, Any], resumed: bool) -> list[Record]:
         folder.mkdir(parents=True, exist_ok=True)
         environment.write(folder, where)
         record.append(folder, [])
+    except FileExistsError:
+        raise ConfigError(f"--out {folder} already holds a run, begun a moment ago") from None
     except OSError as error:
         raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
     return []
@@ -173,7 +187,7 @@ def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
     return [group for group in rest if group.cases]
 
 
-def _measure(
+def _measure_and_report(
     engine: Engine,
     workload: Workload,
     groups: Sequence[Group],
@@ -181,19 +195,21 @@ def _measure(
     key: str,
     plan: Plan,
     progress: Progress,
-) -> None:
+) -> Outcome:
+    """From here on there is a folder, so whatever stops the run says how to go on."""
     blocks = sum(group.blocks for group in groups)
-    for group in groups:
-        words = f"{group.cases[0].study}: {group.cases[0].subject}"
-        progress(words, 0, blocks)
-        chosen = _without_skipped(group, folder, key, plan)
-        try:
-            records = engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks))
-            record.append(folder, records)
-        except KeyboardInterrupt:
-            raise Cut(folder, "stopped") from None
-        except OSError as error:
-            raise Cut(folder, f"the records cannot be written: {error.strerror}") from None
+    try:
+        for group in groups:
+            words = f"{group.cases[0].study}: {group.cases[0].subject}"
+            progress(words, 0, blocks)
+            chosen = _without_skipped(group, folder, key, plan)
+            record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks)))
+        progress("writing the report", 0, 0)
+        return report(plan, folder)
+    except KeyboardInterrupt:
+        raise Cut(folder, "stopped") from None
+    except OSError as error:
+        raise Cut(folder, f"{folder} cannot be written: {error.strerror}") from None
 
 
 def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:
@@ -211,19 +227,32 @@ def _advance(progress: Progress, words: str, blocks: int, done: int) -> None:
     progress(words, done, blocks)
 
 
+def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
+    """Return what the run took: the benchmark of the project itself."""
+    peaks = {r.framework: max(s.peak_bytes for s in records if s.framework == r.framework) for r in records}
+    rows = [
+        ("start-up, to the first case", text.seconds(where["startup_seconds"])),
+        *((f"import of {name}", text.seconds(took)) for name, took in where["import_seconds"].items()),
+        ("this command so far", text.seconds(process_age())),
+        *((f"peak memory of {name}'s workers", f"{peak / 2**20:.0f} MiB") for name, peak in peaks.items()),
+    ]
+    return Table("The whole run", ("what", "took"), rows)
+
+
 def _verdict(
     plan: Plan, rows: dict[str, list[dict[str, Any]]], findings: Sequence[Finding], failed: Sequence[Record]
 ) -> str:
     wrong = [finding.subject for finding in findings if finding.agrees is False]
     unclear = [finding.subject for finding in findings if finding.agrees is None]
     parts = []
+    clear = len(findings) - len(unclear)
     if wrong:
         parts.append(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({', '.join(wrong)})")
-    elif findings:
+    elif clear:
         who = "the frameworks agree" if len(plan.frameworks) > 1 else f"{plan.frameworks[0]} holds to its references"
-        parts.append(f"{who} in all {len(findings) - len(unclear)} comparisons")
+        parts.append(f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}")
     else:
-        parts.append("there was nothing to compare")
+        parts.append("nothing could be compared")
     if unclear:
         parts.append(f"chaotic training, which curves cannot compare: {', '.join(unclear)}")
     if failed:
@@ -241,4 +270,4 @@ def _plain(node: Any) -> Any:
         return {name: _plain(child) for name, child in node.items()}
     if isinstance(node, list):
         return [_plain(child) for child in node]
-    return None if isinstance(node, float) and node != node else node
+    return None if isinstance(node, float) and not math.isfinite(node) else node

@@ -16,7 +16,8 @@ from jaxopt_study.bench.report import figure, table
 from jaxopt_study.bench.task import Task, single
 from jaxopt_study.parity import first_difference
 
-floats = st.floats(allow_nan=True, allow_infinity=False, width=64)
+# Not st.floats: it refuses to work where subnormal numbers are flushed, as the torch wing does in its process.
+numbers = st.one_of(st.just(math.nan), st.integers().map(lambda n: n / 7))
 
 
 def a_record(**changes):
@@ -123,8 +124,9 @@ def test_one_sample_has_no_interval():
     assert math.isnan(stats.ratio(np.array([2.0]), np.array([1.0])).low)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.floats(1e-9, 1e-3))
-def test_distances_see_what_was_moved(values, by):
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=20), st.integers(1, 10**6))
+def test_distances_see_what_was_moved(values, billionths):
+    by = 1e-9 * billionths
     curve = np.array(values) + 2e6
     assert stats.relative_distance(curve, curve) == stats.absolute_distance(curve, curve) == 0
     moved = curve.copy()
@@ -148,8 +150,8 @@ def test_percentiles_count_ties_half():
 
 
 @given(
-    samples=st.lists(st.floats(0, 10), max_size=5).map(tuple),
-    losses=st.lists(floats, max_size=5),
+    samples=st.lists(st.integers(0, 10**9).map(lambda n: n / 1e8), max_size=5).map(tuple),
+    losses=st.lists(numbers, max_size=5),
     reason=st.text(max_size=20),
 )
 @settings(deadline=None, max_examples=50)

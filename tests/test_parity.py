@@ -40,7 +40,7 @@ def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
     jax, torch = pair(records, name)
     assert len(jax["epoch_losses"]) == len(torch["epoch_losses"]) == EPOCHS
     loss = stats.relative_distance(jax["epoch_losses"], torch["epoch_losses"])
-    params = stats.absolute_distance(jax["params"], torch["params"])
+    params = stats.scaled_distance(jax["params"], torch["params"])
     if loss > bounds.loss.bound or params > bounds.params.bound:
         pytest.fail(f"losses part by {loss:.2e}, parameters by {params:.2e}; {where_they_part(plan, name)}")
     # One row in the test half is 1.1e-3 of it; parameters this close may move it over the border, but no more.
@@ -97,6 +97,20 @@ def test_a_planted_error_is_found_struck_out_and_named(whole):
     rows = study.rows(planted, plan)
     assert rows[0]["torch_over_jax"] is None
     assert "struck out" in "".join(study.tables(rows, plan)[1].rows[0])
+
+
+def test_a_divergence_at_another_step_is_a_disagreement():
+    """Losses that are NaN in both frameworks hide everything but where that began."""
+    plan, names = (
+        make_plan(learning_rate=1e38),
+        ("epoch_losses", "first_losses", "params", "moved_epoch_losses", "moved_params"),
+    )
+    value = {name: [float("nan")] for name in names} | {"diverged_at_step": 3}
+    facts = {"study": "optimizers", "subject": "sgd", "status": "ok", "group": "", "environment": ""}
+    jax, torch = (record.Record(framework=f, method="", value=value, **facts) for f in ("jax", "torch"))
+    assert STUDIES["optimizers"].findings([jax, torch], plan)[0].agrees
+    later = dataclasses.replace(torch, value=value | {"diverged_at_step": 4})
+    assert not STUDIES["optimizers"].findings([jax, later], plan)[0].agrees
 
 
 def test_a_wrong_hessian_is_found_and_not_timed(whole):

@@ -113,8 +113,8 @@ class WorkerProcess:
     def _cause_of_death(self) -> str:
         exit_code = self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-        return cause_of_death(exit_code) + (f": {lines[-1]}" if exit_code >= 0 else "")
+        lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["none"]
+        return f"{cause_of_death(exit_code)}; its last words: {lines[-1]}"
 
 
 class Engine:
@@ -231,10 +231,10 @@ class Engine:
         facts["block_laps"] = worker.ask("calibrate", case)
 
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
-        facts["samples"].append(self._worker(case.framework).ask("block", case))
+        facts["samples"].append(self._workers[case.framework].ask("block", case))
 
     def _finish(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
-        value, facts["peak_bytes"] = self._worker(case.framework).ask("finish", case)
+        value, facts["peak_bytes"] = self._workers[case.framework].ask("finish", case)
         facts["digest"] = record.digest(value)
         facts["value"] = dict(self._condense(case, value, workload, self._plan))
 

@@ -17,11 +17,11 @@ import psutil
 
 from jaxopt_study import __version__
 from jaxopt_study.bench.case import Plan
-from jaxopt_study.bench.timing import now
+from jaxopt_study.bench.timing import now, process_age
 
 ENVIRONMENT = "environment.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn")
-MOMENT = ("key", "started", "busy_percent", "import_seconds")
+MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds")
 FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
 
 
@@ -59,6 +59,7 @@ def capture(plan: Plan, workers: Mapping[str, tuple[Mapping[str, str], float]]) 
     key = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:12]
     moment = {
         "started": now(),
+        "startup_seconds": process_age(),
         "busy_percent": psutil.cpu_percent(interval=0.2),
         "import_seconds": {name: seconds for name, (_, seconds) in workers.items()},
     }
@@ -85,8 +86,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
 
 
 def write(folder: Path, environment: Mapping[str, Any]) -> None:
-    """Write `environment` into the folder."""
-    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+    """Write `environment` into the folder.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    with (folder / ENVIRONMENT).open("x", encoding="utf-8") as file:  # two runs cannot take the same folder
+        file.write(json.dumps(environment, indent=2) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _parse(line: str, where: str) -> Record:
         known = {f.name for f in fields(Record)}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{where} is not a record: {error}") from None
-    if not isinstance(row, dict) or row.get("schema") != SCHEMA or set(row) != known:
+    whole = isinstance(row, dict) and row.get("schema") == SCHEMA and set(row) == known
+    if not (whole and isinstance(row["samples"], list) and isinstance(row["value"], dict)):
         raise ValueError(f"{where} is not a record of schema {SCHEMA}")
     return Record(**{**row, "samples": tuple(row["samples"])})
 

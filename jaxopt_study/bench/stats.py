@@ -87,6 +87,12 @@ def absolute_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(np.max(np.abs(a[both] - b[both]), initial=0.0))
 
 
+def scaled_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the largest |a - b|, relative to the largest |b| where that is more than 1."""
+    sizes = np.abs(np.asarray(b, dtype=float))
+    return absolute_distance(a, b) / max(1.0, float(np.max(sizes[np.isfinite(sizes)], initial=0.0)))
+
+
 def residual(matrix: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Return the largest difference of two matrices, relative to the reference's largest entry."""
     return absolute_distance(matrix, reference) / float(np.max(np.abs(np.asarray(reference))))

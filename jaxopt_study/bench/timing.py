@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from jaxopt_study.bench.task import Task, Value, same_value
 
 SHORTEST_BLOCK = 0.010
@@ -24,6 +26,11 @@ def seconds_of(compute: Callable[[], Any]) -> tuple[Any, float]:
 def now() -> str:
     """Return the date and time in UTC, to the microsecond, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def process_age() -> float:
+    """Return how many seconds ago this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 class Stepper:

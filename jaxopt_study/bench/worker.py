@@ -130,7 +130,8 @@ def cause_of_death(exit_code: int) -> str:
     """Return in words what ended a process."""
     if exit_code >= 0:
         return f"the worker ended with status {exit_code}"
-    name = signal.Signals(-exit_code).name
+    known = {number.value: number.name for number in signal.Signals}
+    name = known.get(-exit_code, f"signal {-exit_code}")
     hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
     return f"the worker was killed by {name}{hint}"
 

@@ -79,7 +79,8 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
         lines.append(
             (
                 row["optimizer"],
-                f"{row['mean']:.5f} ± {row['standard_deviation']:.5f}",
+                f"{row['mean']:.5f} ± {row['standard_deviation']:.5f}"
+                + (f", {row['diverged']} diverged" if row["diverged"] else ""),
                 f"{row['least']:.5f} to {row['largest']:.5f}",
                 ", ".join(f"{percentile:.0f}" for percentile in row["notebook_percentiles"]),
                 text.seconds(row["run_seconds"]),
@@ -113,7 +114,11 @@ def _row(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"optimizer": record.subject, "status": record.status, "reason": record.reason}
     if not record.ok:
         return row
-    losses = np.array(record.value["final_losses"])
+    everything = np.array(record.value["final_losses"], dtype=float)
+    losses = everything[np.isfinite(everything)]
+    row["diverged"] = len(everything) - len(losses)
+    if len(losses) < 2:
+        return row | {"status": "diverged", "reason": f"{row['diverged']} of {len(everything)} runs"}
     return row | {
         "initializations": len(losses),
         "mean": float(losses.mean()),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 
@@ -42,8 +43,9 @@ def show(table: Table, console: Console) -> None:
 def markdown(table: Table) -> str:
     """Return `table` as a section of a Markdown page."""
     text = StringIO()
+    plain = replace(table, rows=[[cell.replace("|", "\\|") for cell in row] for row in table.rows])
     # Wide enough that no cell is folded: Markdown knows no folded cells.
-    Console(file=text, width=10_000, color_system=None).print(_rich(table, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
+    Console(file=text, width=10_000, color_system=None).print(_rich(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
     lines = [line.strip() for line in text.getvalue().strip().splitlines()]
     notes = "".join(f"\n{note}\n" for note in table.notes)
     return f"## {table.title}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
@@ -52,9 +54,9 @@ def markdown(table: Table) -> str:
 def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
     rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
     for number, column in enumerate(table.columns):
-        rich.add_column(column, justify="right" if number else "left", no_wrap=True)
+        rich.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
-        rich.add_row(*row)
+        rich.add_row(*map(escape, row))
     return rich
 
 

@@ -1,0 +1,253 @@
+"""The routes to second derivatives: each against something that shares no code with it, and what they refuse."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_study.bench import problem as problems
+from jaxopt_study.bench import stats
+from jaxopt_study.bench.baseline import derivatives as baseline
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.task import TooLarge
+from jaxopt_study.bench.workload import digits_linear, ravel, shift
+from jaxopt_study.studies import hessian
+from jaxopt_study.studies.routes import PARTS, ROUTES
+from tests.conftest import load_wing, make_plan
+
+WINGS = ("jax", "torch")
+WORKLOAD = digits_linear(seed=0, epochs=1)
+# torch.compile takes 20 s; the test below runs it where the whole study does.
+QUICK = [route for route in (*ROUTES, *PARTS) if route.method != "hessian_compiled"]
+
+
+def run(name, route, subject, dtype="float64"):
+    wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
+    case = Case("hessian", subject, name, route.method)
+    task = hessian.task(wing, case, WORKLOAD, plan)
+    (output,) = task.run()
+    return hessian.condense(case, task.export(output), WORKLOAD, plan), case
+
+
+@pytest.mark.parametrize("subject", ["64-10 x 40", "5-3 x 30", "64-4-10 x 40"])
+@pytest.mark.parametrize("route", QUICK, ids=lambda route: route.method)
+@pytest.mark.parametrize("name", WINGS)
+def test_every_route_holds_to_its_references(name, route, subject):
+    linear = subject.count("-") == 1
+    if name not in route.frameworks or (not linear and (route.of != "loss" or "diagonal" in route.result)):
+        pytest.skip("not a route of this framework, or one with a reference for a linear network alone")
+    if not linear and route.result == "product":
+        pytest.skip("the dense routes stand for it")
+    kept, case = run(name, route, subject)
+    record = Record(case.study, case.subject, case.framework, case.method, "ok", "", "", value=kept)
+    (finding,) = hessian.findings([record], make_plan(dtype="float64"))
+    assert finding.agrees, finding.words
+
+
+def test_a_planted_error_is_wrong_and_has_no_time():
+    plan = make_plan(dtype="float64")
+    kept, case = run("jax", ROUTES[0], "64-10 x 898")
+    good = Record(case.study, case.subject, case.framework, case.method, "ok", "", "", samples=(1.0, 1.0), value=kept)
+    planted = dataclasses.replace(good, value=kept | {"residual": 1e-9})
+    row = hessian.rows([planted], plan)[0]
+    assert row["status"] == "wrong"
+    assert "seconds" not in row
+    assert "WRONG" in hessian.tables([row], plan)[0].rows[0]
+    assert "seconds" in hessian.rows([good], plan)[0]
+
+
+def test_a_wrong_route_is_seen_through_its_products(monkeypatch):
+    """Plant the error in the wing: a Gauss-Newton matrix given out as the Hessian of a deep network."""
+    wing = load_wing("jax")
+    right = wing.derivatives.hessian_forward_over_reverse
+    monkeypatch.setattr(
+        wing.derivatives, "hessian_forward_over_reverse", lambda loss: lambda p, b: 1.0001 * right(loss)(p, b)
+    )
+    kept, _ = run("jax", ROUTES[0], "64-4-10 x 40")
+    assert kept["products_residual"] > 5e-5
+
+
+def test_what_would_not_fit_is_refused_with_the_estimate():
+    with pytest.raises(TooLarge, match=r"estimated .* GiB, the limit is"):
+        run("torch", ROUTES[0], "64-2000-10 x 898")
+
+
+def test_the_compiler_is_asked_where_the_formula_says_no():
+    """Forward over forward of a linear network: P x P columns by the formula, but XLA never makes them."""
+    kept, _ = run("jax", ROUTES[2], "64-10 x 898", "float32")
+    assert kept["estimated_bytes"] > 2**35
+    assert kept["residual"] < 1e-5
+
+
+def test_the_network_gradient_by_hand_is_a_gradient():
+    """Against central differences of the loss, which need no derivative at all."""
+    problem = problems.make("5-4-3 x 20", WORKLOAD, seed=1)
+    inputs, targets = problem.batch
+
+    def loss(params):
+        z = np.tanh(inputs @ params["layer1"]["kernel"] + params["layer1"]["bias"])
+        z = z @ params["layer2"]["kernel"] + params["layer2"]["bias"]
+        return np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(20), targets])
+
+    gradient = baseline.gradient_network(problem.params, problem.batch)
+    for place in range(problem.size):
+        step = np.zeros(problem.size)
+        step[place] = 1e-6
+        slope = (loss(shift(problem.params, step)) - loss(shift(problem.params, -step))) / 2e-6
+        assert abs(slope - gradient[place]) < 2e-9  # the differences' own error: 2e-10 was measured
+
+
+@given(block=st.integers(1, 40), shapes=st.lists(st.integers(0, 4), min_size=1, max_size=3), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=12)
+def test_blocks_of_any_size_serve_any_tree_and_any_loss(block, shapes, seed):
+    load_wing("jax")
+    from jaxopt_study import blocks
+
+    generator = np.random.default_rng(seed)
+    params = {f"leaf{i}": jnp.asarray(generator.standard_normal((n, 2))) for i, n in enumerate(shapes)}
+    if sum(shapes) == 0:
+        with pytest.raises(ValueError, match="hold no parameters"):
+            blocks.hessian_blocked(quartic, block)(params, 1.5)
+        return
+    whole = load_wing("jax").derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
+    assert np.allclose(blocks.hessian_blocked(quartic, block)(params, 1.5), whole, rtol=0, atol=1e-12)
+    assert np.allclose(blocks.diagonal_exact(quartic, block)(params, 1.5), np.diag(whole), rtol=0, atol=1e-12)
+
+
+def quartic(params, batch):
+    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
+    return batch * total**2 + sum(jnp.sum(jnp.sin(leaf) ** 2) for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_gauss_newton_is_j_h_j_and_positive_semidefinite(name):
+    wing = load_wing(name)
+    problem = problems.make("6-4-3 x 25", WORKLOAD, seed=2)
+    model = wing.models.network(problem.widths)
+    matrix = wing.blocks.gauss_newton(wing.models.predict(model), wing.models.cross_entropy, 5)
+    batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
+    mine = wing.runtime.to_numpy(matrix(wing.runtime.params_from_numpy(problem.params), batch))
+    places = hessian._places(wing, problem)
+    mine = mine[np.ix_(places, places)]
+    assert np.linalg.eigvalsh(mine).min() > -1e-12
+    assert np.abs(mine - gauss_newton_by_hand(problem)).max() < 1e-9
+
+
+def gauss_newton_by_hand(problem):
+    """Return mean J'(diag p - p p')J with J by central differences of the logits."""
+    inputs, _ = problem.batch
+
+    def logits(params):
+        z = np.tanh(inputs @ params["layer1"]["kernel"] + params["layer1"]["bias"])
+        return z @ params["layer2"]["kernel"] + params["layer2"]["bias"]
+
+    basis = 1e-6 * np.eye(problem.size)
+    ends = [np.stack([logits(shift(problem.params, sign * v)) for v in basis], axis=-1) for sign in (1, -1)]
+    jacobian = (ends[0] - ends[1]) / 2e-6
+    p = baseline.softmax(logits(problem.params))
+    curvature = np.einsum("nk,kl->nkl", p, np.eye(p.shape[1])) - np.einsum("nk,nl->nkl", p, p)
+    return np.einsum("nkp,nkl,nlq->pq", jacobian, curvature, jacobian) / len(inputs)
+
+
+def test_hutchinson_with_all_signs_is_exact():
+    """Over all sign vectors the estimate is the diagonal itself."""
+    wing = load_wing("jax")
+    signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, -1).T
+    params = {"x": jnp.arange(4.0)}
+    whole = wing.derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
+    estimate = wing.blocks.diagonal_hutchinson(quartic)(params, 1.5, jnp.asarray(signs))
+    assert np.allclose(estimate, np.diag(whole), rtol=0, atol=1e-12)
+
+
+# What is refused.
+
+ARRAYS = {"jax": jnp.asarray, "torch": lambda values: torch.as_tensor(np.array(values))}
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ([1, 2], TypeError, "int64, and only floating point numbers have derivatives"),
+        ([], ValueError, "params hold no parameters"),
+        ([1.0, float("nan")], ValueError, "holds NaN or infinite values"),
+    ],
+)
+@pytest.mark.parametrize("route", ["derivatives.hessian_forward_over_reverse", "blocks.hessian_blocked"])
+@pytest.mark.parametrize("name", WINGS)
+def test_parameters_that_cannot_be_differentiated_are_refused(name, route, values, error, words):
+    wing = load_wing(name)
+    module, function = route.split(".")
+    compute = getattr(getattr(wing, module), function)(lambda params, batch: (params["x"] ** 2).sum())
+    with pytest.raises(error, match=words):
+        compute({"x": ARRAYS[name](values)}, None)
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_a_loss_that_is_no_scalar_is_refused(name):
+    wing = load_wing(name)
+    with pytest.raises(TypeError, match=r"one floating point number, this one returns shape \(2,\)"):
+        wing.blocks.hessian_blocked(lambda params, batch: params["x"] ** 2)({"x": ARRAYS[name]([1.0, 2.0])}, None)
+
+
+@pytest.mark.parametrize("block", [0, -1, 1.5, True])
+@pytest.mark.parametrize("name", WINGS)
+def test_a_block_size_that_is_not_positive_is_refused(name, block):
+    with pytest.raises(ValueError, match=f"block_size {block!r} is not a positive whole number"):
+        load_wing(name).blocks.hessian_blocked(lambda params, batch: params["x"], block)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinked"),
+    [("jax", lambda p, b: jax.nn.relu(p["x"]).sum()), ("torch", lambda p, b: torch.relu(p["x"]).sum())],
+)
+def test_a_loss_with_kinks_says_so_and_a_smooth_one_does_not(name, kinked, digits):
+    wing = load_wing(name)
+    with pytest.warns(UserWarning, match="the loss has kinks"):
+        wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = wing.models.loss(wing.models.network((64, 10)))
+        batch = tuple(wing.runtime.from_numpy(array) for array in digits.train)
+        wing.validation.check_loss(loss, wing.runtime.params_from_numpy(digits.params), batch)
+
+
+# Problems and fits.
+
+
+def test_problems_are_what_their_names_say():
+    problem = problems.make("64-8-10 x 1796", WORKLOAD, seed=0)
+    assert problem.size == ravel(problem.params).size == 610
+    assert np.array_equal(problem.batch[0][:898], WORKLOAD.train[0])
+    assert np.array_equal(problem.batch[0][898:], WORKLOAD.train[0])
+    assert problems.name_of((64, 8, 10), 1796) == "64-8-10 x 1796"
+
+
+def test_an_exponent_is_found_with_its_interval():
+    sizes = np.array([100.0, 200, 400, 800])
+    fit = stats.exponent(sizes, 3 * sizes**1.7 * np.array([1.01, 0.99, 1.01, 0.99]))
+    assert fit.low < 1.7 < fit.high
+    assert fit.high - fit.low < 0.1
+
+
+def test_a_case_that_is_foreseen_to_take_too_long_is_skipped_with_the_reason():
+    plan = make_plan(profile="smoke")
+    value = {"depth": 2, "parameters": 610}
+    facts = {
+        "study": "hessian",
+        "framework": "torch",
+        "method": "hessian_blocked",
+        "status": "ok",
+        "group": "",
+        "environment": "",
+    }
+    before = [Record(subject="64-8-10 x 898", samples=(0.1,), value=value, **facts)]
+    small, large = (Case("hessian", f"64-{n}-10 x 898", "torch", "hessian_blocked") for n in (9, 800))
+    assert hessian.skip(small, before, plan) is None
+    assert "budget" in hessian.skip(large, before, plan)
