@@ -16,7 +16,7 @@ from jaxopt_study import models, runtime, training
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.rules import translate
 
-__all__ = ["make", "replay", "train"]
+__all__ = ["make", "namesake", "replay", "search", "train"]
 
 Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
@@ -34,6 +34,11 @@ def make(name: str, options: Mapping[str, Any], factors: Array | None = None) ->
         return _with_rest(name, build(translate(name, options).expression), options)
     rates = runtime.from_numpy(factors * translate(name, options).options["lr"])
     return _with_rest(name, build(translate(name, options, "schedule").expression, lambda c: rates[c]), options)
+
+
+def namesake(expression: str) -> optax.GradientTransformation:
+    """Make the optax function of the same name, as a user would who trusts the name."""
+    return build(expression)
 
 
 def replay(
@@ -85,6 +90,45 @@ def train(
     return _path(optimizer, runtime.params_from_numpy(params), step, runtime.from_numpy(order), kept)
 
 
+def search(
+    model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]
+) -> dict[str, Array]:
+    """Minimize the loss of all rows by L-BFGS with optax's zoom line search.
+
+    Args:
+        model: What `models.network` returned.
+        options: Of `torch.optim.LBFGS`; `max_iter` is the number of iterations.
+        params: Initial parameters in flax's layout.
+        data: Inputs (rows, features) and targets (rows,).
+
+    Returns:
+        The loss after each iteration, and how often it was computed up to there.
+    """
+    batch = tuple(runtime.from_numpy(array) for array in data)
+    loss = models.loss(model)
+    optimizer = build(translate("LBFGS", options).expression)
+
+    def value(params: Any) -> Any:
+        return loss(params, batch)
+
+    value_and_gradient = optax.value_and_grad_from_state(value)
+
+    def step(state: training.State, _: Any) -> tuple[training.State, Any]:
+        before, gradient = value_and_gradient(state.params, state=state.optimizer)
+        updates, memory = optimizer.update(
+            gradient, state.optimizer, state.params, value=before, grad=gradient, value_fn=value
+        )
+        evaluations = optax.tree.get(memory, "info").num_linesearch_steps
+        after = training.State(optax.apply_updates(state.params, updates), memory)
+        return after, (optax.tree.get(memory, "value"), evaluations)
+
+    start = runtime.params_from_numpy(params)
+    first = training.State(start, optimizer.init(start))
+    _, (losses, evaluations) = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]))(first)
+    # The first value is computed before any search.
+    return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
+
+
 def _path(
     optimizer: optax.GradientTransformation,
     start: Any,
@@ -93,8 +137,10 @@ def _path(
     kept: Sequence[int],
 ) -> dict[str, Array]:
     """Scan over `inputs`; return each leaf by name, with the numbers of steps as first axis."""
-    state = training.State(start, optimizer.init(start))
-    _, path = jax.jit(lambda s, x: jax.lax.scan(step, s, x))(state, inputs)
+    def run(params: Any, inputs: Any) -> Any:
+        return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
+
+    path = jax.jit(run)(start, inputs)
     places = np.array(kept) - 1
     tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
     return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from torch_reference import models, runtime
 
-__all__ = ["make", "replay", "train"]
+__all__ = ["make", "replay", "search", "train"]
 
 Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
@@ -134,6 +134,36 @@ def train(
         stepper.step(closure)
 
     return _path(leaves, step, kept)
+
+
+def search(
+    model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]
+) -> dict[str, Array]:
+    """Minimize the loss of all rows by L-BFGS with torch's strong Wolfe line search.
+
+    Args:
+        model: What `models.network` returned.
+        options: Of `torch.optim.LBFGS`; `max_iter` is the number of iterations.
+        params: Initial parameters in flax's layout.
+        data: Inputs (rows, features) and targets (rows,).
+
+    Returns:
+        Every loss that was computed, and how often it was computed up to there.
+    """
+    trained = copy.deepcopy(model).to(torch.get_default_dtype())
+    trained.load_state_dict(runtime.params_from_numpy(params))
+    inputs, targets = (runtime.from_numpy(array) for array in data)
+    losses: list[float] = []
+
+    def closure() -> Tensor:
+        trained.zero_grad()
+        loss = models.cross_entropy(trained(inputs), targets)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    torch.optim.LBFGS(trained.parameters(), **options).step(closure)
+    return {"losses": np.array(losses), "evaluations": np.arange(1, len(losses) + 1)}
 
 
 def _path(leaves: Mapping[str, Tensor], step: Callable[[int], None], kept: Sequence[int]) -> dict[str, Array]:

@@ -1,0 +1,151 @@
+"""Does a row's class hold on these versions? Distances from the records, against the bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record, unpack
+from jaxopt_study.dictionary.rules import APPROXIMATE, Translation, translate
+from jaxopt_study.studies.dictionary import bounds
+from jaxopt_study.studies.dictionary.experiments import FLOAT32, QUIRKS, ROWS, growth_steps, steps_of
+
+EXPERIMENTS = ("replay", "schedule", "digits", "mlp")
+
+
+def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Return for each row that both frameworks ran whether its class holds, and for each defect whether it is there."""
+    return [
+        Finding(row["subject"], row["holds"], row["words"])
+        for row in rows(records, plan)
+        if row["kind"] == "row" and row["words"]
+    ]
+
+
+def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
+    """Return one row for each configuration, one for each float32 growth, one for each known defect."""
+    found: list[dict[str, Any]] = []
+    for subject in dict.fromkeys(record.subject for record in records):
+        pair = {record.framework: record for record in records if record.subject == subject}
+        if subject == QUIRKS:
+            found += [_quirk(framework, name, there) for framework, name, there in _quirks(pair)]
+        elif subject.startswith(FLOAT32):
+            found.append(_growth(subject, pair, plan))
+        else:
+            found.append(_row(subject, pair, plan))
+    return found
+
+
+def floor_of(moved: Sequence[float], path: np.ndarray) -> np.ndarray:
+    """Return the floor at each step: the moved run's distance, at least one unit in the last place."""
+    return np.maximum(moved, np.spacing(np.abs(path).max(axis=1)))
+
+
+def _row(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]:
+    table_row = ROWS[subject]
+    translation = translate(table_row.name, table_row.options)
+    row: dict[str, Any] = {
+        "kind": "row",
+        "subject": subject,
+        "name": translation.name,
+        "expression": translation.expression,
+        "class": translation.status,
+        "reason": translation.reason,
+        "condition": translation.condition,
+        "holds": None,
+        "words": "",
+        "failed": "; ".join(record.reason for record in pair.values() if not record.ok),
+    }
+    if {"jax", "torch"} - pair.keys() or row["failed"]:
+        return row
+    jax, torch = pair["jax"].value, pair["torch"].value
+    if "search" in jax:
+        return row | _search(jax["search"], torch["search"])
+    for name in EXPERIMENTS:
+        if name in jax:
+            steps = steps_of(table_row, name, plan)
+            row[name] = _distances(jax[name], torch[name], torch[f"{name} moved"], steps)
+    if "namesake" in jax:
+        apart = np.abs(unpack(jax["namesake"]) - unpack(torch["digits"])).max(axis=1)
+        row["namesake"] = dict(zip(steps_of(table_row, "digits", plan), apart.tolist(), strict=True))
+    return row | dict(zip(("holds", "words"), _judge(row, translation), strict=True))
+
+
+def _distances(jax: Any, torch: Any, moved: Sequence[float], steps: Sequence[int]) -> dict[str, Any]:
+    ours, theirs = unpack(jax), unpack(torch)
+    with np.errstate(invalid="ignore"):
+        apart = np.where(ours == theirs, 0.0, np.abs(ours - theirs)).max(axis=1)
+    return {
+        "steps": list(steps),
+        "distance": [float(x) if np.isfinite(x) else float("inf") for x in apart],
+        "floor": floor_of(moved, theirs).tolist(),
+    }
+
+
+def _judge(row: Mapping[str, Any], translation: Translation) -> tuple[bool, str]:
+    """Say whether the class holds, and by what distances."""
+    parts, holds = [], True
+    for name in ("replay", "schedule"):
+        if name in row:
+            worst, floor = max(row[name]["distance"]), max(row[name]["floor"])
+            allowed = bounds.replay_bound(translation)
+            if bounds.fed_back(translation):
+                allowed = max(allowed, bounds.FLOORS * floor)
+            holds &= worst <= allowed
+            parts.append(f"{name} {worst:.1e} (at most {allowed:.1e})")
+    for name in ("digits", "mlp"):
+        if name in row:
+            ok, words = _closed(name, row[name], translation)
+            holds &= ok
+            parts.append(words)
+    return bool(holds), ", ".join(parts)
+
+
+def _closed(name: str, found: Mapping[str, Any], translation: Translation) -> tuple[bool, str]:
+    distance, floor = np.array(found["distance"]), np.array(found["floor"])
+    allowed = bounds.FLOORS * floor
+    if translation.status == APPROXIMATE:
+        allowed = np.maximum(allowed, bounds.BFLOAT16_TRAINED.bound)
+    elif translation.decays:
+        allowed = allowed + bounds.REPLAY_DECAYED.bound
+    words = f"{name} {distance[-1]:.1e} with a floor of {floor[-1]:.1e}"
+    return bool(np.all(distance <= allowed)), words + (", chaotic" if floor[-1] > bounds.CHAOTIC else "")
+
+
+def _search(jax: Mapping[str, Any], torch: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare two line searches by where they end and what that took."""
+    ends = {name: (min(found["losses"]), found["evaluations"][-1]) for name, found in (("jax", jax), ("torch", torch))}
+    (ours, our_count), (theirs, their_count) = ends["jax"], ends["torch"]
+    apart = abs(ours - theirs) / max(abs(ours), abs(theirs))
+    ratio = max(our_count, their_count) / min(our_count, their_count)
+    words = (
+        f"after the same number of iterations the loss is {ours:.3g} in optax ({our_count} evaluations) and "
+        f"{theirs:.3g} in torch ({their_count})"
+    )
+    holds = apart <= bounds.SEARCH_LOSS.bound and ratio <= bounds.SEARCH_EVALUATIONS.bound
+    return {"holds": bool(holds), "words": words, "search": {"losses": [ours, theirs], "parts": apart}}
+
+
+def _growth(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": "float32", "subject": subject.removeprefix(FLOAT32)}
+    if {"jax", "torch"} - pair.keys() or not all(record.ok for record in pair.values()):
+        return row
+    jax, torch = pair["jax"].value, pair["torch"].value
+    return row | _distances(jax["growth"], torch["growth"], torch["growth moved"], growth_steps(plan))
+
+
+def _quirks(pair: Mapping[str, Record]) -> list[tuple[str, str, float]]:
+    return [
+        (framework, name, there)
+        for framework, record in pair.items()
+        if record.ok
+        for name, there in record.value[QUIRKS].items()
+    ]
+
+
+def _quirk(framework: str, name: str, there: float) -> dict[str, Any]:
+    return {"kind": "quirk", "subject": name, "framework": framework, "there": bool(there)}
