@@ -90,9 +90,7 @@ def train(
     return _path(optimizer, runtime.params_from_numpy(params), step, runtime.from_numpy(order), kept)
 
 
-def search(
-    model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]
-) -> dict[str, Array]:
+def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]) -> dict[str, Array]:
     """Minimize the loss of all rows by L-BFGS with optax's zoom line search.
 
     Args:
@@ -137,6 +135,7 @@ def _path(
     kept: Sequence[int],
 ) -> dict[str, Array]:
     """Scan over `inputs`; return each leaf by name, with the numbers of steps as first axis."""
+
     def run(params: Any, inputs: Any) -> Any:
         return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
 

@@ -136,9 +136,7 @@ def train(
     return _path(leaves, step, kept)
 
 
-def search(
-    model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]
-) -> dict[str, Array]:
+def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]) -> dict[str, Array]:
     """Minimize the loss of all rows by L-BFGS with torch's strong Wolfe line search.
 
     Args:

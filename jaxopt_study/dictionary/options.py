@@ -45,10 +45,9 @@ POSITIVE = Allowed(lambda v: _number(v) and v > 0, "a number above 0")
 ETAS = Allowed(lambda v: _all(2, _number)(v) and 0 < v[0] < 1 < v[1], "two numbers, 0 < a < 1 < b, as 0.5,1.2")
 SIZES = Allowed(_all(2, _number), "two numbers, as 1e-6,50")
 EPS_PAIR = Allowed(
-    lambda v: isinstance(v, tuple)
-    and len(v) == 2
-    and (v[0] is None or NOT_NEGATIVE.test(v[0]))
-    and NOT_NEGATIVE.test(v[1]),
+    lambda v: (
+        isinstance(v, tuple) and len(v) == 2 and (v[0] is None or NOT_NEGATIVE.test(v[0])) and NOT_NEGATIVE.test(v[1])
+    ),
     "None or a number of at least 0, and a number of at least 0, as None,0.001",
 )
 COEFFICIENTS = Allowed(_all(3, _number), "three numbers")

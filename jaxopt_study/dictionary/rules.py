@@ -138,7 +138,9 @@ def nadam(o: Options, lr: str) -> Translation:
         reason = "with so large a momentum_decay, torch's momentum is constant, as optax.nadam's always is"
     else:
         scale = f"transforms.scale_by_torch_nadam({moments}, momentum_decay={o['momentum_decay']!r})"
-        reason = "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
+        reason = (
+            "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
+        )
     return _made("NAdam", o, _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr)), reason)
 
 
@@ -256,7 +258,9 @@ def lbfgs(o: Options, lr: str) -> Translation:
         f"transforms.torch_lbfgs({lr}, history_size={o['history_size']!r}, tolerance_grad={o['tolerance_grad']!r}, "
         f"tolerance_change={o['tolerance_change']!r})"
     )
-    reason = "optax.lbfgs keeps 10 pairs and every one of them, scales its first step by the 2-norm, and searches a line"
+    reason = (
+        "optax.lbfgs keeps 10 pairs and every one of them, scales its first step by the 2-norm, and searches a line"
+    )
     condition = (
         f"one update is one iteration: make {o['max_iter']} on a batch for one step(closure), which may stop earlier "
         "where the loss stands still or evaluations end"

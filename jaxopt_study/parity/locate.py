@@ -129,7 +129,8 @@ def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
     if isinstance(trajectory, str | Path):
         trees = iter(load_trajectory(trajectory))
     elif callable(trajectory) or not isinstance(trajectory, Iterable):
-        raise ValueError(f"{trajectory!r} is no trajectory: make one of a step function by walk(step, state, batches)")
+        words = "is no trajectory: make one of a step function by walk(step, state, batches)"
+        raise ValueError(f"{trajectory!r} {words}")  # noqa: TRY004 - one kind of error for all that cannot be compared
     else:
         trees = iter(trajectory)
     return trees if steps is None else islice(trees, steps + 1)

@@ -278,8 +278,8 @@ def _epsilon(evidence: Evidence) -> str:
 
 
 def _rank_correlation(x: Vector, y: Vector) -> float:
-    ranks = [np.argsort(np.argsort(v)).astype(float) for v in (x, y)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.array([np.argsort(np.argsort(v)) for v in (x, y)], dtype=float)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _batches(evidence: Evidence) -> str:

@@ -55,7 +55,9 @@ def torch_lbfgs(
         flat, _ = ravel_pytree(params)
         pairs = jnp.zeros((history_size, flat.size), flat.dtype)
         zero = jnp.zeros((), jnp.int32)
-        return LBFGSState(zero, jnp.zeros_like(flat), jnp.zeros_like(flat), pairs, pairs, zero, jnp.ones((), flat.dtype))
+        return LBFGSState(
+            zero, jnp.zeros_like(flat), jnp.zeros_like(flat), pairs, pairs, zero, jnp.ones((), flat.dtype)
+        )
 
     def update(
         gradient: optax.Updates, state: LBFGSState, params: optax.Params | None = None

@@ -36,7 +36,9 @@ def scale_by_torch_muon(
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             if leaf.ndim != 2:
                 where = jax.tree_util.keystr(path)
-                raise ValueError(f"Muon takes matrices: {where} has shape {leaf.shape}; partition it to another optimizer")
+                raise ValueError(
+                    f"Muon takes matrices: {where} has shape {leaf.shape}; partition it to another optimizer"
+                )
         return jax.tree.map(jnp.zeros_like, params)
 
     def update(

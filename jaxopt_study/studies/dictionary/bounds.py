@@ -29,6 +29,10 @@ FED_BACK = ("RMSprop", "momentum", "weight_decay")
 SEARCH_LOSS = Bound(0.5, 0.0)
 SEARCH_EVALUATIONS = Bound(4.0, 0.0)
 
+# Schedules over 100 steps, and clipped gradients. Quantiles of 120,000 draws, in units of their deviation.
+CONVENTION = Bound(2e-15, 1.5e-16)
+QUANTILES = Bound(0.12, 0.040)
+
 
 def replay_bound(translation: Translation) -> float:
     """Return how far replayed parameters may part after 1,000 steps."""

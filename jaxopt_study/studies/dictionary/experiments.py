@@ -17,10 +17,12 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import pack
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Array, ParameterTree, Workload, draw_params, ravel
+from jaxopt_study.dictionary.conventions import CONVENTIONS, QUANTILES, SCHEDULE_STEPS, SHAPE, Convention
 from jaxopt_study.dictionary.table import TABLE, Row
 
 STUDY = "dictionary"
 QUIRKS = "quirks"
+CONVENTION = "conventions"
 FLOAT32 = "float32 "
 METHODS = {"jax": "optax", "torch": "torch.optim"}
 MLP = (64, 16, 10)
@@ -28,7 +30,11 @@ ROWS = {row.key: row for row in TABLE}
 FIRST = tuple(next(row for row in TABLE if row.name == name) for name in dict.fromkeys(row.name for row in TABLE))
 
 # After how many steps parameters are compared, by profile.
-STEPS = {"smoke": (1, 2, 10, 100), "default": (1, 2, 10, 100, 1000), "full": (1, 2, 10, 100, 1000)}
+STEPS: dict[str, tuple[int, ...]] = {
+    "smoke": (1, 2, 10, 100),
+    "default": (1, 2, 10, 100, 1000),
+    "full": (1, 2, 10, 100, 1000),
+}
 MLP_STEPS = STEPS | {"default": (1, 2, 10, 100)}
 LBFGS_STEPS = (1, 2, 10, 50)
 GROWTH_STEPS = {"smoke": 100, "default": 1000, "full": 13_470}
@@ -42,7 +48,7 @@ def groups(plan: Plan) -> list[Group]:
     subjects += [FLOAT32 + row.key for row in FIRST if row.name != "LBFGS"] if plan.profile != "smoke" else []
     return [
         Group(tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks), repeats=1)
-        for subject in [*subjects, QUIRKS]
+        for subject in [*subjects, CONVENTION, QUIRKS]
     ]
 
 
@@ -50,6 +56,8 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return the experiments of one row, one a lap; they set the type that they need, and set it back."""
     if case.subject == QUIRKS:
         experiments: dict[str, Experiment] = {QUIRKS: partial(_quirks, wing)}
+    elif case.subject == CONVENTION:
+        experiments = {CONVENTION: partial(_conventions, wing, case.framework, plan.seed)}
     elif case.subject.startswith(FLOAT32):
         experiments = _growth(wing, ROWS[case.subject.removeprefix(FLOAT32)], case.framework, workload, plan)
     else:
@@ -78,12 +86,14 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     kept: dict[str, Any] = {}
     for name in dict.fromkeys(key.split(":")[0] for key in value):
         leaves = {key.split(":")[1]: array for key, array in value.items() if key.split(":")[0] == name}
-        if name in (QUIRKS, "search"):
+        if name in (QUIRKS, CONVENTION, "search"):
             kept[name] = {leaf: np.asarray(array).tolist() for leaf, array in leaves.items()}
             continue
         path = _flat(leaves)
         if name.endswith(" moved"):
-            own = _flat({k.split(":")[1]: v for k, v in value.items() if k.split(":")[0] == name.removesuffix(" moved")})
+            own = _flat(
+                {k.split(":")[1]: v for k, v in value.items() if k.split(":")[0] == name.removesuffix(" moved")}
+            )
             kept[name] = np.abs(path - own).max(axis=1).tolist()
         else:
             kept[name] = pack(path)
@@ -107,14 +117,15 @@ def steps_of(row: Row, experiment: str, plan: Plan) -> tuple[int, ...]:
 def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
     if row.options.get("line_search_fn"):
         return {"search": partial(_search, wing, row, workload)}
-    names = ("digits", "mlp") if row.name == "LBFGS" else ("replay", "schedule", "digits", "mlp")
-    names = names[:3] if plan.profile == "smoke" else names
+    names = ["digits", "mlp"] if row.name == "LBFGS" else ["replay", "schedule", "digits", "mlp"]
+    if plan.profile == "smoke":
+        names = [name for name in names if name in ("replay", "digits")]
     made: dict[str, Experiment] = {}
     for name in names:
         made[name] = partial(_run, wing, row, name, workload, plan, moved=False)
         if framework == "torch":
             made[f"{name} moved"] = partial(_run, wing, row, name, workload, plan, moved=True)
-    if framework == "jax" and row.namesake:
+    if framework == "jax" and row.namesake and plan.profile != "smoke":
         made["namesake"] = partial(_namesake, wing, row, workload, plan)
     return made
 
@@ -166,12 +177,38 @@ def _growth(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan)
         optimizer = wing.trajectories.make(row.name, row.options)
         return _train(wing, row, "digits", optimizer, workload, growth_steps(plan), plan.seed, moved)
 
-    made = {"growth": partial(grow, "")}
-    return made | ({"growth moved": partial(grow, "float32")} if framework == "torch" else {})
+    made: dict[str, Experiment] = {"growth": partial(grow, "")}
+    if framework == "torch":
+        made["growth moved"] = partial(grow, "float32")
+    return made
 
 
 def _quirks(wing: Any) -> Value:
     return {name: np.array(probe()) for name, probe in wing.quirks.QUIRKS.items()}
+
+
+def _conventions(wing: Any, framework: str, seed: int) -> Value:
+    """Return what each convention gives, by its number: in JAX `aligned` and `namesake`, in PyTorch `torch`."""
+    return {
+        f"{number} {which}": _convention(wing, convention, getattr(convention, which) or convention.aligned, seed)
+        for number, convention in enumerate(CONVENTIONS)
+        for which in (("aligned", "namesake") if framework == "jax" else ("torch",))
+    }
+
+
+def _convention(wing: Any, convention: Convention, code: str, seed: int) -> Array:
+    if convention.kind == "schedule":
+        return np.asarray(wing.conventions.schedule(code, SCHEDULE_STEPS))
+    if convention.kind == "initializer":
+        drawn = wing.conventions.drawn(code, SHAPE, seed)
+        return np.quantile(drawn, np.arange(1, QUANTILES + 1) / (QUANTILES + 1))
+    generator = np.random.default_rng(seed)
+    parts = []
+    for size in (1e-3, 0.3, 10.0):  # far below the bound, near it, far above
+        gradients = {name: size * generator.standard_normal(shape) for name, shape in (("a", (4, 3)), ("b", (5,)))}
+        clipped = wing.conventions.clipped(code, gradients)
+        parts += [np.ravel(clipped[name]) for name in sorted(clipped)]
+    return np.concatenate(parts)
 
 
 def draw_replay(row: Row, steps: int, seed: int) -> tuple[ParameterTree, ParameterTree]:

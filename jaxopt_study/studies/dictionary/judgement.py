@@ -10,9 +10,10 @@ import numpy as np
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record, unpack
+from jaxopt_study.dictionary.conventions import CONVENTIONS
 from jaxopt_study.dictionary.rules import APPROXIMATE, Translation, translate
 from jaxopt_study.studies.dictionary import bounds
-from jaxopt_study.studies.dictionary.experiments import FLOAT32, QUIRKS, ROWS, growth_steps, steps_of
+from jaxopt_study.studies.dictionary.experiments import CONVENTION, FLOAT32, QUIRKS, ROWS, growth_steps, steps_of
 
 EXPERIMENTS = ("replay", "schedule", "digits", "mlp")
 
@@ -22,7 +23,7 @@ def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
     return [
         Finding(row["subject"], row["holds"], row["words"])
         for row in rows(records, plan)
-        if row["kind"] == "row" and row["words"]
+        if row["kind"] in ("row", "convention") and row["words"]
     ]
 
 
@@ -33,6 +34,8 @@ def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
         pair = {record.framework: record for record in records if record.subject == subject}
         if subject == QUIRKS:
             found += [_quirk(framework, name, there) for framework, name, there in _quirks(pair)]
+        elif subject == CONVENTION:
+            found += _conventions(pair)
         elif subject.startswith(FLOAT32):
             found.append(_growth(subject, pair, plan))
         else:
@@ -128,6 +131,35 @@ def _search(jax: Mapping[str, Any], torch: Mapping[str, Any]) -> dict[str, Any]:
     )
     holds = apart <= bounds.SEARCH_LOSS.bound and ratio <= bounds.SEARCH_EVALUATIONS.bound
     return {"holds": bool(holds), "words": words, "search": {"losses": [ours, theirs], "parts": apart}}
+
+
+def _conventions(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
+    if {"jax", "torch"} - pair.keys() or not all(record.ok for record in pair.values()):
+        return []
+    jax, torch = pair["jax"].value[CONVENTION], pair["torch"].value[CONVENTION]
+    found = []
+    for number, convention in enumerate(CONVENTIONS):
+        theirs = np.array(torch[f"{number} torch"])
+        # Draws are compared by their quantiles, in units of the deviation; the others number by number.
+        unit = theirs.std() if convention.kind == "initializer" else 1.0
+        apart, namesake = (
+            float(np.abs(np.array(jax[f"{number} {which}"]) - theirs).max() / unit) for which in ("aligned", "namesake")
+        )
+        bound = (bounds.QUANTILES if convention.kind == "initializer" else bounds.CONVENTION).bound
+        found.append(
+            {
+                "kind": "convention",
+                "subject": convention.torch,
+                "what": convention.kind,
+                "expression": convention.aligned,
+                "reason": convention.reason,
+                "distance": apart,
+                "namesake": namesake if convention.namesake else None,
+                "holds": apart <= bound,
+                "words": f"parts by {apart:.1e} (at most {bound:.1e})",
+            }
+        )
+    return found
 
 
 def _growth(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]:
