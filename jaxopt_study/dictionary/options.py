@@ -175,6 +175,10 @@ def check(name: str, options: Options) -> dict[str, Any]:
         value = tuple(value) if isinstance(value, list) else value
         if not known[option][1].test(value):
             raise DictionaryError(f"torch.optim.{name} refuses {option}={value!r}: it must be {known[option][1].words}")
+        if any(
+            isinstance(item, float) and math.isinf(item) for item in (value if isinstance(value, tuple) else [value])
+        ):
+            raise DictionaryError(f"{option}={value!r} cannot be translated: torch takes it, but no training has it")
         values[option] = value
     if values.get("nesterov") and name == "SGD" and (values["momentum"] <= 0 or values["dampening"] != 0):
         raise DictionaryError(

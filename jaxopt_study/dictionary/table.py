@@ -76,5 +76,5 @@ TABLE: tuple[Row, ...] = (
     Row("SparseAdam", {"lr": 1e-3, "betas": (0.8, 0.99), "eps": 0.01}),
     Row("LBFGS", {"lr": 0.5, "max_iter": 1}, "optax.lbfgs(0.5, linesearch=None)"),
     Row("LBFGS", {"lr": 0.5, "max_iter": 1, "history_size": 5}),
-    Row("LBFGS", {"max_iter": 50, "max_eval": 1000, "line_search_fn": "strong_wolfe"}),
+    Row("LBFGS", {"max_iter": 20, "max_eval": 1000, "line_search_fn": "strong_wolfe"}),
 )

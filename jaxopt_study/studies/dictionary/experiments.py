@@ -1,8 +1,9 @@
 """What is run for each row of the dictionary, in each framework, from the same NumPy arrays.
 
 An experiment is one lap: `replay` (given gradients, constant learning rate), `schedule` (the same, with a learning rate
-that changes), `digits` and `mlp` (closed loop, each framework with its own gradients). PyTorch makes each of them again
-from parameters moved by one unit in the last place: the floor. JAX adds the optax function of the same name.
+that changes), `digits` and `mlp` (closed loop, each framework with its own gradients), `growth` (digits in float32, for
+the first row of a class). PyTorch makes each of them again from parameters moved by one unit in the last place: the
+floor. JAX adds the optax function of the same name. The laps are as many so that each is run once.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from jaxopt_study.dictionary.table import TABLE, Row
 
 STUDY = "dictionary"
 QUIRKS = "quirks"
-CONVENTION = "conventions"
-FLOAT32 = "float32 "
+CONVENTIONS_AND_QUIRKS = "conventions and known defects"
+GROWTH = "growth"
 METHODS = {"jax": "optax", "torch": "torch.optim"}
 MLP = (64, 16, 10)
+KINDS = tuple(dict.fromkeys(convention.kind for convention in CONVENTIONS))
 ROWS = {row.key: row for row in TABLE}
 FIRST = tuple(next(row for row in TABLE if row.name == name) for name in dict.fromkeys(row.name for row in TABLE))
 
@@ -43,30 +45,25 @@ Experiment = Callable[[], Value]
 
 
 def groups(plan: Plan) -> list[Group]:
-    """Return one group for each row, one for the float32 growth of each class, one for the known defects."""
+    """Return one group for each row, and one for conventions and known defects."""
     subjects = [row.key for row in (FIRST if plan.profile == "smoke" else TABLE)]
-    subjects += [FLOAT32 + row.key for row in FIRST if row.name != "LBFGS"] if plan.profile != "smoke" else []
     return [
         Group(tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks), repeats=1)
-        for subject in [*subjects, CONVENTION, QUIRKS]
+        for subject in [*subjects, CONVENTIONS_AND_QUIRKS]
     ]
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return the experiments of one row, one a lap; they set the type that they need, and set it back."""
-    if case.subject == QUIRKS:
-        experiments: dict[str, Experiment] = {QUIRKS: partial(_quirks, wing)}
-    elif case.subject == CONVENTION:
-        experiments = {CONVENTION: partial(_conventions, wing, case.framework, plan.seed)}
-    elif case.subject.startswith(FLOAT32):
-        experiments = _growth(wing, ROWS[case.subject.removeprefix(FLOAT32)], case.framework, workload, plan)
+    if case.subject == CONVENTIONS_AND_QUIRKS:
+        experiments = _conventions(wing, case.framework, plan.seed)
     else:
         experiments = _experiments(wing, ROWS[case.subject], case.framework, workload, plan)
-    dtype = "float32" if case.subject.startswith(FLOAT32) else "float64"
 
     def run() -> Iterator[dict[str, Value]]:
         values: dict[str, Value] = {}
         for name, experiment in experiments.items():
+            dtype = "float32" if name.startswith(GROWTH) else "float64"
             wing.runtime.configure(dtype, plan.device, plan.threads)
             try:
                 values[name] = experiment()
@@ -86,7 +83,7 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     kept: dict[str, Any] = {}
     for name in dict.fromkeys(key.split(":")[0] for key in value):
         leaves = {key.split(":")[1]: array for key, array in value.items() if key.split(":")[0] == name}
-        if name in (QUIRKS, CONVENTION, "search"):
+        if name in (QUIRKS, "search", *KINDS):
             kept[name] = {leaf: np.asarray(array).tolist() for leaf, array in leaves.items()}
             continue
         path = _flat(leaves)
@@ -127,6 +124,8 @@ def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: 
             made[f"{name} moved"] = partial(_run, wing, row, name, workload, plan, moved=True)
     if framework == "jax" and row.namesake and plan.profile != "smoke":
         made["namesake"] = partial(_namesake, wing, row, workload, plan)
+    if row in FIRST and row.name != "LBFGS" and plan.profile != "smoke":
+        made |= _growth(wing, row, framework, workload, plan)
     return made
 
 
@@ -187,12 +186,20 @@ def _quirks(wing: Any) -> Value:
     return {name: np.array(probe()) for name, probe in wing.quirks.QUIRKS.items()}
 
 
-def _conventions(wing: Any, framework: str, seed: int) -> Value:
+def _conventions(wing: Any, framework: str, seed: int) -> dict[str, Experiment]:
+    """Return one experiment for each kind of convention, and one for the known defects."""
+    made: dict[str, Experiment] = {kind: partial(_kind, wing, framework, kind, seed) for kind in KINDS}
+    made[QUIRKS] = partial(_quirks, wing)
+    return made
+
+
+def _kind(wing: Any, framework: str, kind: str, seed: int) -> Value:
     """Return what each convention gives, by its number: in JAX `aligned` and `namesake`, in PyTorch `torch`."""
     return {
         f"{number} {which}": _convention(wing, convention, getattr(convention, which) or convention.aligned, seed)
         for number, convention in enumerate(CONVENTIONS)
         for which in (("aligned", "namesake") if framework == "jax" else ("torch",))
+        if convention.kind == kind
     }
 
 

@@ -13,7 +13,14 @@ from jaxopt_study.bench.record import Record, unpack
 from jaxopt_study.dictionary.conventions import CONVENTIONS
 from jaxopt_study.dictionary.rules import APPROXIMATE, Translation, translate
 from jaxopt_study.studies.dictionary import bounds
-from jaxopt_study.studies.dictionary.experiments import CONVENTION, FLOAT32, QUIRKS, ROWS, growth_steps, steps_of
+from jaxopt_study.studies.dictionary.experiments import (
+    CONVENTIONS_AND_QUIRKS,
+    GROWTH,
+    QUIRKS,
+    ROWS,
+    growth_steps,
+    steps_of,
+)
 
 EXPERIMENTS = ("replay", "schedule", "digits", "mlp")
 
@@ -32,14 +39,10 @@ def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for subject in dict.fromkeys(record.subject for record in records):
         pair = {record.framework: record for record in records if record.subject == subject}
-        if subject == QUIRKS:
-            found += [_quirk(framework, name, there) for framework, name, there in _quirks(pair)]
-        elif subject == CONVENTION:
-            found += _conventions(pair)
-        elif subject.startswith(FLOAT32):
-            found.append(_growth(subject, pair, plan))
+        if subject == CONVENTIONS_AND_QUIRKS:
+            found += [*_conventions(pair), *_quirks(pair)]
         else:
-            found.append(_row(subject, pair, plan))
+            found += [_row(subject, pair, plan), *_growth(subject, pair, plan)]
     return found
 
 
@@ -123,11 +126,11 @@ def _search(jax: Mapping[str, Any], torch: Mapping[str, Any]) -> dict[str, Any]:
     """Compare two line searches by where they end and what that took."""
     ends = {name: (min(found["losses"]), found["evaluations"][-1]) for name, found in (("jax", jax), ("torch", torch))}
     (ours, our_count), (theirs, their_count) = ends["jax"], ends["torch"]
-    apart = abs(ours - theirs) / max(abs(ours), abs(theirs))
+    apart = abs(ours - theirs) / torch["losses"][0]
     ratio = max(our_count, their_count) / min(our_count, their_count)
     words = (
-        f"after the same number of iterations the loss is {ours:.3g} in optax ({our_count} evaluations) and "
-        f"{theirs:.3g} in torch ({their_count})"
+        f"the line searches differ: after as many iterations the loss is {ours:.2g} in optax ({our_count} evaluations) "
+        f"and {theirs:.2g} in torch ({their_count})"
     )
     holds = apart <= bounds.SEARCH_LOSS.bound and ratio <= bounds.SEARCH_EVALUATIONS.bound
     return {"holds": bool(holds), "words": words, "search": {"losses": [ours, theirs], "parts": apart}}
@@ -136,14 +139,15 @@ def _search(jax: Mapping[str, Any], torch: Mapping[str, Any]) -> dict[str, Any]:
 def _conventions(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     if {"jax", "torch"} - pair.keys() or not all(record.ok for record in pair.values()):
         return []
-    jax, torch = pair["jax"].value[CONVENTION], pair["torch"].value[CONVENTION]
+    jax, torch = pair["jax"].value, pair["torch"].value
     found = []
     for number, convention in enumerate(CONVENTIONS):
-        theirs = np.array(torch[f"{number} torch"])
+        theirs = np.array(torch[convention.kind][f"{number} torch"])
         # Draws are compared by their quantiles, in units of the deviation; the others number by number.
         unit = theirs.std() if convention.kind == "initializer" else 1.0
         apart, namesake = (
-            float(np.abs(np.array(jax[f"{number} {which}"]) - theirs).max() / unit) for which in ("aligned", "namesake")
+            float(np.abs(np.array(jax[convention.kind][f"{number} {which}"]) - theirs).max() / unit)
+            for which in ("aligned", "namesake")
         )
         bound = (bounds.QUANTILES if convention.kind == "initializer" else bounds.CONVENTION).bound
         found.append(
@@ -162,22 +166,18 @@ def _conventions(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     return found
 
 
-def _growth(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]:
-    row: dict[str, Any] = {"kind": "float32", "subject": subject.removeprefix(FLOAT32)}
-    if {"jax", "torch"} - pair.keys() or not all(record.ok for record in pair.values()):
-        return row
+def _growth(subject: str, pair: Mapping[str, Record], plan: Plan) -> list[dict[str, Any]]:
+    if {"jax", "torch"} - pair.keys() or not all(record.ok and GROWTH in record.value for record in pair.values()):
+        return []
     jax, torch = pair["jax"].value, pair["torch"].value
-    return row | _distances(jax["growth"], torch["growth"], torch["growth moved"], growth_steps(plan))
+    distances = _distances(jax[GROWTH], torch[GROWTH], torch[f"{GROWTH} moved"], growth_steps(plan))
+    return [{"kind": "float32", "subject": subject, **distances}]
 
 
-def _quirks(pair: Mapping[str, Record]) -> list[tuple[str, str, float]]:
+def _quirks(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     return [
-        (framework, name, there)
+        {"kind": "quirk", "subject": name, "framework": framework, "there": bool(there)}
         for framework, record in pair.items()
         if record.ok
         for name, there in record.value[QUIRKS].items()
     ]
-
-
-def _quirk(framework: str, name: str, there: float) -> dict[str, Any]:
-    return {"kind": "quirk", "subject": name, "framework": framework, "there": bool(there)}

@@ -28,7 +28,7 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
     """Return the dictionary, the code to copy, the distances behind it, and what goes with it."""
     del plan
     mine = [row for row in rows if row["kind"] == "row"]
-    grown = [row for row in rows if row["kind"] == "float32" and "distance" in row]
+    grown = [row for row in rows if row["kind"] == "float32"]
     others = [row for row in rows if row["kind"] == "convention"]
     made = [_dictionary(mine), _code(mine), _distances(mine), _growth(grown), _conventions(others), _quirks(rows)]
     return [table for table in [*made, _alone()] if table.rows]
