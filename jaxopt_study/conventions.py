@@ -23,7 +23,8 @@ KNOWN = {"jax": jax, "jnp": jnp, "nn": nn, "optax": optax}
 def schedule(code: str, steps: int) -> Array:
     """Return the learning rate of each of the first `steps` steps."""
     rate = eval(code, KNOWN)
-    return runtime.to_numpy(jax.jit(jax.vmap(lambda count: rate(count) * 1.0))(jnp.arange(steps)))
+    # int32, as optax counts: under x64 a quotient of int32 numbers is still float32.
+    return runtime.to_numpy(jax.jit(jax.vmap(lambda count: rate(count) * 1.0))(jnp.arange(steps, dtype=jnp.int32)))
 
 
 def clipped(code: str, gradients: Mapping[str, Array]) -> dict[str, Array]:

@@ -42,11 +42,18 @@ def rmsprop_keeps_the_learning_rate() -> float:
     return float(jnp.abs(change) > 0)
 
 
+def schedules_in_float32() -> float:
+    """Under x64, optax's schedules divide an int32 count, which JAX does in float32: 1e-8 of the learning rate."""
+    rates = [optax.linear_schedule(0.01, 0.1, 10)(jnp.asarray(3, kind)) for kind in (jnp.int32, float)]
+    return float(jnp.asarray(0.0).dtype == jnp.float64 and abs(float(rates[0]) - float(rates[1])) > 1e-12)
+
+
 QUIRKS: dict[str, Callable[[], float]] = {
     "rprop_lags": rprop_lags,
     "adadelta_climbs": adadelta_climbs,
     "muon_gives_vectors_nesterov": muon_gives_vectors_nesterov,
     "rmsprop_keeps_the_learning_rate": rmsprop_keeps_the_learning_rate,
+    "schedules_in_float32": schedules_in_float32,
 }
 
 

@@ -18,6 +18,7 @@ QUIRK_WORDS = {
     "adadelta_climbs": "optax.adadelta() without a learning rate does not turn the sign: it climbs",
     "muon_gives_vectors_nesterov": "optax.contrib.muon trains vectors by NAdamW, since it hands its nesterov on",
     "rmsprop_keeps_the_learning_rate": "optax.rmsprop with momentum keeps old learning rates in its buffer",
+    "schedules_in_float32": "under x64 optax's schedules still compute in float32, as an int32 count is divided",
     "asgd_lags": "torch.optim.ASGD uses a changed learning rate one step late",
     "nadam_keeps_default_dtype": "torch.optim.NAdam keeps its running product in the default type, not the parameters'",
     "adafactor_documents_another_decay": "torch.optim.Adafactor documents weight_decay=1e-2 by default, and has 0",
@@ -70,9 +71,9 @@ def _dictionary(rows: Sequence[Mapping[str, Any]]) -> Table:
     notes = (
         "Largest difference of a parameter after the last step, float64, digits. Out of the box: the optax function of "
         "that name, same learning rate, both frameworks' defaults.",
-        "Aligned: the code below, each framework with its own gradients. Floor: torch against itself, each initial "
-        "parameter moved by one unit in the last place; where it is large, training is chaotic and only replay can tell.",
-        "Replay: the same gradients for both.",
+        "Aligned: the code below, each framework with its own gradients. Replay: the same gradients for both.",
+        "Floor: torch against itself, each initial parameter moved by one unit in the last place; where it is large, "
+        "training is chaotic and only replay can tell.",
     )
     return Table("torch.optim in optax", columns, lines, notes, left=("class", "here", "why"))
 
