@@ -5,10 +5,10 @@ import inspect
 
 import pytest
 
-MODULES = ("runtime", "models", "optimizers", "training", "derivatives")
+MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "trajectories", "conventions", "quirks")
 
 # What only one wing has, by name.
-JAX_ALONE = {("training", "scan")}
+JAX_ALONE = {("training", "scan"), ("trajectories", "namesake")}
 TORCH_ALONE = {("training", "notebook"), ("derivatives", "hessian_double_backward")}
 
 

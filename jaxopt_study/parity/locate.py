@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxopt_study.parity.difference import Difference, at, differing
+from jaxopt_study.parity.evidence import Evidence
 from jaxopt_study.parity.files import load_trajectory
-from jaxopt_study.parity.patterns import Evidence, Pattern, recognize
+from jaxopt_study.parity.patterns import Pattern, recognize
 from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten
 
 Trajectory = Iterable[Tree] | str | Path

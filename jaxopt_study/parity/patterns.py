@@ -7,17 +7,12 @@ trajectories hold no gradients, and two mistakes can look alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from jaxopt_study.parity.trees import Leaves
-
-Vector = npt.NDArray[np.float64]
+from jaxopt_study.parity.evidence import Evidence, cosine, factor, rank_correlation, shrinkage
 
 CLOSE = 1e-3
 """Two updates follow one rule if they part from it by at most this part of their size."""
@@ -34,45 +29,6 @@ class Pattern:
     words: str
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the patterns look at.
-
-    Attributes:
-        step: The step of the first difference; 0 is the initial parameters.
-        leaves: The leaves that differ there.
-        before: Pairs of trees up to that step; the last is the step itself.
-        after: Pairs of trees of the steps that follow.
-        distances: The largest difference at each step up to this one.
-    """
-
-    step: int
-    leaves: Sequence[str]
-    before: Sequence[tuple[Leaves, Leaves]]
-    after: Sequence[tuple[Leaves, Leaves]]
-    distances: Vector
-
-    @cached_property
-    def updates(self) -> list[tuple[Vector, Vector]]:
-        """The updates of both trainings in the leaves that differ, step by step; see `now`."""
-        pairs = [*self.before, *self.after]
-        vectors = [(self._vector(first), self._vector(second)) for first, second in pairs]
-        return [(a1 - a0, b1 - b0) for (a0, b0), (a1, b1) in pairwise(vectors)]
-
-    @property
-    def now(self) -> int:
-        """The place in `updates` of the first that differ."""
-        return len(self.before) - 2
-
-    @property
-    def params(self) -> Vector:
-        """The parameters that both trainings had before the step."""
-        return self._vector(self.before[-2][0])
-
-    def _vector(self, tree: Leaves) -> Vector:
-        return np.concatenate([tree[name].astype(float).ravel() for name in self.leaves])
-
-
 def recognize(evidence: Evidence) -> Pattern:
     """Return the first pattern that fits."""
     if evidence.step == 0:
@@ -82,13 +38,6 @@ def recognize(evidence: Evidence) -> Pattern:
         if words:
             return Pattern(name, words)
     return Pattern("an unknown difference", f"the updates of step {evidence.step} follow no known pattern")
-
-
-def factor(a: Vector, b: Vector) -> tuple[float, float]:
-    """Return the number c that brings c * a nearest to b, and how far it stays, as a part of b."""
-    size = float(a @ a)
-    c = float(a @ b) / size if size else 0.0
-    return c, float(np.linalg.norm(b - c * a) / max(np.linalg.norm(b), np.finfo(float).tiny))
 
 
 def _initial(evidence: Evidence) -> Pattern:
@@ -229,7 +178,7 @@ def _momentum(evidence: Evidence) -> str:
 
 def _decay(evidence: Evidence) -> str:
     """The answers differ by a multiple of the parameters, everywhere."""
-    fraction, rate = _shrinkage(evidence)
+    fraction, rate = shrinkage(evidence)
     if fraction < 0.98:
         return ""
     who = "second" if rate > 0 else "first"
@@ -238,26 +187,13 @@ def _decay(evidence: Evidence) -> str:
 
 def _decoupled(evidence: Evidence) -> str:
     """The answers differ by a multiple of most parameters, and by whole steps where gradients are small."""
-    fraction, rate = _shrinkage(evidence)
+    fraction, rate = shrinkage(evidence)
     if fraction < 0.3:
         return ""
     return (
         f"in {100 * fraction:.0f} % of the elements the updates differ by {abs(rate):.4g} times the parameters, in the "
         "others by more: weight decay is decoupled in one, and part of the gradient (L2) in the other"
     )
-
-
-def _shrinkage(evidence: Evidence) -> tuple[float, float]:
-    """Return which part of the differences is one multiple of the parameters, and that multiple."""
-    a, b = evidence.updates[evidence.now]
-    params = evidence.params
-    nonzero = np.abs(params) > 1e-3 * np.abs(params).max(initial=0)
-    if nonzero.sum() < 3:
-        return 0.0, 0.0
-    rates = ((b - a)[nonzero]) / params[nonzero]
-    rate = float(np.median(rates))
-    near = np.abs(rates - rate) <= 0.02 * abs(rate)
-    return (float(near.mean()), rate) if rate else (0.0, 0.0)
 
 
 def _epsilon(evidence: Evidence) -> str:
@@ -268,7 +204,7 @@ def _epsilon(evidence: Evidence) -> str:
         return ""
     a, b = np.abs(a[moved]), np.abs(b[moved])
     smaller, ratio = np.minimum(a, b), b / a
-    if np.ptp(ratio) < 1e-9 or abs(_rank_correlation(smaller, ratio)) < 0.8:
+    if np.ptp(ratio) < 1e-9 or abs(rank_correlation(smaller, ratio)) < 0.8:
         return ""
     ends = ratio[np.argsort(smaller)]
     return (
@@ -277,14 +213,9 @@ def _epsilon(evidence: Evidence) -> str:
     )
 
 
-def _rank_correlation(x: Vector, y: Vector) -> float:
-    ranks = np.array([np.argsort(np.argsort(v)) for v in (x, y)], dtype=float)
-    return float(np.corrcoef(ranks)[0, 1])
-
-
 def _batches(evidence: Evidence) -> str:
     """The answers part without a pattern, from the first step on or after steps that agree."""
-    alike = _cosine(*evidence.updates[evidence.now])
+    alike = cosine(*evidence.updates[evidence.now])
     if evidence.step > 1:
         return (
             f"the steps before {evidence.step} agree, so the rule and its constants do; then the updates part without "
@@ -293,10 +224,6 @@ def _batches(evidence: Evidence) -> str:
     return (
         f"the first updates have little in common (cosine {alike:.2f}): other rows in the batch" if alike < 0.6 else ""
     )
-
-
-def _cosine(a: Vector, b: Vector) -> float:
-    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), np.finfo(float).tiny)
 
 
 PATTERNS: dict[str, Callable[[Evidence], str]] = {
