@@ -18,6 +18,9 @@ from jaxopt_study.dictionary.rules import translate
 
 __all__ = ["make", "namesake", "replay", "search", "train"]
 
+# These programs run once, in milliseconds; XLA would take a third longer to compile them for speed.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
 
@@ -139,7 +142,7 @@ def _path(
     def run(params: Any, inputs: Any) -> Any:
         return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
 
-    path = jax.jit(run)(start, inputs)
+    path = jax.jit(run, compiler_options=QUICKLY)(start, inputs)
     places = np.array(kept) - 1
     tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
     return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}

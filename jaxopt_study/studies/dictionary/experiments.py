@@ -1,9 +1,10 @@
 """What is run for each row of the dictionary, in each framework, from the same NumPy arrays.
 
 An experiment is one lap: `replay` (given gradients, constant learning rate), `schedule` (the same, with a learning rate
-that changes), `digits` and `mlp` (closed loop, each framework with its own gradients), `growth` (digits in float32, for
-the first row of a class). PyTorch makes each of them again from parameters moved by one unit in the last place: the
-floor. JAX adds the optax function of the same name. The laps are as many so that each is run once.
+that changes), `digits` and `mlp` (closed loop, each framework with its own gradients; the second with a learning rate
+that changes), `growth` (digits in float32). PyTorch makes the closed loops again from parameters moved by one unit in
+the last place: the floor. JAX adds the optax function of the same name. No time of this study is shown, so that each
+experiment is made only once, however often the timer asks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from jaxopt_study.bench.record import pack
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Array, ParameterTree, Workload, draw_params, ravel
 from jaxopt_study.dictionary.conventions import CONVENTIONS, QUANTILES, SCHEDULE_STEPS, SHAPE, Convention
+from jaxopt_study.dictionary.rules import translate
 from jaxopt_study.dictionary.table import TABLE, Row
+from jaxopt_study.studies.dictionary.bounds import fed_back
 
 STUDY = "dictionary"
 QUIRKS = "quirks"
@@ -39,7 +42,7 @@ STEPS: dict[str, tuple[int, ...]] = {
 }
 MLP_STEPS = STEPS | {"default": (1, 2, 10, 100)}
 LBFGS_STEPS = (1, 2, 10, 50)
-GROWTH_STEPS = {"smoke": 100, "default": 1000, "full": 13_470}
+GROWTH_STEPS = 13_470
 
 Experiment = Callable[[], Value]
 
@@ -60,15 +63,22 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     else:
         experiments = _experiments(wing, ROWS[case.subject], case.framework, workload, plan)
 
-    def run() -> Iterator[dict[str, Value]]:
-        values: dict[str, Value] = {}
-        for name, experiment in experiments.items():
+    made: dict[str, Value] = {}
+
+    def make(name: str, experiment: Experiment) -> Value:
+        if name not in made:
             dtype = "float32" if name.startswith(GROWTH) else "float64"
             wing.runtime.configure(dtype, plan.device, plan.threads)
             try:
-                values[name] = experiment()
+                made[name] = experiment()
             finally:
                 wing.runtime.configure(plan.dtype, plan.device, plan.threads)
+        return made[name]
+
+    def run() -> Iterator[dict[str, Value]]:
+        values: dict[str, Value] = {}
+        for name, experiment in experiments.items():
+            values[name] = make(name, experiment)
             yield values
 
     def export(values: Mapping[str, Value]) -> Value:
@@ -98,10 +108,9 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     return kept
 
 
-def growth_steps(plan: Plan) -> tuple[int, ...]:
+def growth_steps() -> tuple[int, ...]:
     """Return the steps at which the float32 distance is taken, evenly on a logarithmic axis."""
-    last = GROWTH_STEPS[plan.profile]
-    return tuple(int(step) for step in np.unique(np.geomspace(1, last, 17).round().astype(int)))
+    return tuple(int(step) for step in np.unique(np.geomspace(1, GROWTH_STEPS, 17).round().astype(int)))
 
 
 def steps_of(row: Row, experiment: str, plan: Plan) -> tuple[int, ...]:
@@ -114,20 +123,30 @@ def steps_of(row: Row, experiment: str, plan: Plan) -> tuple[int, ...]:
 def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
     if row.options.get("line_search_fn"):
         return {"search": partial(_search, wing, row, workload)}
-    names = ["digits", "mlp"] if row.name == "LBFGS" else ["replay", "schedule", "digits", "mlp"]
-    if plan.profile == "smoke":
-        names = names[:3]
     made: dict[str, Experiment] = {}
-    for name in names:
+    for name in _names(row, plan):
         made[name] = partial(_run, wing, row, name, workload, plan, moved=False)
-        if framework == "torch":
+        if framework == "torch" and name in moved_too(row):
             made[f"{name} moved"] = partial(_run, wing, row, name, workload, plan, moved=True)
-    # A task of three laps or more is run once; of fewer, the timer's first calls run it again.
-    if framework == "jax" and row.namesake and (plan.profile != "smoke" or row.name == "LBFGS"):
+    if framework == "jax" and row.namesake and plan.profile != "smoke":
         made["namesake"] = partial(_namesake, wing, row, workload, plan)
-    if row in FIRST and row.name != "LBFGS" and plan.profile != "smoke":
+    if row in FIRST and row.name != "LBFGS" and plan.profile == "full":
         made |= _growth(wing, row, framework, workload, plan)
     return made
+
+
+def _names(row: Row, plan: Plan) -> list[str]:
+    """Return which experiments a row gets: replay under a constant learning rate is for the first row of a class."""
+    if row.name == "LBFGS":
+        return ["digits"] if plan.profile == "smoke" else ["digits", "mlp"]
+    if plan.profile == "smoke":
+        return ["schedule", "digits"]
+    return [*(["replay"] if row in FIRST or plan.profile == "full" else []), "schedule", "digits", "mlp"]
+
+
+def moved_too(row: Row) -> tuple[str, ...]:
+    """Return of which experiments there is a floor: of the closed loops, and of replay where parameters feed back."""
+    return ("digits", "mlp", *(("replay", "schedule") if fed_back(translate(row.name, row.options)) else ()))
 
 
 def _run(wing: Any, row: Row, name: str, workload: Workload, plan: Plan, moved: bool) -> Value:
@@ -137,7 +156,8 @@ def _run(wing: Any, row: Row, name: str, workload: Workload, plan: Plan, moved: 
         factors = falling(max(steps)) if name == "schedule" else None
         optimizer = wing.trajectories.make(row.name, row.options, factors)
         return wing.trajectories.replay(optimizer, move(params) if moved else params, gradients, steps)
-    optimizer = wing.trajectories.make(row.name, row.options)
+    factors = falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
+    optimizer = wing.trajectories.make(row.name, row.options, factors)
     return _train(wing, row, name, optimizer, workload, steps, plan.seed, "float64" if moved else "")
 
 
@@ -175,7 +195,7 @@ def _search(wing: Any, row: Row, workload: Workload) -> Value:
 def _growth(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
     def grow(moved: str) -> Value:
         optimizer = wing.trajectories.make(row.name, row.options)
-        return _train(wing, row, "digits", optimizer, workload, growth_steps(plan), plan.seed, moved)
+        return _train(wing, row, "digits", optimizer, workload, growth_steps(), plan.seed, moved)
 
     made: dict[str, Experiment] = {"growth": partial(grow, "")}
     if framework == "torch":

@@ -42,13 +42,14 @@ def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
         if subject == CONVENTIONS_AND_QUIRKS:
             found += [*_conventions(pair), *_quirks(pair)]
         else:
-            found += [_row(subject, pair, plan), *_growth(subject, pair, plan)]
+            found += [_row(subject, pair, plan), *_growth(subject, pair)]
     return found
 
 
-def floor_of(moved: Sequence[float], path: np.ndarray) -> np.ndarray:
-    """Return the floor at each step: the moved run's distance, at least one unit in the last place."""
-    return np.maximum(moved, np.spacing(np.abs(path).max(axis=1)))
+def floor_of(moved: Sequence[float] | np.ndarray | None, path: np.ndarray) -> np.ndarray:
+    """Return the floor at each step: the moved run's distance, if there is one, at least one unit in the last place."""
+    unit = np.spacing(np.abs(path).max(axis=1))
+    return unit if moved is None else np.maximum(moved, unit)
 
 
 def _row(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]:
@@ -74,14 +75,14 @@ def _row(subject: str, pair: Mapping[str, Record], plan: Plan) -> dict[str, Any]
     for name in EXPERIMENTS:
         if name in jax:
             steps = steps_of(table_row, name, plan)
-            row[name] = _distances(jax[name], torch[name], torch[f"{name} moved"], steps)
+            row[name] = _distances(jax[name], torch[name], torch.get(f"{name} moved"), steps)
     if "namesake" in jax:
         apart = np.abs(unpack(jax["namesake"]) - unpack(torch["digits"])).max(axis=1)
         row["namesake"] = dict(zip(steps_of(table_row, "digits", plan), apart.tolist(), strict=True))
     return row | dict(zip(("holds", "words"), _judge(row, translation), strict=True))
 
 
-def _distances(jax: Any, torch: Any, moved: Sequence[float], steps: Sequence[int]) -> dict[str, Any]:
+def _distances(jax: Any, torch: Any, moved: Sequence[float] | None, steps: Sequence[int]) -> dict[str, Any]:
     ours, theirs = unpack(jax), unpack(torch)
     with np.errstate(invalid="ignore"):
         apart = np.where(ours == theirs, 0.0, np.abs(ours - theirs)).max(axis=1)
@@ -166,11 +167,11 @@ def _conventions(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     return found
 
 
-def _growth(subject: str, pair: Mapping[str, Record], plan: Plan) -> list[dict[str, Any]]:
+def _growth(subject: str, pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     if {"jax", "torch"} - pair.keys() or not all(record.ok and GROWTH in record.value for record in pair.values()):
         return []
     jax, torch = pair["jax"].value, pair["torch"].value
-    distances = _distances(jax[GROWTH], torch[GROWTH], torch[f"{GROWTH} moved"], growth_steps(plan))
+    distances = _distances(jax[GROWTH], torch[GROWTH], torch[f"{GROWTH} moved"], growth_steps())
     return [{"kind": "float32", "subject": subject, **distances}]
 
 
