@@ -53,7 +53,8 @@ def run(wing, row, name, workload, steps, moved=False):
         )
         path = wing.trajectories.replay(optimizer, experiments.move(params) if moved else params, gradients, steps)
     else:
-        optimizer = wing.trajectories.make(row.name, row.options)
+        factors = experiments.falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
+        optimizer = wing.trajectories.make(row.name, row.options, factors)
         path = experiments._train(wing, row, name, optimizer, workload, steps, 0, "float64" if moved else "")
     return experiments._flat(path)
 
@@ -491,9 +492,9 @@ def test_a_row_that_no_longer_holds_is_marked(smoke):
     plan, _, _, folder = smoke
     records = record.read(folder)
     place = next(n for n, r in enumerate(records) if r.subject.startswith("Adam(") and r.framework == "jax")
-    path = record.unpack(records[place].value["replay"]).copy()
+    path = record.unpack(records[place].value["schedule"]).copy()
     path[-1, 0] += 1e-12
-    value = {**records[place].value, "replay": record.pack(path)}
+    value = {**records[place].value, "schedule": record.pack(path)}
     planted = [*records[:place], dataclasses.replace(records[place], value=value), *records[place + 1 :]]
     study = STUDIES["dictionary"]
     wrong = [finding.subject for finding in study.findings(planted, plan) if finding.agrees is False]

@@ -94,7 +94,7 @@ def _distances(rows: Sequence[Mapping[str, Any]]) -> Table:
         "aligned, MLP",
         "floor",
         "replay",
-        "with schedule",
+        "replay, schedule",
     )
     lines = []
     for row in rows:
