@@ -62,7 +62,7 @@ def _dictionary(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         state = {True: "holds", False: "NO LONGER SO", None: row["failed"] or "not compared"}[row["holds"]]
         namesake = text.number([*row["namesake"].values()][-1]) if "namesake" in row else ABSENT
-        closed, replay = row.get("digits"), row.get("replay")
+        closed, replay = row.get("digits"), row.get("replay", row.get("schedule"))
         ends = (text.number(closed["distance"][-1]), text.number(closed["floor"][-1])) if closed else (ABSENT, ABSENT)
         why = row["reason"] + (f"; {row['condition']}" if row["condition"] else "")
         why = row["words"] if "search" in row else why
@@ -106,7 +106,7 @@ def _distances(rows: Sequence[Mapping[str, Any]]) -> Table:
         lines.append((row["subject"], namesake, *closed, *replay))
     notes = (
         "Largest difference of a parameter after 1, 2, 10, 100 and 1,000 steps (L-BFGS: 1, 2, 10 and 50 iterations), "
-        "float64.",
+        "float64. The MLP is trained, and the last column replayed, under a learning rate that changes.",
     )
     return Table("The distances, step by step", columns, lines, notes)
 
