@@ -125,7 +125,8 @@ def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tup
 
     start = runtime.params_from_numpy(params)
     first = training.State(start, optimizer.init(start))
-    _, (losses, evaluations) = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]))(first)
+    run = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]), compiler_options=QUICKLY)
+    _, (losses, evaluations) = run(first)
     # The first value is computed before any search.
     return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
 

@@ -30,7 +30,7 @@ CONVENTIONS_AND_QUIRKS = "conventions and known defects"
 GROWTH = "growth"
 METHODS = {"jax": "optax", "torch": "torch.optim"}
 MLP = (64, 16, 10)
-KINDS = tuple(dict.fromkeys(convention.kind for convention in CONVENTIONS))
+KINDS = {f"conventions {kind}": kind for kind in ("schedule", "clipping", "initializer")}
 ROWS = {row.key: row for row in TABLE}
 FIRST = tuple(next(row for row in TABLE if row.name == name) for name in dict.fromkeys(row.name for row in TABLE))
 
@@ -136,12 +136,14 @@ def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: 
 
 
 def _names(row: Row, plan: Plan) -> list[str]:
-    """Return which experiments a row gets: replay under a constant learning rate is for the first row of a class."""
+    """Return which experiments a row gets: all of them for the first row of a class, and in profile full."""
     if row.name == "LBFGS":
         return ["digits"] if plan.profile == "smoke" else ["digits", "mlp"]
     if plan.profile == "smoke":
         return ["schedule", "digits"]
-    return [*(["replay"] if row in FIRST or plan.profile == "full" else []), "schedule", "digits", "mlp"]
+    if row in FIRST or plan.profile == "full":
+        return ["replay", "schedule", "digits", "mlp"]
+    return ["schedule", "digits"]
 
 
 def moved_too(row: Row) -> tuple[str, ...]:
@@ -209,7 +211,7 @@ def _quirks(wing: Any) -> Value:
 
 def _conventions(wing: Any, framework: str, seed: int) -> dict[str, Experiment]:
     """Return one experiment for each kind of convention, and one for the known defects."""
-    made: dict[str, Experiment] = {kind: partial(_kind, wing, framework, kind, seed) for kind in KINDS}
+    made: dict[str, Experiment] = {name: partial(_kind, wing, framework, kind, seed) for name, kind in KINDS.items()}
     made[QUIRKS] = partial(_quirks, wing)
     return made
 

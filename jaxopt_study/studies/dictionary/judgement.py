@@ -143,11 +143,11 @@ def _conventions(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     jax, torch = pair["jax"].value, pair["torch"].value
     found = []
     for number, convention in enumerate(CONVENTIONS):
-        theirs = np.array(torch[convention.kind][f"{number} torch"])
+        theirs = np.array(torch[f"conventions {convention.kind}"][f"{number} torch"])
         # Draws are compared by their quantiles, in units of the deviation; the others number by number.
         unit = theirs.std() if convention.kind == "initializer" else 1.0
         apart, namesake = (
-            float(np.abs(np.array(jax[convention.kind][f"{number} {which}"]) - theirs).max() / unit)
+            float(np.abs(np.array(jax[f"conventions {convention.kind}"][f"{number} {which}"]) - theirs).max() / unit)
             for which in ("aligned", "namesake")
         )
         bound = (bounds.QUANTILES if convention.kind == "initializer" else bounds.CONVENTION).bound
