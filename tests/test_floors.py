@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WING = {"runtime", "models", "optimizers", "training", "validation", "derivatives", "blocks", "closed_form", "sweep"}
+WING = {
+    "runtime",
+    "models",
+    "optimizers",
+    "training",
+    "validation",
+    "derivatives",
+    "blocks",
+    "closed_form",
+    "sweep",
+    "trajectories",
+    "conventions",
+    "quirks",
+}
 HEAVY = {"jax", "jaxlib", "flax", "optax", "torch", "matplotlib", "sklearn", "scipy"}
 
 
@@ -37,6 +50,8 @@ def imports_of(path):
         "jaxopt_study.bench.engine",
         "jaxopt_study.bench.worker",
         "jaxopt_study.parity",
+        "jaxopt_study.dictionary",
+        "jaxopt_study.dictionary.__main__",
         "torch_reference",
     ],
 )
@@ -80,7 +95,7 @@ def test_the_bench_imports_no_study_wing_or_roof(path):
 @pytest.mark.parametrize("path", files(ROOT / "jaxopt_study" / "studies"))
 def test_a_study_imports_no_wing_and_no_roof(path):
     above = {"jaxopt_study.compare", "jaxopt_study.session", "jaxopt_study.config"}
-    above |= {f"jaxopt_study.{name}" for name in WING} | {"torch_reference", "jax", "torch"}
+    above |= {f"jaxopt_study.{name}" for name in {*WING, "transforms"}} | {"torch_reference", "jax", "torch"}
     assert not {name for name in imports_of(path) if any(name == a or name.startswith(f"{a}.") for a in above)}
 
 

@@ -81,9 +81,9 @@ def test_what_would_not_fit_is_refused_with_the_estimate():
 
 def test_the_compiler_is_asked_where_the_formula_says_no():
     """Forward over forward of a linear network: P x P columns by the formula, but XLA never makes them."""
-    kept, _ = run("jax", ROUTES[2], "64-10 x 898", "float32")
+    kept, _ = run("jax", ROUTES[2], "64-10 x 898")
     assert kept["estimated_bytes"] > 2**35
-    assert kept["residual"] < 1e-5
+    assert kept["residual"] < 1e-13
 
 
 def test_the_network_gradient_by_hand_is_a_gradient():

@@ -5,10 +5,22 @@ import inspect
 
 import pytest
 
-MODULES = ("runtime", "models", "optimizers", "training", "validation", "derivatives", "blocks", "closed_form")
+MODULES = (
+    "runtime",
+    "models",
+    "optimizers",
+    "training",
+    "validation",
+    "derivatives",
+    "blocks",
+    "closed_form",
+    "trajectories",
+    "conventions",
+    "quirks",
+)
 
 # What only one wing has, by name.
-JAX_ALONE = {("training", "scan")}
+JAX_ALONE = {("training", "scan"), ("trajectories", "namesake")}
 TORCH_ALONE = {
     ("training", "notebook"),
     ("derivatives", "hessian_compiled"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -94,6 +95,23 @@ def digest(value: Value) -> str:
         sha.update(f"{name} {array.dtype} {array.shape}".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
+
+
+def pack(array: np.ndarray) -> dict[str, Any]:
+    """Return an array as a record keeps one too large for numbers in text: shape, type and base64 of its bytes."""
+    array = np.ascontiguousarray(array)
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "base64": base64.b64encode(little.tobytes()).decode(),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> np.ndarray:
+    """Return the array that `pack` was given."""
+    dtype = np.dtype(packed["dtype"]).newbyteorder("<")
+    return np.frombuffer(base64.b64decode(packed["base64"]), dtype).reshape(packed["shape"])
 
 
 def append(folder: Path, records: Iterable[Record]) -> None:

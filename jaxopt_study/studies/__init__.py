@@ -12,7 +12,7 @@ from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import derivatives, hessian, optimizers, spread
+from jaxopt_study.studies import derivatives, dictionary, hessian, optimizers, spread
 
 __all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
@@ -55,6 +55,7 @@ STUDIES: dict[str, Study] = {
     "spread": spread,
     "derivatives": derivatives,
     "hessian": hessian,
+    "dictionary": dictionary,
 }
 
 MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")

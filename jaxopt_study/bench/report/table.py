@@ -20,12 +20,13 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a title; the first column names the row, the others are set to the right."""
+    """Rows of text under a title; the first column names the row, the others are set to the right, but for `left`."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default_factory=tuple)
+    left: Sequence[str] = field(default_factory=tuple)
 
 
 def show(table: Table, console: Console) -> None:
@@ -54,7 +55,8 @@ def markdown(table: Table) -> str:
 def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
     rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
     for number, column in enumerate(table.columns):
-        rich.add_column(escape(column), justify="right" if number else "left", no_wrap=True)
+        side = "right" if number and column not in table.left else "left"
+        rich.add_column(escape(column), justify=side, no_wrap=True)
     for row in table.rows:
         rich.add_row(*map(escape, row))
     return rich

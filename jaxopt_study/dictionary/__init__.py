@@ -1,0 +1,42 @@
+"""The optimizer dictionary: torch.optim in optax.
+
+    translate("RMSprop", lr=0.01, momentum=0.9)      a class and its options
+    translate(optimizer)                             a live torch.optim object, its groups and all
+
+Either is a `Translation` or, of a live object, a `LiveTranslation`: `.expression` is the code to paste, `.status` how
+exact it is, `.reason` why the function of the same name differs, and `.transformation()` the
+`optax.GradientTransformation` itself. From the shell: `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
+
+Importing it loads no framework. `rules` holds the translations, `table` the configurations that are verified by
+`python -m jaxopt_study.compare --studies dictionary`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxopt_study.dictionary import rules
+from jaxopt_study.dictionary.build import build
+from jaxopt_study.dictionary.live import LiveTranslation, translate_live
+from jaxopt_study.dictionary.options import DictionaryError
+from jaxopt_study.dictionary.rules import Translation
+from jaxopt_study.dictionary.table import TABLE
+
+__all__ = ["TABLE", "DictionaryError", "LiveTranslation", "Translation", "build", "translate"]
+
+
+def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
+    """Return what a torch.optim optimizer is in optax.
+
+    Args:
+        optimizer: The name of a class, or a live `torch.optim` object, which brings its own options.
+        **options: Of a named class, what differs from torch's defaults. Of a live object, `schedule`: a function from
+            the number of steps made to the learning rate; and `labels`: which leaf is in which group, see
+            `LiveTranslation`.
+
+    Raises:
+        DictionaryError: There is no such class or option, torch refuses a value, or it cannot be translated.
+    """
+    if isinstance(optimizer, str):
+        return rules.translate(optimizer, options)
+    return translate_live(optimizer, **options)

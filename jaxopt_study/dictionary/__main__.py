@@ -1,0 +1,82 @@
+"""`python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`: what a torch.optim optimizer is in optax."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from typing import Any
+
+from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
+from jaxopt_study.dictionary.rules import Translation, translate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a translation; return 0, or 2 where torch has no such configuration."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxopt_study.dictionary",
+        description="Say what a torch.optim optimizer is in optax, as code to paste.",
+        epilog=f"classes: {', '.join(OPTIONS)}",
+    )
+    parser.add_argument("name", nargs="?", help="a class of torch.optim; all are listed without one")
+    parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="what differs from torch's defaults")
+    parser.add_argument("--schedule", action="store_true", help="with a learning rate that changes: schedule(step)")
+    given = parser.parse_args(arguments)
+    try:
+        print(_listing() if given.name is None else _answer(given.name, given.options, given.schedule))
+    except DictionaryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show(translation: Translation) -> str:
+    """Return a translation as text: the code first, comments that say what to know."""
+    given = ", ".join(f"{name}={value!r}" for name, value in translation.options.items())
+    imports = ["import optax"]
+    if "jnp." in translation.expression:
+        imports.insert(0, "import jax.numpy as jnp")
+    if "transforms." in translation.expression:
+        imports.append("from jaxopt_study import transforms")
+    words = [f"# torch.optim.{translation.name}({given})", f"# {translation.status}: {translation.reason}"]
+    words += [f"# {translation.condition}"] if translation.condition else []
+    return "\n".join([*words, *imports, "", f"optimizer = {translation.expression}"])
+
+
+def _answer(name: str, options: list[str], schedule: bool) -> str:
+    return show(translate(name, dict(_option(name, word) for word in options), "schedule" if schedule else ""))
+
+
+def _option(name: str, word: str) -> tuple[str, Any]:
+    option, equals, value = word.partition("=")
+    if not equals:
+        raise DictionaryError(f"{word!r} is no option: write OPTION=VALUE, as lr=0.01")
+    return option, _value(name, option, value)
+
+
+def _value(name: str, option: str, text: str) -> Any:
+    """Read a value: a Python literal, numbers with commas between, or a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        lowered = {"true": True, "false": False, "none": None}
+        if text.lower() in lowered:
+            return lowered[text.lower()]
+    if option in OPTIONS.get(name, {}) and isinstance(OPTIONS[name][option][0], int | float):
+        try:
+            return float(text)  # nan, inf and the like
+        except ValueError:
+            return text
+    return text
+
+
+def _listing() -> str:
+    lines = [
+        f"{name:11} {' '.join(f'{option}={default!r}' for option, (default, _) in options.items())}"
+        for name, options in OPTIONS.items()
+    ]
+    return "\n".join([*lines, f"any         {' '.join(IMPLEMENTATION)}: torch's choice of code, not of mathematics"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""How each torch.optim class is written in optax: for every configuration an expression, a class and the reason.
+
+The expression is Python code in terms of `optax`, `jnp` and `jaxopt_study.transforms`. It is the only source: what is
+printed for a user is what `build` evaluates, and so what the tests and the study verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxopt_study.dictionary.options import Options, check
+
+EXACT, CONDITIONS, APPROXIMATE, NONE = "exact", "exact under conditions", "approximate", "no counterpart"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A torch.optim configuration in optax.
+
+    Attributes:
+        name: The torch.optim class.
+        options: All its options.
+        expression: Python code for an `optax.GradientTransformation`.
+        status: `exact`, `exact under conditions`, `approximate` or `no counterpart`.
+        reason: Where the optax function of the same name differs, in one line.
+        condition: Under what conditions it is exact, or why it is not.
+        decays: Whether torch multiplies the parameter by 1 - lr * weight_decay, which rounds.
+    """
+
+    name: str
+    options: dict[str, Any]
+    expression: str
+    status: str
+    reason: str
+    condition: str = ""
+    decays: bool = False
+
+
+def translate(name: str, options: Options, learning_rate: str = "") -> Translation:
+    """Return the translation of a torch.optim class with these options.
+
+    Args:
+        name: The class, `RMSprop` say.
+        options: What differs from torch's defaults.
+        learning_rate: Code for a schedule, a function of the number of steps made, in place of the option `lr`.
+
+    Raises:
+        DictionaryError: There is no such class or option, or torch refuses the value.
+    """
+    full = check(name, options)
+    return RULES[name](full, learning_rate or repr(full["lr"]))
+
+
+def _chain(*parts: str) -> str:
+    kept = [part for part in parts if part]
+    return kept[0] if len(kept) == 1 else "optax.chain(\n" + "".join(f"    {part},\n" for part in kept) + ")"
+
+
+def _ascent(o: Options) -> str:
+    return "optax.scale(-1.0)" if o["maximize"] else ""
+
+
+def _decay(rate: float) -> str:
+    return f"optax.add_decayed_weights({rate!r})" if rate else ""
+
+
+def _rate(lr: str) -> str:
+    return f"optax.scale_by_learning_rate({lr})"
+
+
+def _at(lr: str, count: str = "c") -> str:
+    """Return the code of the learning rate after `count` steps."""
+    return f"{lr}({count})" if lr.isidentifier() else lr
+
+
+def _l2(o: Options) -> str:
+    return "" if o.get("decoupled_weight_decay") else _decay(o["weight_decay"])
+
+
+def _decoupled(o: Options) -> str:
+    return _decay(o["weight_decay"]) if o.get("decoupled_weight_decay") else ""
+
+
+def _made(name: str, o: Options, expression: str, reason: str, status: str = EXACT, condition: str = "") -> Translation:
+    decays = bool(o.get("weight_decay")) and (
+        name in ("AdamW", "Muon", "Adafactor") or bool(o.get("decoupled_weight_decay"))
+    )
+    return Translation(name, dict(o), expression, status, reason, condition, decays or name == "ASGD")
+
+
+def sgd(o: Options, lr: str) -> Translation:
+    """`optax.sgd`, but for dampening, which torch leaves out at the first step."""
+    m, d = o["momentum"], o["dampening"]
+    if m and d:
+        damping = f"optax.scale_by_schedule(lambda c: jnp.where(c == 0, 1.0, 1.0 - {d!r}))"
+        rule = [damping, f"optax.trace({m!r})", _rate(lr)]
+        reason = "optax has no dampening; torch's is left out at the first step"
+    else:
+        rule = [f"optax.sgd({lr}{f', momentum={m!r}' if m else ''}{', nesterov=True' if o['nesterov'] else ''})"]
+        reason = "the same rule; optax.sgd has no weight_decay, torch's is L2 and enters before momentum"
+    return _made("SGD", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
+
+
+def adam(o: Options, lr: str) -> Translation:
+    """`optax.adam` after L2 decay, or `optax.adamw`; amsgrad takes its maximum before the bias correction."""
+    name = "AdamW" if "decoupled_weight_decay" not in o else "Adam"
+    options = dict(o) | {"decoupled_weight_decay": o.get("decoupled_weight_decay", True)}
+    b1, b2 = o["betas"]
+    moments = f"b1={b1!r}, b2={b2!r}"
+    if o["amsgrad"]:
+        root = f"jnp.sqrt(1 - {b2!r} ** (c + 1.0))"
+        rule = [
+            f"optax.inject_hyperparams(optax.scale_by_amsgrad)({moments}, eps=lambda c: {o['eps']!r} * {root}, "
+            "bias_correction_nu=False)",
+            f"optax.scale_by_schedule(lambda c: {root})",
+            _decoupled(options),
+            _rate(lr),
+        ]
+        reason = "amsgrad: torch takes the maximum of v and corrects its bias once, optax.amsgrad of the corrected v"
+    elif options["decoupled_weight_decay"]:
+        rule = [f"optax.adamw({lr}, {moments}, eps={o['eps']!r}, weight_decay={o['weight_decay']!r})"]
+        reason = "the same rule; weight_decay is 1e-2 by default in torch, 1e-4 in optax.adamw"
+    else:
+        rule = [f"optax.adam({lr}, {moments}, eps={o['eps']!r})"]
+        reason = "the same rule; torch's weight_decay is L2, so it enters the gradient before the moments"
+    made = _made(name, options, _chain(_ascent(o), _l2(options), *rule), reason)
+    return Translation(name, dict(o), made.expression, made.status, made.reason, "", made.decays)
+
+
+def nadam(o: Options, lr: str) -> Translation:
+    """Our own transform, since torch's momentum changes with the step; `optax.nadam` in the limit."""
+    b1, b2 = o["betas"]
+    moments = f"b1={b1!r}, b2={b2!r}, eps={o['eps']!r}"
+    if 0.96 ** o["momentum_decay"] < 1e-17:
+        scale = f"optax.scale_by_adam({moments}, nesterov=True)"
+        reason = "with so large a momentum_decay, torch's momentum is constant, as optax.nadam's always is"
+    else:
+        scale = f"transforms.scale_by_torch_nadam({moments}, momentum_decay={o['momentum_decay']!r})"
+        reason = (
+            "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
+        )
+    return _made("NAdam", o, _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr)), reason)
+
+
+def radam(o: Options, lr: str) -> Translation:
+    """`optax.scale_by_radam`, with eps brought to before the bias correction."""
+    b1, b2 = o["betas"]
+    scale = (
+        f"optax.inject_hyperparams(optax.scale_by_radam)(b1={b1!r}, b2={b2!r}, "
+        f"eps=lambda c: {o['eps']!r} / jnp.sqrt(1 - {b2!r} ** (c + 1.0)))"
+    )
+    reason = "torch adds eps to sqrt(v) before the bias correction, optax.radam after it"
+    return _made("RAdam", o, _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr)), reason)
+
+
+def rmsprop(o: Options, lr: str) -> Translation:
+    """`optax.rmsprop` with torch's decay and eps outside the root; with momentum, the learning rate comes last."""
+    scale = "scale_by_stddev" if o["centered"] else "scale_by_rms"
+    if o["momentum"]:
+        rule = [
+            f"optax.{scale}(decay={o['alpha']!r}, eps={o['eps']!r}, eps_in_sqrt=False)",
+            f"optax.trace({o['momentum']!r})",
+            _rate(lr),
+        ]
+    else:
+        centered = ", centered=True" if o["centered"] else ""
+        rule = [f"optax.rmsprop({lr}, decay={o['alpha']!r}, eps={o['eps']!r}, eps_in_sqrt=False{centered})"]
+    reason = (
+        "torch's decay is 0.99 and eps is outside the root; optax.rmsprop has 0.9 and inside, and keeps the learning "
+        "rate in the momentum"
+    )
+    return _made("RMSprop", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
+
+
+def adagrad(o: Options, lr: str) -> Translation:
+    """The sum of squares as (c + 2) times a mean, since `optax.scale_by_rss` can only add eps inside the root."""
+    start = float(o["initial_accumulator_value"])
+    slowed = f" / (1 + c * {o['lr_decay']!r})" if o["lr_decay"] else ""
+    rule = [
+        f"optax.inject_hyperparams(optax.scale_by_rms)(decay=lambda c: 1 - 1 / (c + 2.0), "
+        f"eps=lambda c: {o['eps']!r} / jnp.sqrt(c + 2.0), initial_scale={start!r}, eps_in_sqrt=False)",
+        f"optax.scale_by_schedule(lambda c: -{_at(lr)}{slowed} / jnp.sqrt(c + 2.0))",
+    ]
+    reason = "torch's sum starts at 0 and eps = 1e-10 is outside the root; optax.adagrad starts at 0.1 with 1e-7 inside"
+    return _made("Adagrad", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
+
+
+def adadelta(o: Options, lr: str) -> Translation:
+    """`optax.adadelta`, which must be given the learning rate."""
+    rule = f"optax.adadelta({lr}, rho={o['rho']!r}, eps={o['eps']!r}, weight_decay={o['weight_decay']!r})"
+    reason = "the same rule; without a learning rate optax.adadelta() does not even turn the sign, so it climbs"
+    return _made("Adadelta", o, _chain(_ascent(o), rule), reason)
+
+
+def adamax(o: Options, lr: str) -> Translation:
+    """`optax.adamax` after L2 decay."""
+    b1, b2 = o["betas"]
+    rule = f"optax.adamax({lr}, b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
+    reason = "the same rule; torch's weight_decay is L2, optax.adamaxw's is decoupled"
+    return _made("Adamax", o, _chain(_ascent(o), _decay(o["weight_decay"]), rule), reason)
+
+
+def asgd(o: Options, lr: str) -> Translation:
+    """Decay by lambd and a falling learning rate; torch computes it at the end of the step before."""
+    before = _at(lr, "jnp.maximum(c - 1, 0)")
+    falling = f"(1 + {o['lambd']!r} * {before} * c) ** {o['alpha']!r}"
+    rule = [_decay(o["lambd"] + o["weight_decay"]), f"optax.scale_by_schedule(lambda c: -{before} / {falling})"]
+    reason = "optax has no such class; torch uses a changed learning rate one step late. The average `ax` is not kept"
+    return _made("ASGD", o, _chain(_ascent(o), *rule), reason)
+
+
+def rprop(o: Options, lr: str) -> Translation:
+    """Our own transform; the learning rate is the first step size alone, so a schedule changes nothing."""
+    rule = f"transforms.torch_rprop({_at(lr, '0')}, etas={o['etas']!r}, step_sizes={o['step_sizes']!r})"
+    reason = "optax.rprop applies the update of the step before, and compares signs with it rather than the gradient"
+    condition = "if no product of two gradients underflows, or torch.set_flush_denormal(True), since XLA flushes"
+    return _made("Rprop", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
+
+
+def adafactor(o: Options, lr: str) -> Translation:
+    """Our own transform, since optax has no clamps."""
+    rule = (
+        f"transforms.torch_adafactor({lr}, beta2_decay={o['beta2_decay']!r}, eps={o['eps']!r}, d={o['d']!r}, "
+        f"weight_decay={o['weight_decay']!r})"
+    )
+    reason = (
+        "optax.adafactor does not factor axes below 128, has no min(lr, 1/sqrt(t)), decays without lr, and adds 1e-30 "
+        "where torch clamps"
+    )
+    return _made("Adafactor", o, _chain(_ascent(o), rule), reason)
+
+
+def muon(o: Options, lr: str) -> Translation:
+    """Our own transform, since torch iterates in bfloat16."""
+    scale = (
+        f"transforms.scale_by_torch_muon(momentum={o['momentum']!r}, nesterov={o['nesterov']!r}, "
+        f"ns_coefficients={o['ns_coefficients']!r}, eps={o['eps']!r}, ns_steps={o['ns_steps']!r}, "
+        f"adjust_lr_fn={o['adjust_lr_fn']!r})"
+    )
+    reason = (
+        "torch iterates in bfloat16 and takes matrices alone; optax.contrib.muon keeps the type, corrects Nesterov's "
+        "bias, decays by 0 by default"
+    )
+    condition = "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not"
+    # torch decays by lr itself, the update's size is adjusted.
+    return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)
+
+
+def lbfgs(o: Options, lr: str) -> Translation:
+    """Our own transform without a line search; with one, optax's, which searches otherwise."""
+    if o["line_search_fn"]:
+        rule = f"optax.lbfgs(memory_size={o['history_size']!r})"
+        condition = "the line searches differ (cubic interpolation, zoom): evaluations and final value are comparable"
+        return _made("LBFGS", o, rule, "optax.lbfgs searches by zoom from step 1", APPROXIMATE, condition)
+    rule = (
+        f"transforms.torch_lbfgs({lr}, history_size={o['history_size']!r}, tolerance_grad={o['tolerance_grad']!r}, "
+        f"tolerance_change={o['tolerance_change']!r})"
+    )
+    reason = (
+        "optax.lbfgs keeps 10 pairs and every one of them, scales its first step by the 2-norm, and searches a line"
+    )
+    condition = (
+        f"one update is one iteration: make {o['max_iter']} on a batch for one step(closure), which may stop earlier "
+        "where the loss stands still or evaluations end"
+    )
+    return _made("LBFGS", o, rule, reason, CONDITIONS, condition)
+
+
+def sparse_adam(o: Options, lr: str) -> Translation:
+    """Our own transform: rows without a gradient keep their moments."""
+    b1, b2 = o["betas"]
+    scale = f"transforms.scale_by_torch_sparse_adam(b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
+    reason = "rows that a batch does not have keep moments and parameters; optax.adam moves them on"
+    condition = "if a row of the gradient is zero only where the batch does not have it: JAX's gradients are dense"
+    return _made("SparseAdam", o, _chain(_ascent(o), scale, _rate(lr)), reason, CONDITIONS, condition)
+
+
+RULES: dict[str, Callable[[Options, str], Translation]] = {
+    "ASGD": asgd,
+    "Adadelta": adadelta,
+    "Adafactor": adafactor,
+    "Adagrad": adagrad,
+    "Adam": adam,
+    "AdamW": adam,
+    "Adamax": adamax,
+    "LBFGS": lbfgs,
+    "Muon": muon,
+    "NAdam": nadam,
+    "RAdam": radam,
+    "RMSprop": rmsprop,
+    "Rprop": rprop,
+    "SGD": sgd,
+    "SparseAdam": sparse_adam,
+}

@@ -1,0 +1,31 @@
+"""Where two trainings part, and why: for anybody's port between two frameworks. It needs NumPy alone.
+
+A **trajectory** is what a training went through: one tree of NumPy arrays for each step, the initial parameters first.
+It is given as an iterable of trees (mappings of names to arrays, or to further mappings), as the path of a `.npz` file
+that `save_trajectory` wrote, or made of a step function of either framework by `walk`.
+
+    report = locate(walk(torch_step, model, batches, lambda m: dict(m.named_parameters())),
+                    walk(jax_step, state, batches, lambda s: s.params))
+    print(report)                                        # first step, leaf, element; by how much; what it looks like
+    assert_same_training("torch.npz", "jax.npz")         # the same, for a test suite
+
+From the shell: `python -m jaxopt_study.parity torch.npz jax.npz`.
+"""
+
+from jaxopt_study.parity.difference import Difference, first_difference
+from jaxopt_study.parity.files import load_trajectory, save_trajectory
+from jaxopt_study.parity.locate import Report, assert_same_training, locate
+from jaxopt_study.parity.patterns import Pattern
+from jaxopt_study.parity.trees import walk
+
+__all__ = [
+    "Difference",
+    "Pattern",
+    "Report",
+    "assert_same_training",
+    "first_difference",
+    "load_trajectory",
+    "locate",
+    "save_trajectory",
+    "walk",
+]

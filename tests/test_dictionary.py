@@ -1,0 +1,531 @@
+"""The dictionary: every torch.optim class is in it, and is in optax what its row says."""
+
+import dataclasses
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_study import dictionary, session
+from jaxopt_study.bench import record
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.workload import digits_linear
+from jaxopt_study.dictionary.conventions import CONVENTIONS
+from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, check
+from jaxopt_study.dictionary.others import COUNTERPARTS, OPTAX_ALONE
+from jaxopt_study.dictionary.rules import RULES, Translation, translate
+from jaxopt_study.dictionary.table import TABLE, Row
+from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies.dictionary import bounds, experiments, judgement
+from tests.conftest import load_wing, make_plan
+
+PLAN = make_plan(studies=("dictionary",), profile="full", dtype="float64")
+CLASSES = sorted(
+    name
+    for name, kind in vars(torch.optim).items()
+    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+)
+SEARCHLESS = [row for row in TABLE if not row.options.get("line_search_fn")]
+
+
+@pytest.fixture(scope="module")
+def wings():
+    return {name: load_wing(name) for name in ("jax", "torch")}
+
+
+@pytest.fixture(scope="module")
+def digits2():
+    return digits_linear(seed=0, epochs=2)
+
+
+def run(wing, row, name, workload, steps, moved=False):
+    """Run one experiment of the study over `steps`, and return the parameters at each of them."""
+    if name in ("replay", "schedule"):
+        params, gradients = experiments.draw_replay(row, max(steps), 0)
+        optimizer = wing.trajectories.make(
+            row.name, row.options, experiments.falling(max(steps)) if name == "schedule" else None
+        )
+        path = wing.trajectories.replay(optimizer, experiments.move(params) if moved else params, gradients, steps)
+    else:
+        factors = experiments.falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
+        optimizer = wing.trajectories.make(row.name, row.options, factors)
+        path = experiments._train(wing, row, name, optimizer, workload, steps, 0, "float64" if moved else "")
+    return experiments._flat(path)
+
+
+def distance(wings, row, name, workload, steps):
+    ours, theirs = (run(wings[framework], row, name, workload, steps) for framework in ("jax", "torch"))
+    return np.abs(ours - theirs).max(axis=1), theirs
+
+
+def floor(wings, row, name, workload, steps, path):
+    moved = run(wings["torch"], row, name, workload, steps, moved=True)
+    return judgement.floor_of(np.abs(moved - path).max(axis=1), path)
+
+
+# The table.
+
+
+def test_every_class_of_torch_optim_has_options_a_rule_and_a_row():
+    assert CLASSES == sorted(OPTIONS) == sorted(RULES) == sorted({row.name for row in TABLE})
+    assert len(CLASSES) == 15
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_defaults_are_torchs(name):
+    leaf = torch.nn.Parameter(torch.zeros(2, 2))
+    theirs = dict(getattr(torch.optim, name)([leaf]).defaults)
+    if name == "AdamW":
+        assert theirs.pop("decoupled_weight_decay") is True
+    if name == "LBFGS":
+        theirs["max_eval"] = None  # torch fills in max_iter * 5 // 4
+    assert check(name, {}) == {option: value for option, value in theirs.items() if option not in IMPLEMENTATION}
+
+
+VALUES = {
+    "betas": [(0.9, 0.999), (0.8, 0.99), (0.0, 0.0), (1.0, 0.9), (0.9, -0.1), (0.5, 1.0)],
+    "etas": [(0.5, 1.2), (1.5, 2.0), (0.5, 0.9), (0.0, 2.0)],
+    "step_sizes": [(1e-6, 50.0), (1e-3, 0.1)],
+    "ns_coefficients": [(3.4445, -4.775, 2.0315)],
+    "adjust_lr_fn": [None, "original", "match_rms_adamw", "other"],
+    "line_search_fn": [None, "strong_wolfe"],
+    "max_iter": [1, 20],
+    "max_eval": [None, 25],
+    "history_size": [1, 100],
+    "ns_steps": [1, 5],
+}
+
+
+def values_of(name, option):
+    if name == "Adafactor" and option == "eps":
+        return [(None, 1e-3), (1e-3, 1e-3), (-1.0, 1e-3), (None, -1.0)]
+    if isinstance(OPTIONS[name][option][0], bool):
+        return [True, False]
+    return VALUES.get(option, [-1.0, -0.1, 0.0, 0.5, 1.0, 1.5, 1000.0])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_what_torch_refuses_is_refused_and_nothing_else(name, data):
+    chosen = data.draw(st.lists(st.sampled_from(sorted(OPTIONS[name])), max_size=3, unique=True))
+    options = {option: data.draw(st.sampled_from(values_of(name, option)), label=option) for option in chosen}
+    try:
+        getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+    except ValueError:
+        with pytest.raises(DictionaryError, match=f"torch.optim.{name} refuses"):
+            check(name, options)
+    else:
+        check(name, options)
+
+
+def test_every_optax_optimizer_is_listed():
+    """What takes a learning rate or makes an optimizer in optax is someone's counterpart, or listed as having none."""
+    made = {
+        name
+        for name, value in vars(optax).items()
+        if inspect.isfunction(value) and value.__module__ == "optax._src.alias"
+    }
+    made |= {f"contrib.{name}" for name in optax.contrib.__dict__ if name == "muon"}
+    listed = set(COUNTERPARTS) | set(OPTAX_ALONE["optax"])
+    assert made <= listed, made - listed
+    assert all(hasattr(optax, name) for name in OPTAX_ALONE["optax"])
+    assert all(hasattr(optax.contrib, name) for name in OPTAX_ALONE["optax.contrib"])
+
+
+# Replay and closed loop.
+
+
+@pytest.mark.parametrize("row", [row for row in SEARCHLESS if row.name != "LBFGS"], ids=lambda row: row.key)
+def test_replayed_gradients_give_the_same_parameters(wings, row):
+    """1,000 steps under a learning rate that changes, float64; a constant one for the first row of each class."""
+    translation = translate(row.name, row.options)
+    allowed = bounds.replay_bound(translation)
+    for name in ("schedule", "replay") if row in experiments.FIRST else ("schedule",):
+        apart, path = distance(wings, row, name, None, (1, 10, 100, 1000))
+        if bounds.fed_back(translation):
+            allowed = max(allowed, 20 * floor(wings, row, name, None, (1, 10, 100, 1000), path).max())
+        assert apart.max() <= allowed, (name, apart)
+
+
+CHOICES = {
+    "weight_decay": [0.0, 0.01, 0.1],
+    "momentum": [0.0, 0.5, 0.9],
+    "dampening": [0.0, 0.5],
+    "betas": [(0.9, 0.999), (0.8, 0.99), (0.5, 0.95)],
+    "eps": [1e-8, 1e-4, 1e-2],
+    "alpha": [0.99, 0.9],
+    "rho": [0.9, 0.95],
+    "lr_decay": [0.0, 0.01],
+    "initial_accumulator_value": [0.0, 0.1],
+    "lambd": [1e-4, 0.1],
+    "momentum_decay": [4e-3, 0.1, 1e9],
+    "etas": [(0.5, 1.2), (0.6, 1.1)],
+    "step_sizes": [(1e-6, 50.0), (1e-4, 0.1)],
+    "d": [1.0, 2.0],
+    "beta2_decay": [-0.8, -0.5],
+}
+
+
+@st.composite
+def configurations(draw, name):
+    """Draw options of a class, at the learning rate of its first row."""
+    first = next(row for row in TABLE if row.name == name)
+    options = {"lr": first.options["lr"]}
+    for option, (default, _) in OPTIONS[name].items():
+        if isinstance(default, bool):
+            options[option] = draw(st.booleans())
+        elif name == "Adafactor" and option == "eps":
+            options[option] = draw(st.sampled_from([(None, 1e-3), (1e-4, 1e-2)]))
+        elif option in CHOICES:
+            options[option] = draw(st.sampled_from(CHOICES[option]))
+    if name == "SGD" and options["nesterov"]:
+        options |= {"dampening": 0.0, "momentum": options["momentum"] or 0.9}
+    return Row(name, options)
+
+
+RANDOM = [name for name in CLASSES if name not in ("LBFGS", "Muon")]
+STEPS = (1, 10, 200)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@given(data=st.data())
+@settings(deadline=None, max_examples=2, derandomize=True, database=None)
+def test_options_drawn_at_random_are_translated_exactly(wings, digits2, name, data):
+    """Replay within the bound, and closed loops within 20 floors, on digits or on the small network."""
+    row = data.draw(configurations(name))
+    translation = translate(row.name, row.options)
+    allowed = bounds.replay_bound(translation)
+    apart, path = distance(wings, row, "replay", None, STEPS)
+    if bounds.fed_back(translation):
+        allowed = max(allowed, 20 * floor(wings, row, "replay", None, STEPS, path).max())
+    assert apart.max() <= allowed * max(1.0, np.abs(path).max()), row
+    problem = data.draw(st.sampled_from(["digits", "mlp"]))
+    apart, path = distance(wings, row, problem, digits2, STEPS)
+    lowest = floor(wings, row, problem, digits2, STEPS, path)
+    ok, words = judgement._closed(problem, {"distance": apart.tolist(), "floor": lowest.tolist()}, translation)
+    assert ok, (row, words)
+
+
+def test_a_wrong_translation_is_seen(wings, digits2):
+    """Each of these is one slip in an expression; replay or the closed loop must see it."""
+    slips = {
+        "RMSprop": ("eps_in_sqrt=False", "eps_in_sqrt=True"),
+        "RAdam": ("/ jnp.sqrt(1 - 0.999 ** (c + 1.0))", ""),
+        "Adagrad": ("initial_scale=0.0", "initial_scale=0.1"),
+        "NAdam": ("momentum_decay=0.004", "momentum_decay=0.005"),
+        "Adam": ("eps=1e-08", "eps=1e-07"),
+        "AdamW": ("weight_decay=0.01", "weight_decay=0.0101"),
+        "ASGD": ("0.0001 *", "0.0002 *"),
+    }
+    for name, (right, wrong) in slips.items():
+        row = next(row for row in TABLE if row.name == name)
+        translation = translate(name, row.options)
+        assert right in translation.expression
+        params, gradients = experiments.draw_replay(row, 100, 0)
+        paths = [
+            experiments._flat(wings["jax"].trajectories.replay(dictionary.build(code), params, gradients, (100,)))
+            for code in (translation.expression, translation.expression.replace(right, wrong))
+        ]
+        assert np.abs(paths[0] - paths[1]).max() > bounds.replay_bound(translation), name
+
+
+def test_lbfgs_follows_torch_iteration_by_iteration(wings, digits2):
+    row = next(row for row in TABLE if row.name == "LBFGS")
+    steps = experiments.LBFGS_STEPS
+    for problem in ("digits", "mlp"):
+        apart, path = distance(wings, row, problem, digits2, steps)
+        assert np.all(apart <= 20 * floor(wings, row, problem, digits2, steps, path)), apart
+
+
+def test_lbfgs_skips_pairs_of_little_curvature(wings, digits2):
+    """On single rows the gradients are of different functions, so the guard decides; optax's own keeps every pair."""
+    order, steps = np.arange(40), (1, 10, 40)
+    data = (digits2.train[0] / 16, digits2.train[1])
+    paths = {}
+    for name, framework in (("jax", "jax"), ("torch", "torch"), ("moved", "torch")):
+        wing = wings[framework]
+        params = experiments.move(digits2.params) if name == "moved" else digits2.params
+        optimizer = wing.trajectories.make("LBFGS", {"lr": 0.5, "max_iter": 1})
+        network = wing.models.network((64, 10))
+        paths[name] = experiments._flat(wing.trajectories.train(network, optimizer, params, data, order, steps))
+    apart, moved = (np.abs(paths[name] - paths["torch"]).max(axis=1) for name in ("jax", "moved"))
+    # 2.4e-9 after 40 steps, where the floor is 5.2e-9.
+    assert np.all(apart <= 20 * judgement.floor_of(moved, paths["torch"])), apart
+
+
+def test_muon_follows_the_bfloat16_iteration_at_first(wings):
+    """Products summed in another order flip bits now and then; the first steps show that the rule is the same."""
+    row = next(row for row in TABLE if row.name == "Muon")
+    apart, _ = distance(wings, row, "replay", None, (1, 2, 5))
+    assert apart.max() < 1e-15
+
+
+def test_muon_takes_matrices_alone():
+    rule = dictionary.build(translate("Muon", {}).expression)
+    with pytest.raises(ValueError, match=r"Muon takes matrices: \['b'\] has shape \(3,\)"):
+        rule.init({"b": jnp.zeros(3)})
+
+
+@pytest.mark.parametrize("row", experiments.FIRST, ids=lambda row: row.name)
+def test_a_transformation_keeps_dtype_and_compiles_once(row):
+    load_wing("jax", "float32")
+    try:
+        rule = dictionary.build(translate(row.name, row.options).expression)
+        params = {"w": jnp.ones((3, 2), jnp.float32)}
+        update = jax.jit(lambda g, s, p: rule.update(g, s, p))
+        state = rule.init(params)
+        if row.options.get("line_search_fn") is None:
+            for _ in range(3):
+                updates, state = update(params, state, params)
+            assert updates["w"].dtype == jnp.float32
+            assert update._cache_size() == 1
+    finally:
+        load_wing("jax", "float64")
+
+
+# The door.
+
+
+def answer(capsys, *arguments):
+    from jaxopt_study.dictionary.__main__ import main
+
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_the_door_prints_code_that_runs(capsys, wings):
+    """What is printed is pasted: it must make the transformation that the row has."""
+    for row in TABLE:
+        words = [f"{option}={_word(value)}" for option, value in row.options.items()]
+        status, out, _ = answer(capsys, row.name, *words)
+        assert status == 0
+        space = {}
+        exec(out, space)
+        assert isinstance(space["optimizer"], optax.GradientTransformation)
+        expected = translate(row.name, row.options)
+        assert expected.expression in out
+        assert expected.reason in out
+
+
+def _word(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["RMSprp"], "unknown torch.optim class 'RMSprp': choose from ASGD, "),
+        (["RMSprp"], "did you mean RMSprop?"),
+        (["rmsprop"], "did you mean RMSprop?"),
+        (["Adam", "amsgra=True"], "did you mean amsgrad?"),
+        (["Adam", "lr=-1"], "torch.optim.Adam refuses lr=-1: it must be a number of at least 0"),
+        (["Adam", "lr=fast"], "torch.optim.Adam refuses lr='fast'"),
+        (["Adam", "lr=nan"], "torch.optim.Adam refuses lr=nan"),
+        (["Adam", "lr=inf"], "lr=inf cannot be translated"),
+        (["Adam", "betas=0.9"], "two numbers in [0, 1), as 0.9,0.999"),
+        (["SGD", "nesterov=True"], "it needs a momentum above 0 and dampening 0"),
+        (["Adam", "lr"], "'lr' is no option: write OPTION=VALUE, as lr=0.01"),
+        (["LBFGS", "line_search_fn=wolfe"], "it must be None or strong_wolfe"),
+    ],
+)
+def test_a_wrong_question_is_one_line(capsys, arguments, words):
+    status, out, err = answer(capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_the_door_lists_all_classes(capsys):
+    status, out, _ = answer(capsys)
+    assert status == 0
+    assert all(f"\n{name} " in "\n" + out for name in CLASSES)
+
+
+# Live objects.
+
+
+def model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+
+
+def follow(optimizer, network, translation, steps=20, after=lambda: None):
+    """Make the same steps in both with the same gradients, and return how far the parameters part."""
+    names = [name for name, _ in network.named_parameters()]
+    params = {
+        layer: {
+            leaf: jnp.asarray(network.get_parameter(f"{layer}.{leaf}").detach().numpy().copy())
+            for leaf in ("weight", "bias")
+        }
+        for layer in sorted({name.split(".")[0] for name in names})
+    }
+    rule = translation.transformation()
+    state = rule.init(params)
+    generator = np.random.default_rng(0)
+    for _ in range(steps):
+        gradient = jax.tree.map(lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape)), params)
+        for name in names:
+            layer, leaf = name.split(".")
+            network.get_parameter(name).grad = torch.tensor(np.asarray(gradient[layer][leaf]))
+        optimizer.step()
+        after()
+        updates, state = rule.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return max(
+        np.abs(np.asarray(params[layer][leaf]) - network.get_parameter(f"{layer}.{leaf}").detach().numpy()).max()
+        for layer, leaf in (name.split(".") for name in names)
+    )
+
+
+def test_a_live_optimizer_is_translated(wings):
+    network = model()
+    optimizer = torch.optim.RMSprop(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1, centered=True)
+    translation = dictionary.translate(optimizer)
+    assert translation.status == "exact"
+    assert translation.expression == translate("RMSprop", translation.groups[0].options).expression
+    assert follow(optimizer, network, translation) < 1e-13
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSES if n not in ("LBFGS", "Muon", "SparseAdam")])
+def test_every_class_is_translated_live(wings, name):
+    network = model()
+    optimizer = getattr(torch.optim, name)(network.parameters())
+    assert follow(optimizer, network, dictionary.translate(optimizer), steps=5) < 1e-13
+
+
+def test_groups_by_name_and_by_labels(wings):
+    network = model()
+    named = list(network.named_parameters())
+    groups = [
+        {"params": [pair for pair in named if pair[0].endswith("weight")], "weight_decay": 0.1},
+        {"params": [pair for pair in named if pair[0].endswith("bias")], "lr": 0.1},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
+    translation = dictionary.translate(optimizer)
+    assert "optax.partition(" in translation.expression
+    assert follow(optimizer, network, translation) < 1e-13
+
+    network = model()
+    bare = [{"params": [p for n, p in network.named_parameters() if n.endswith(end)]} for end in ("weight", "bias")]
+    bare[1]["lr"] = 0.1
+    optimizer = torch.optim.Adam(bare, lr=0.01)
+    with pytest.raises(DictionaryError, match="2 groups: say which leaf is in which by labels="):
+        dictionary.translate(optimizer).transformation()
+
+    def labels(params):
+        return {layer: {name: "0" if name == "weight" else "1" for name in leaves} for layer, leaves in params.items()}
+
+    assert follow(optimizer, network, dictionary.translate(optimizer, labels=labels)) < 1e-13
+
+
+def test_a_schedule_takes_the_place_of_the_learning_rate(wings):
+    network = model()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.1)
+    falling = optax.exponential_decay(0.1, 5, 0.1, staircase=True)
+    # An int32 count divided is float32, also under x64.
+    translation = dictionary.translate(optimizer, schedule=lambda count: falling(count * 1.0))
+    assert not any("scheduler" in note for note in translation.notes)
+    assert any("scheduler" in note for note in dictionary.translate(optimizer).notes)
+    assert follow(optimizer, network, translation, after=scheduler.step) < 1e-14
+
+
+def test_what_is_not_carried_over_is_said():
+    network = model()
+    optimizer = torch.optim.Adam(network.parameters(), foreach=True)
+    assert any("foreach" in note for note in dictionary.translate(optimizer).notes)
+    for leaf in network.parameters():
+        leaf.grad = torch.ones_like(leaf)
+    optimizer.step()
+    optimizer.register_step_post_hook(lambda *_: None)
+    notes = " ".join(dictionary.translate(optimizer).notes)
+    assert "begins at step 0" in notes
+    assert "hooks" in notes
+
+
+def test_what_is_no_optimizer_is_refused():
+    class Mine(torch.optim.Adam):
+        pass
+
+    with pytest.raises(DictionaryError, match=r"dict is no torch\.optim optimizer"):
+        dictionary.translate({})
+    with pytest.raises(DictionaryError, match=r"Mine is not in the dictionary.*derives from Adam"):
+        dictionary.translate(Mine(model().parameters()))
+
+
+# The study.
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dictionary") / "run"
+    plan = make_plan(studies=("dictionary",), profile="smoke", dtype="float32")
+    return (
+        plan,
+        record.read(folder) if folder.exists() else None,
+        session.run(plan, folder, False, lambda *_: None),
+        folder,
+    )
+
+
+def test_the_study_holds_on_these_versions(smoke):
+    plan, _, outcome, folder = smoke
+    assert outcome.status == 0, [f for f in outcome.findings if not f.agrees]
+    assert f"{len(experiments.FIRST)} of {len(experiments.FIRST)} lines of the dictionary hold" in outcome.verdict
+    rows = STUDIES["dictionary"].rows(record.read(folder), plan)
+    assert {row["subject"] for row in rows if row["kind"] == "convention"} == {c.torch for c in CONVENTIONS}
+    assert all(row["holds"] for row in rows if row["kind"] == "convention")
+    assert all(row["there"] for row in rows if row["kind"] == "quirk")
+    page = (folder / "report.md").read_text()
+    assert all("torch.optim" in page and row.key in page for row in experiments.FIRST)
+
+
+def test_a_row_that_no_longer_holds_is_marked(smoke):
+    """Move one parameter of one row: its line must say so, and the study must fail."""
+    plan, _, _, folder = smoke
+    records = record.read(folder)
+    place = next(n for n, r in enumerate(records) if r.subject.startswith("Adam(") and r.framework == "jax")
+    path = record.unpack(records[place].value["schedule"]).copy()
+    path[-1, 0] += 1e-12
+    value = {**records[place].value, "schedule": record.pack(path)}
+    planted = [*records[:place], dataclasses.replace(records[place], value=value), *records[place + 1 :]]
+    study = STUDIES["dictionary"]
+    wrong = [finding.subject for finding in study.findings(planted, plan) if finding.agrees is False]
+    assert wrong == [records[place].subject]
+    tables = study.tables(study.rows(planted, plan), plan)
+    assert any("NO LONGER SO" in row for row in tables[0].rows)
+    assert "14 of 15" in study.verdict(study.rows(planted, plan), plan)
+
+
+def test_a_defect_that_is_gone_is_said(smoke):
+    plan, _, _, folder = smoke
+    records = [
+        dataclasses.replace(r, value={**r.value, "quirks": dict.fromkeys(r.value["quirks"], 0.0)})
+        if r.subject == experiments.CONVENTIONS_AND_QUIRKS
+        else r
+        for r in record.read(folder)
+    ]
+    assert "no longer so: rprop_lags" in STUDIES["dictionary"].verdict(STUDIES["dictionary"].rows(records, plan), plan)
+
+
+@given(array=st.lists(st.floats(allow_nan=True, allow_subnormal=False), min_size=1, max_size=9))
+def test_arrays_come_back_from_a_record(array):
+    array = np.array([array])
+    assert np.array_equal(record.unpack(record.pack(array)), array, equal_nan=True)
+
+
+def test_one_framework_alone_is_not_judged(smoke):
+    plan, _, _, folder = smoke
+    records = [r for r in record.read(folder) if r.framework == "jax"]
+    study = STUDIES["dictionary"]
+    assert study.findings(records, plan) == []
+    assert study.tables(study.rows(records, plan), plan)
+    assert isinstance(translate("SGD", {}), Translation)
+    assert isinstance(Case("dictionary", "x", "jax", "optax").key, str)
