@@ -55,8 +55,8 @@ def markdown(table: Table) -> str:
 def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
     rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
     for number, column in enumerate(table.columns):
-        side = "right" if number and column not in table.left else "left"
-        rich.add_column(escape(column), justify=side, no_wrap=True)
+        to_the_right = number and column not in table.left
+        rich.add_column(escape(column), justify="right" if to_the_right else "left", no_wrap=True)
     for row in table.rows:
         rich.add_row(*map(escape, row))
     return rich
