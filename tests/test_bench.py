@@ -264,7 +264,7 @@ def test_the_first_difference_is_named():
 
 
 def test_trees_that_do_not_match_are_refused():
-    with pytest.raises(ValueError, match="only one tree has bias"):
+    with pytest.raises(ValueError, match="only the first tree has bias"):
         first_difference([{"bias": np.zeros(1)}], [{}], 0.0)
     with pytest.raises(ValueError, match="shape"):
         first_difference([{"bias": np.zeros(1)}], [{"bias": np.zeros(2)}], 0.0)

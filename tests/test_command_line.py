@@ -234,14 +234,21 @@ def test_python_users_get_the_same(tmp_path):
 # What it outlives.
 
 
+# A shell's background jobs ignore Ctrl-C, and so would what the tests start there.
+AS_IN_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("jaxopt_study.compare", run_name="__main__")
+"""
+
+
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "200"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # as in a terminal
     )
 
 
