@@ -1,0 +1,143 @@
+"""The loop, written once for all algorithms: stop, leave a saddle, take a step, keep the path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_study.newton.conjugate import conjugate_gradients
+from jaxopt_study.newton.line_search import Line, backtracking, search
+from jaxopt_study.newton.problem import Point, Problem, Vector
+from jaxopt_study.newton.result import Counts, Status
+from jaxopt_study.newton.step import Method, Step, tally, when
+
+__all__ = ["State", "drive"]
+
+PROBES = 20
+"""Hessian-vector products spent on looking for a saddle."""
+FAR = 100.0
+"""A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
+
+
+class State(NamedTuple):
+    """What the next iteration needs."""
+
+    point: Point
+    memory: Any
+    counts: Counts
+    iteration: Int[Array, ""]
+    decrement: Float[Array, ""]
+    convex: Bool[Array, ""]
+    status: Int[Array, ""]
+    path: Float[Array, "points P"] | None
+
+
+def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Take steps from `start` until there is a reason to stop."""
+    point = problem.at(start)
+    path = None
+    if options.keep_path:
+        path = jnp.full((options.max_iterations + 1, start.size), jnp.nan, start.dtype).at[0].set(start)
+    status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
+    zero = jnp.zeros_like(point.value)
+    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, jnp.array(False), status, path)
+    # A start that is already stationary is not stepped from.
+    state = state._replace(status=_ended(problem, options, state, point, status))
+    turn = _turn(problem, method, options)
+    state = jax.lax.while_loop(lambda s: s.status == Status.RUNNING, turn, _settle(problem, method, state))
+    return _look_further(problem, start, state)
+
+
+def _turn(problem: Problem, method: Method, options: Any) -> Callable[[State], State]:
+    def turn(state: State) -> State:
+        made = method.step(state.point, state.memory)
+        iteration = state.iteration + 1
+        path = None if state.path is None else state.path.at[iteration].set(made.point.x)
+        moved = State(
+            made.point,
+            made.memory,
+            state.counts.plus(made.counts),
+            iteration,
+            made.decrement,
+            made.convex,
+            jnp.array(Status.RUNNING),
+            path,
+        )
+        status = _ended(problem, options, moved, state.point, made.status)
+        return _settle(problem, method, moved._replace(status=status))
+
+    return turn
+
+
+def _ended(problem: Problem, options: Any, state: State, before: Point, status: Array) -> Array:
+    """Return why to stop, if there is a reason; the first that holds counts."""
+    reasons = [
+        (status == Status.NOT_FINITE, Status.NOT_FINITE),
+        (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
+        (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
+        (status != Status.RUNNING, status),
+        (state.point.value < -1 / jnp.finfo(state.point.value.dtype).eps * (1 + jnp.abs(before.value)),
+         Status.UNBOUNDED),
+        (state.iteration >= options.max_iterations, Status.ITERATIONS),
+    ]  # fmt: skip
+    if options.decrement_tolerance is not None:
+        small = (state.iteration > 0) & (state.decrement / 2 <= options.decrement_tolerance)
+        reasons.insert(3, (small, Status.DECREMENT))
+    return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
+
+
+def _settle(problem: Problem, method: Method, state: State) -> State:
+    """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
+
+    def probe(state: State) -> State:
+        made = _off_saddle(problem, state.point)
+        left = made.status == Status.RUNNING
+        path = None if state.path is None else state.path.at[state.iteration].set(made.point.x)
+        return state._replace(
+            point=made.point,
+            memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
+            counts=state.counts.plus(made.counts),
+            status=made.status.astype(state.status.dtype),
+            path=path,
+        )
+
+    return when((state.status == Status.GRADIENT) & ~state.convex, probe, state)
+
+
+def _off_saddle(problem: Problem, point: Point) -> Step:
+    """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
+    probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
+    zero = jnp.zeros_like(point.value)
+    limit = min(PROBES, point.x.size)
+    c = conjugate_gradients(lambda v: problem.hvp(point.x, v), probe, zero, limit, zero + jnp.inf)
+    saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
+    size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)
+    down = jnp.where(point.gradient @ c.direction > 0, -size, size) * c.direction
+    line = Line(point, down, jnp.minimum(point.gradient @ down, 0), c.curvature * (down @ down))
+
+    def leave(step: Step) -> Step:
+        found = search(problem, line, backtracking)
+        new = jax.tree.map(lambda a, b: jnp.where(found.ok, a, b), found.point, point)
+        status = jnp.where(found.ok, Status.RUNNING, Status.STALLED)
+        return step._replace(point=new, counts=step.counts.plus(tally(found.trials, found.trials)), status=status)
+
+    stay = Step(point, (), tally(hvp=c.products), zero, ~saddle, jnp.asarray(Status.GRADIENT))
+    return when(saddle, leave, stay)
+
+
+def _look_further(problem: Problem, start: Vector, state: State) -> State:
+    """Say that the optimum is at infinity, where the run came to rest or far away, and twice as far is lower still."""
+    x, value, eps = state.point.x, state.point.value, jnp.finfo(start.dtype).eps
+    further = problem.at(2 * x - start)
+    flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
+    lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
+    much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
+    far = jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
+    at_rest = jnp.isin(state.status, jnp.array([Status.GRADIENT, Status.DECREMENT, Status.FLOOR, Status.STALLED]))
+    away = at_rest & much_lower | (at_rest | (state.status == Status.ITERATIONS)) & lower & far
+    return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))
