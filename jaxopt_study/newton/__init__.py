@@ -1,6 +1,6 @@
 """Newton's method and its relatives, for any tree of parameters, with guards: `minimize(fun, x0, *args)`.
 
-Files: `minimize` (the door), `driver` (the loop, for all algorithms), one file for each algorithm (`exact`, `conjugate`,
+Files: `minimize` (the door), `driver` (the loop, for all algorithms), a file for each algorithm (`exact`, `conjugate`,
 `trust_region`, `lbfgs`), `line_search`, `problem` (the objective on vectors), `step`, `checks`, `result`.
 """
 

@@ -105,7 +105,12 @@ def newton_cg(problem: Problem, options: Any) -> Method:
         vector = jnp.where(nothing, -g, c.solution)
         return Direction(vector, memory, tally(hvp=c.products), jnp.array(False), jnp.array(Status.RUNNING))
 
+    def init(point: Point) -> tuple[()]:
+        del point
+        return ()
+
     def after(memory: Any, found: Found) -> tuple[Any, Array]:
+        del found
         return memory, jnp.array(False)
 
-    return Method(init=lambda point: (), step=along(problem, options.line_search, direction, after))
+    return Method(init, along(problem, options.line_search, direction, after))
