@@ -15,7 +15,7 @@ __all__ = ["lbfgs"]
 
 
 def lbfgs(problem: Problem, options: Any) -> Method:
-    """Make `torch.optim.LBFGS` with its strong Wolfe search (Liu and Nocedal, 1989), a step at a time; it remembers ten.
+    """Make `torch.optim.LBFGS` with its strong Wolfe search (Liu and Nocedal, 1989), a step at a time; ten pairs.
 
     The JAX wing has optax's, whose line search takes other lengths: their iterates differ.
     """
@@ -25,6 +25,7 @@ def lbfgs(problem: Problem, options: Any) -> Method:
         return torch.optim.LBFGS(
             [point.x.clone().requires_grad_()],
             max_iter=1,
+            max_eval=26,  # one before the line search, and 25 in it: with the default of 1.25 it cannot move
             history_size=10,
             tolerance_grad=0,
             tolerance_change=0,

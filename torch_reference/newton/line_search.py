@@ -87,7 +87,7 @@ LINE_SEARCHES: dict[str, Callable[[Line, float, Point], Verdict]] = {
 def search(problem: Problem, line: Line, judge: Callable[[Line, float, Point], Verdict]) -> Found:
     """Try the whole step, then bisect between what was too short and what was too long."""
     length, short, long = 1.0, 0.0, math.inf
-    for trials in range(1, TRIALS + 1):
+    for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
         trial = problem.at(line.start.x + length * line.direction)
         verdict = judge(line, length, trial)
         if not (verdict.too_long or verdict.too_short):

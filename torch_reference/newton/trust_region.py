@@ -67,7 +67,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
     def step(point: Point, radius: float) -> Step:
         model = model_at(point)
         products = 0
-        for trials in range(1, TRIALS + 1):
+        for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
             move = model.solve(radius)
             new = problem.at(point.x + move.vector)
             products += move.products
