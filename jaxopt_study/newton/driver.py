@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,30 +47,23 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, jnp.array(False), status, path)
     # A start that is already stationary is not stepped from.
     state = state._replace(status=_ended(problem, options, state, point, status))
-    turn = _turn(problem, method, options)
-    state = jax.lax.while_loop(lambda s: s.status == Status.RUNNING, turn, _settle(problem, method, state))
+
+    def turn(state: State) -> State:
+        stepped = when(state.status == Status.RUNNING, lambda s: _step(problem, method, options, s), state)
+        return when(_unsettled(stepped), lambda s: _settle(problem, method, s), stepped)
+
+    state = jax.lax.while_loop(lambda s: (s.status == Status.RUNNING) | _unsettled(s), turn, state)
     return _look_further(problem, start, state)
 
 
-def _turn(problem: Problem, method: Method, options: Any) -> Callable[[State], State]:
-    def turn(state: State) -> State:
-        made = method.step(state.point, state.memory)
-        iteration = state.iteration + 1
-        path = None if state.path is None else state.path.at[iteration].set(made.point.x)
-        moved = State(
-            made.point,
-            made.memory,
-            state.counts.plus(made.counts),
-            iteration,
-            made.decrement,
-            made.convex,
-            jnp.array(Status.RUNNING),
-            path,
-        )
-        status = _ended(problem, options, moved, state.point, made.status)
-        return _settle(problem, method, moved._replace(status=status))
-
-    return turn
+def _step(problem: Problem, method: Method, options: Any, state: State) -> State:
+    made = method.step(state.point, state.memory)
+    iteration = state.iteration + 1
+    path = None if state.path is None else state.path.at[iteration].set(made.point.x)
+    counts = state.counts.plus(made.counts)
+    moved = State(made.point, made.memory, counts, iteration, made.decrement, made.convex, state.status, path)
+    status = _ended(problem, options, moved, state.point, made.status)
+    return moved._replace(status=status.astype(state.status.dtype))
 
 
 def _ended(problem: Problem, options: Any, state: State, before: Point, status: Array) -> Array:
@@ -91,22 +83,23 @@ def _ended(problem: Problem, options: Any, state: State, before: Point, status: 
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 
+def _unsettled(state: State) -> Array:
+    return (state.status == Status.GRADIENT) & ~state.convex
+
+
 def _settle(problem: Problem, method: Method, state: State) -> State:
     """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
-
-    def probe(state: State) -> State:
-        made = _off_saddle(problem, state.point)
-        left = made.status == Status.RUNNING
-        path = None if state.path is None else state.path.at[state.iteration].set(made.point.x)
-        return state._replace(
-            point=made.point,
-            memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
-            counts=state.counts.plus(made.counts),
-            status=made.status.astype(state.status.dtype),
-            path=path,
-        )
-
-    return when((state.status == Status.GRADIENT) & ~state.convex, probe, state)
+    made = _off_saddle(problem, state.point)
+    left = made.status == Status.RUNNING
+    path = None if state.path is None else state.path.at[state.iteration].set(made.point.x)
+    return state._replace(
+        point=made.point,
+        memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
+        counts=state.counts.plus(made.counts),
+        convex=~left,
+        status=made.status.astype(state.status.dtype),
+        path=path,
+    )
 
 
 def _off_saddle(problem: Problem, point: Point) -> Step:

@@ -46,7 +46,7 @@ def exact(problem: Problem, options: Any) -> Method:
 
 
 def _direction(problem: Problem, options: Any, point: Point, damping: Array) -> Direction:
-    built = problem.system.build(point.x)
+    built = problem.system.build(None, point.x)
     solved = _damped(problem, built, point.gradient, damping)
     status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)
     if callable(options.hessian):
@@ -62,9 +62,12 @@ def _damped(problem: Problem, built: Any, gradient: Vector, damping: Array) -> S
         descends = jnp.isfinite(direction).all() & (gradient @ direction <= 0)
         return Solved(damping, direction, ok & descends)
 
-    return jax.lax.while_loop(
-        lambda s: ~s.ok & (s.damping < MOST), lambda s: attempt(_more(s.damping)), attempt(damping)
-    )
+    def again(state: tuple[Array, Solved]) -> tuple[Array, Solved]:
+        solved = attempt(state[0])
+        return _more(solved.damping), solved
+
+    untried = Solved(jnp.zeros_like(damping), jnp.zeros_like(gradient), jnp.array(False))
+    return jax.lax.while_loop(lambda s: ~s[1].ok & (s[1].damping < MOST), again, (damping, untried))[1]
 
 
 def _after(damping: Array, found: Found) -> tuple[Array, Array]:

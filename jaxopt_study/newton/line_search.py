@@ -65,7 +65,8 @@ def lower(line: Line, length: Array, trial: Point) -> Array:
 
 def backtracking(line: Line, length: Array, trial: Point) -> Verdict:
     """Halve the step until the objective is lower by a fair part of what was promised."""
-    return Verdict(~lower(line, length, trial), jnp.array(False))
+    fine = lower(line, length, trial)
+    return Verdict(~fine, jnp.zeros_like(fine))
 
 
 def strong_wolfe(line: Line, length: Array, trial: Point) -> Verdict:
@@ -96,20 +97,21 @@ def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], V
         verdict: Verdict
         trial: Point
 
-    def attempt(length: Array, short: Array, long: Array, trials: Array) -> Bracket:
-        trial = problem.at(line.start.x + length * line.direction)
-        return Bracket(length, short, long, trials + 1, judge(line, length, trial), trial)
-
     def unsettled(b: Bracket) -> Array:
         return (b.verdict.too_long | b.verdict.too_short) & (b.trials < TRIALS)
 
-    def again(b: Bracket) -> Bracket:
-        long = jnp.where(b.verdict.too_long, b.length, b.long)
-        short = jnp.where(b.verdict.too_long, b.short, b.length)
-        length = jnp.where(jnp.isinf(long), 2 * short, (short + long) / 2)
-        return attempt(length, short, long, b.trials)
+    def attempt(b: Bracket) -> Bracket:
+        trial = problem.at(line.start.x + b.length * line.direction)
+        verdict = judge(line, b.length, trial)
+        long = jnp.where(verdict.too_long, b.length, b.long)
+        short = jnp.where(verdict.too_short, b.length, b.short)
+        length = jnp.where(jnp.isinf(long), 2 * b.length, (short + long) / 2)
+        return Bracket(length, short, long, b.trials + 1, verdict, trial)
 
     one = jnp.ones_like(line.slope)
-    end = jax.lax.while_loop(unsettled, again, attempt(one, 0 * one, jnp.inf * one, jnp.array(0)))
+    untried = Verdict(jnp.array(True), jnp.array(True))  # so that the loop is entered; its body is compiled once
+    end = jax.lax.while_loop(
+        unsettled, attempt, Bracket(one, 0 * one, jnp.inf * one, jnp.array(0, jnp.int32), untried, line.start)
+    )
     # A step that is too short by the slope is lower all the same.
     return Found(end.trial, ~end.verdict.too_long, end.trials)

@@ -39,7 +39,7 @@ class Trial(NamedTuple):
     """A radius that was tried, and what came of it."""
 
     radius: Float[Array, ""]
-    move: Move
+    promised: Float[Array, ""]
     point: Point
     ok: Bool[Array, ""]
     trials: Int[Array, ""]
@@ -76,22 +76,20 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
     def step(point: Point, radius: Array) -> Step:
         model = model_at(point)
 
-        def attempt(radius: Array, trials: Array, products: Array) -> Trial:
+        def attempt(trial: Trial) -> Trial:
+            radius = trial.radius
             move = model.solve(radius)
             new = problem.at(point.x + move.vector)
             ok, ratio = _judge(point, new, move)
             length = jnp.linalg.norm(move.vector)
             shrunk = jnp.where(ratio < POOR, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
-            return Trial(next_radius, move, new, ok, trials + 1, products + move.products)
+            return Trial(next_radius, move.promised, new, ok, trial.trials + 1, trial.products + move.products)
 
         zero = jnp.array(0, jnp.int32)
-        end = jax.lax.while_loop(
-            lambda t: ~t.ok & (t.trials < TRIALS),
-            lambda t: attempt(t.radius, t.trials, t.products),
-            attempt(radius, zero, zero),
-        )
-        decrement = 2 * end.move.promised
+        untried = Trial(radius, jnp.zeros_like(radius), point, jnp.array(False), zero, zero)
+        end = jax.lax.while_loop(lambda t: ~t.ok & (t.trials < TRIALS), attempt, untried)
+        decrement = 2 * end.promised
         stuck = jnp.where(at_floor(point, decrement), Status.FLOOR, Status.STALLED)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
         counts = model.counts.plus(tally(end.trials, end.trials, end.products))

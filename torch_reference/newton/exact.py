@@ -41,7 +41,7 @@ def exact(problem: Problem, options: Any) -> Method:
         return 0.0
 
     def direction(point: Point, damping: float) -> Direction:
-        built = problem.system.build(point.x)
+        built = problem.system.build(None, point.x)
         solved = _damped(problem, built, point.gradient, damping)
         status = Status.RUNNING if solved.ok else Status.STALLED
         if _is_function(options.hessian) and not _symmetric(built):

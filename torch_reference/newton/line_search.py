@@ -92,7 +92,8 @@ def search(problem: Problem, line: Line, judge: Callable[[Line, float, Point], V
         verdict = judge(line, length, trial)
         if not (verdict.too_long or verdict.too_short):
             break
-        short, long = (short, length) if verdict.too_long else (length, long)
-        length = 2 * short if math.isinf(long) else (short + long) / 2
+        long = length if verdict.too_long else long
+        short = length if verdict.too_short else short
+        length = 2 * length if math.isinf(long) else (short + long) / 2
     # A step that is too short by the slope is lower all the same.
     return Found(trial, not verdict.too_long, trials)

@@ -30,18 +30,24 @@ class Composite(NamedTuple):
         return self.outer(self.inner(x, *args), *args)
 
 
+def _nothing(*args: Any) -> None:
+    del args
+
+
 class System(NamedTuple):
     """How the Newton equations are built and solved, where a dense matrix of all parameters is not the best way.
 
     Attributes:
-        build: build(x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
+        build: build(prepared, x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
         solve: solve(built, gradient, damping) is (direction, ok): the solution of (H + damping s I) d = -gradient as a
             tree like the start, where s is the system's own scale (its largest diagonal entry), and whether the damped
             matrix was positive definite.
+        prepare: prepare(*args) is what does not depend on x, computed once for a run.
     """
 
     build: Callable[..., Any]
     solve: Callable[[Any, Any, float], tuple[Any, bool]]
+    prepare: Callable[..., Any] = _nothing
 
 
 class Point(NamedTuple):
@@ -147,7 +153,7 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
         factor, ok = cholesky(matrix, damping)
         return -torch.cholesky_solve(gradient[:, None], factor)[:, 0], ok
 
-    return System(hessian, solve)
+    return System(lambda _, x: hessian(x), solve)
 
 
 def cholesky(matrix: Matrix, damping: float) -> tuple[Matrix, bool]:
@@ -166,4 +172,5 @@ def _on_vectors(system: System, unravel: Callable, args: tuple[Any, ...]) -> Sys
         direction, ok = system.solve(built, unravel(gradient), damping)
         return ravel_tree(direction)[0], ok
 
-    return System(lambda x: system.build(unravel(x), *args), solve)
+    prepared = system.prepare(*args)
+    return System(lambda _, x: system.build(prepared, unravel(x), *args), solve)
