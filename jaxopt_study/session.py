@@ -114,7 +114,7 @@ def report(plan: Plan, folder: Path) -> Outcome:
     records = record.read(folder)
     by_study = {name: [r for r in records if r.study == name] for name in plan.studies}
     findings = [finding for name, mine in by_study.items() for finding in STUDIES[name].findings(mine, plan)]
-    failed = [r for r in records if not r.ok]
+    failed = [r for r in records if r.status == "failed"]
     rows = {name: STUDIES[name].rows(mine, plan) for name, mine in by_study.items() if mine}
     verdict = _verdict(plan, rows, findings, failed)
     sections = [

@@ -15,7 +15,7 @@ from typing import Any
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.task import Skipped, Value
 from jaxopt_study.bench.timing import now
 from jaxopt_study.bench.workload import Workload
 
@@ -215,7 +215,14 @@ def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Recor
         subject=case.subject,
         framework=case.framework,
         method=case.method,
-        status="failed" if "reason" in facts else "ok",
+        status=_status(facts.get("reason")),
         environment=environment_key,
         **{**facts, "samples": tuple(facts["samples"])},
     )
+
+
+def _status(reason: str | None) -> str:
+    """Return a case's status; a worker's reason begins with the name of what was raised."""
+    if reason is None:
+        return "ok"
+    return "skipped" if reason.startswith(f"{Skipped.__name__}:") else "failed"

@@ -25,7 +25,7 @@ class Record:
     """What was measured of one case; nothing in it is derived from another record.
 
     Attributes:
-        status: `ok`, or `failed` with the reason.
+        status: `ok`, or `failed` or `skipped` with the reason.
         group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
         first_seconds: The first lap; in JAX it includes tracing and compiling.
         samples: Seconds of each block, in the order measured.

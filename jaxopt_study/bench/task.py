@@ -12,6 +12,10 @@ import numpy.typing as npt
 Value = Mapping[str, npt.NDArray[Any]]
 
 
+class Skipped(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A case cannot be measured here, and need not be (an optional library is not installed); the words say why."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One computation, cut into laps that can be timed one by one.

@@ -18,7 +18,7 @@ from jaxopt_study.bench.timing import Stepper, seconds_of
 from jaxopt_study.bench.workload import Workload
 
 WINGS = {"jax": "jaxopt_study", "torch": "torch_reference", "numpy": "jaxopt_study.bench.baseline"}
-WING_MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "sweep")
+WING_MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "newton", "sweep")
 
 
 class Worker:

@@ -33,7 +33,18 @@ class State(NamedTuple):
     decrement: Float[Array, ""]
     convex: Bool[Array, ""]
     status: Int[Array, ""]
-    path: Float[Array, "points P"] | None
+    path: Path | None
+
+
+class Path(NamedTuple):
+    """The points so far, and the counts when each was reached; rows not reached are NaN, and -1."""
+
+    points: Float[Array, "points P"]
+    counts: Int[Array, "points 4"]
+
+    def at(self, iteration: Array, point: Vector, counts: Counts) -> Path:
+        """Return the path with this point for that iteration."""
+        return Path(self.points.at[iteration].set(point), self.counts.at[iteration].set(jnp.stack(counts)))
 
 
 def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
@@ -41,7 +52,9 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     point = problem.at(start)
     path = None
     if options.keep_path:
-        path = jnp.full((options.max_iterations + 1, start.size), jnp.nan, start.dtype).at[0].set(start)
+        rows = options.max_iterations + 1
+        path = Path(jnp.full((rows, start.size), jnp.nan, start.dtype), jnp.full((rows, 4), -1, jnp.int32))
+        path = path.at(jnp.array(0), start, tally(1, 1))
     status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
     zero = jnp.zeros_like(point.value)
     state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, jnp.array(False), status, path)
@@ -59,8 +72,8 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
 def _step(problem: Problem, method: Method, options: Any, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
-    path = None if state.path is None else state.path.at[iteration].set(made.point.x)
     counts = state.counts.plus(made.counts)
+    path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
     moved = State(made.point, made.memory, counts, iteration, made.decrement, made.convex, state.status, path)
     status = _ended(problem, options, moved, state.point, made.status)
     return moved._replace(status=status.astype(state.status.dtype))
@@ -91,11 +104,12 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
     """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
     made = _off_saddle(problem, state.point)
     left = made.status == Status.RUNNING
-    path = None if state.path is None else state.path.at[state.iteration].set(made.point.x)
+    counts = state.counts.plus(made.counts)
+    path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
     return state._replace(
         point=made.point,
         memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
-        counts=state.counts.plus(made.counts),
+        counts=counts,
         convex=~left,
         status=made.status.astype(state.status.dtype),
         path=path,

@@ -84,7 +84,8 @@ def minimize(
     if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(result.reason)
     if result.path is not None:
-        result = result._replace(path=result.path[: int(result.iterations) + 1])
+        reached = slice(int(result.iterations) + 1)
+        result = result._replace(path=result.path[reached], path_counts=result.path_counts[reached])
     return result
 
 
@@ -100,5 +101,6 @@ def _run(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> Result:
         status=state.status,
         iterations=state.iteration,
         counts=state.counts,
-        path=state.path,
+        path=None if state.path is None else state.path.points,
+        path_counts=None if state.path is None else state.path.counts,
     )

@@ -73,6 +73,7 @@ class Result(NamedTuple):
         counts: Evaluations.
         path: The points from the start to the end as rows, in the order of `runtime.ravel`; None if not asked for. Out
             of a compiled function it has a row for every iteration allowed, those not reached NaN.
+        path_counts: The counts, as four columns, when each point of the path was reached.
     """
 
     x: Any
@@ -83,6 +84,7 @@ class Result(NamedTuple):
     iterations: Int[Array, "*runs"]
     counts: Counts
     path: Float[Array, "*runs points parameters"] | None
+    path_counts: Int[Array, "*runs points 4"] | None
 
     @property
     def converged(self) -> Bool[np.ndarray, "*runs"]:

@@ -12,7 +12,7 @@ from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import derivatives, hessian, optimizers, spread
+from jaxopt_study.studies import derivatives, hessian, newton, optimizers, spread
 
 __all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
@@ -55,7 +55,8 @@ STUDIES: dict[str, Study] = {
     "spread": spread,
     "derivatives": derivatives,
     "hessian": hessian,
+    "newton": newton,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""

@@ -5,6 +5,7 @@ Files: `minimize` (the door), `driver` (the loop, for all algorithms), a file fo
 `checks`, `result`.
 """
 
+from torch_reference.newton import peers
 from torch_reference.newton.linear import logistic_hessian, softmax_system
 from torch_reference.newton.minimize import METHODS, minimize
 from torch_reference.newton.problem import Composite, System
@@ -19,5 +20,6 @@ __all__ = [
     "System",
     "logistic_hessian",
     "minimize",
+    "peers",
     "softmax_system",
 ]

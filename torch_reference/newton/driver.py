@@ -32,14 +32,14 @@ class State(NamedTuple):
     decrement: float
     convex: bool
     status: Status
-    path: list[Vector]
+    path: list[tuple[Vector, Counts]]
 
 
 def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
     """Take steps from `start` until there is a reason to stop."""
     point = problem.at(start)
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
-    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [start])
+    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [(start, Counts(1, 1))])
     # A start that is already stationary is not stepped from.
     state = state._replace(status=_ended(problem, options, state, point, status))
     state = _settle(problem, method, state)
@@ -50,15 +50,16 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
 
 def _turn(problem: Problem, method: Method, options: Any, state: State) -> State:
     made = method.step(state.point, state.memory)
+    counts = state.counts.plus(made.counts)
     moved = State(
         made.point,
         made.memory,
-        state.counts.plus(made.counts),
+        counts,
         state.iteration + 1,
         made.decrement,
         made.convex,
         Status.RUNNING,
-        [*state.path, made.point.x] if options.keep_path else state.path,
+        [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
     )
     status = _ended(problem, options, moved, state.point, made.status)
     return _settle(problem, method, moved._replace(status=status))
@@ -86,12 +87,13 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
     if state.status != Status.GRADIENT or state.convex:
         return state
     made = _off_saddle(problem, state.point)
+    counts = state.counts.plus(made.counts)
     return state._replace(
         point=made.point,
         memory=method.init(made.point) if made.status == Status.RUNNING else state.memory,
-        counts=state.counts.plus(made.counts),
+        counts=counts,
         status=made.status,
-        path=[*state.path[:-1], made.point.x],
+        path=[*state.path[:-1], (made.point.x, counts)],
     )
 
 

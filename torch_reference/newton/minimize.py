@@ -89,5 +89,6 @@ def minimize(
         status=state.status,
         iterations=state.iteration,
         counts=state.counts,
-        path=torch.stack(state.path) if keep_path else None,
+        path=torch.stack([point for point, _ in state.path]) if keep_path else None,
+        path_counts=torch.tensor([counts for _, counts in state.path]) if keep_path else None,
     )

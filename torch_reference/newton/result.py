@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 __all__ = ["Counts", "Result", "Status"]
@@ -72,6 +72,7 @@ class Result(NamedTuple):
         iterations: Steps made, tried ones included.
         counts: Evaluations.
         path: The points from the start to the end as rows, in the order of `runtime.ravel`; None if not asked for.
+        path_counts: The counts, as four columns, when each point of the path was reached.
     """
 
     x: Any
@@ -82,6 +83,7 @@ class Result(NamedTuple):
     iterations: int
     counts: Counts
     path: Float[Tensor, "points parameters"] | None
+    path_counts: Int[Tensor, "points 4"] | None
 
     @property
     def converged(self) -> bool:
