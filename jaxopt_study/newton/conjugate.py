@@ -99,7 +99,7 @@ def newton_cg(problem: Problem, options: Any) -> Method:
     def direction(point: Point, memory: Any) -> Direction:
         g = point.gradient
         c = conjugate_gradients(
-            lambda v: problem.hvp(point.x, v), g, forcing(g), 2 * g.size, jnp.full_like(point.value, jnp.inf)
+            problem.products(point.x), g, forcing(g), 2 * g.size, jnp.full_like(point.value, jnp.inf)
         )
         nothing = jnp.all(c.solution == 0)
         vector = jnp.where(nothing, -g, c.solution)

@@ -121,7 +121,7 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
     zero = jnp.zeros_like(point.value)
     limit = min(PROBES, point.x.size)
-    c = conjugate_gradients(lambda v: problem.hvp(point.x, v), probe, zero, limit, zero + jnp.inf)
+    c = conjugate_gradients(problem.products(point.x), probe, zero, limit, zero + jnp.inf)
     saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
     size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)
     down = jnp.where(point.gradient @ c.direction > 0, -size, size) * c.direction

@@ -73,15 +73,14 @@ class Problem(NamedTuple):
 
     Attributes:
         at: at(x) is the `Point` with its value and gradient.
-        slope: slope(x) is the gradient alone.
-        hvp: hvp(x, v) is the Hessian times v.
+        products: products(x) is the function v -> H v, with the Hessian H at x.
         hessian: hessian(x) is the dense Hessian, or what stands for it (Gauss-Newton).
         system: build(x) and solve(built, gradient, damping) on vectors.
         tolerance: On the gradient.
     """
 
     at: Callable[[Vector], Point]
-    hvp: Callable[[Vector, Vector], Vector]
+    products: Callable[[Vector], Callable[[Vector], Vector]]
     hessian: Callable[[Vector], Matrix]
     system: System
     tolerance: float
@@ -94,26 +93,28 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tupl
     def value(x: Vector) -> Array:
         return fun(unravel(x), *args)
 
-    def hvp(x: Vector, v: Vector) -> Vector:
-        return jax.jvp(jax.grad(value), (x,), (v,))[1]
+    def products(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v, forward over reverse; what depends on x alone is computed once."""
+        return jax.linearize(jax.grad(value), x)[1]
 
-    def gauss_newton(x: Vector, v: Vector) -> Vector:
-        """J' L J v, with J of the inner function and L the outer's Hessian."""
+    def gauss_newton(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> J' L J v, with J of the inner function and L the outer's Hessian."""
         outputs, push = jax.linearize(lambda p: fun.inner(unravel(p), *args), x)
-        curved = jax.jvp(jax.grad(lambda z: fun.outer(z, *args)), (outputs,), (push(v),))[1]
-        return jax.linear_transpose(push, x)(curved)[0]
+        pull = jax.linear_transpose(push, x)
+        bend = jax.linearize(jax.grad(lambda z: fun.outer(z, *args)), outputs)[1]
+        return lambda v: pull(bend(push(v)))[0]
 
-    product = gauss_newton if options.method == "gauss_newton" else hvp
+    columns = gauss_newton if options.method == "gauss_newton" else products
 
     def hessian(x: Vector) -> Matrix:
         if options.hessian is not None and not isinstance(options.hessian, System):
             return options.hessian(unravel(x), *args)
         # Blocks fit the cache, and bound the memory to activations x block_size.
-        return jax.lax.map(lambda v: product(x, v), jnp.eye(x.size, dtype=x.dtype), batch_size=options.block_size)
+        return jax.lax.map(columns(x), jnp.eye(x.size, dtype=x.dtype), batch_size=options.block_size or x.size)
 
     problem = Problem(
         at=lambda x: Point(x, *jax.value_and_grad(value)(x)),
-        hvp=hvp,
+        products=products,
         hessian=hessian,
         system=_on_vectors(options.hessian, unravel, args)
         if isinstance(options.hessian, System)

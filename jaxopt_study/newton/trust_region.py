@@ -154,10 +154,7 @@ def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array
 
 
 def _krylov_model(problem: Problem, point: Point) -> Model:
-    g = point.gradient
-
-    def product(v: Vector) -> Vector:
-        return problem.hvp(point.x, v)
+    g, product = point.gradient, problem.products(point.x)
 
     def solve(radius: Array) -> Move:
         c = conjugate_gradients(product, g, forcing(g), 2 * g.size, radius)

@@ -103,8 +103,8 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
         )
     columns = ("arm", "gap", "steps", "work", "first", "a run", *(f"to {t:.0e}" for t in TARGETS), "test")
     notes = (
-        f"Softmax regression with penalty {race.PENALTY:g}/2 |kernel|^2 from 0. Gap: (value - optimum) / optimum at the "
-        "end. Work: in gradients of all rows, by flops. First: the first call, compilation included. To 1e-02: seconds "
+        f"Softmax regression with penalty {race.PENALTY:g}/2 |kernel|^2, from 0. Gap: (value - optimum) / optimum, at "
+        "the end. Work: in gradients of all rows, by flops. First: the first call, compilation included. To 1e-02: seconds "
         "of a run until the gap is that small, and the test accuracy there; within a run, seconds are shared out by "
         "work. Default: learning rate as asked for; tuned: the best of 11 from 1e-4 to 10.",
     )
@@ -151,11 +151,8 @@ def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
 def _best(rows: Sequence[Mapping[str, Any]], target: float) -> str:
     reached = [r for r in rows if r["targets"][str(target)] is not None]
     if not reached:
-        return f"no first-order method gets there ({', '.join(r['arm'] for r in rows[:1])} ends at " + (
-            f"{text.number(rows[0]['gap'])})"
-            if len(rows) == 1
-            else f"{text.number(min(r['gap'] for r in rows))} at best)"
-        )
+        nearest = min(rows, key=lambda r: r["gap"])
+        return f"no first-order method gets there ({nearest['arm']} comes to {text.number(nearest['gap'])})"
     best = min(reached, key=lambda r: r["targets"][str(target)]["seconds"])
     return f"{best['arm']} {_when(best, target)}"
 

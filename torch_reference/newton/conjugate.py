@@ -84,7 +84,7 @@ def newton_cg(problem: Problem, options: Any) -> Method:
 
     def direction(point: Point, memory: Any) -> Direction:
         g = point.gradient
-        c = conjugate_gradients(lambda v: problem.hvp(point.x, v), g, forcing(g), 2 * len(g), math.inf)
+        c = conjugate_gradients(problem.products(point.x), g, forcing(g), 2 * len(g), math.inf)
         vector = c.solution if bool(c.solution.any()) else -g
         return Direction(vector, memory, Counts(hvp=c.products), False, Status.RUNNING)
 

@@ -100,7 +100,7 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
 def _off_saddle(problem: Problem, point: Point) -> Step:
     """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
     probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
-    c = conjugate_gradients(lambda v: problem.hvp(point.x, v), probe, 0.0, min(PROBES, len(probe)), math.inf)
+    c = conjugate_gradients(problem.products(point.x), probe, 0.0, min(PROBES, len(probe)), math.inf)
     counts = Counts(hvp=c.products)
     if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):
         return Step(point, (), counts, 0.0, True, Status.GRADIENT)

@@ -73,14 +73,14 @@ class Problem(NamedTuple):
 
     Attributes:
         at: at(x) is the `Point` with its value and gradient.
-        hvp: hvp(x, v) is the Hessian times v.
+        products: products(x) is the function v -> H v, with the Hessian H at x.
         hessian: hessian(x) is the dense Hessian, or what stands for it (Gauss-Newton).
         system: build(x) and solve(built, gradient, damping) on vectors.
         tolerance: On the gradient.
     """
 
     at: Callable[[Vector], Point]
-    hvp: Callable[[Vector, Vector], Vector]
+    products: Callable[[Vector], Callable[[Vector], Vector]]
     hessian: Callable[[Vector], Matrix]
     system: System
     tolerance: float
@@ -100,28 +100,39 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tupl
         (gradient,) = torch.autograd.grad(result, leaf)
         return Point(x, result.item(), gradient)
 
-    def hvp(x: Vector, v: Vector) -> Vector:
-        return torch.func.jvp(torch.func.grad(value), (x,), (v,))[1]
+    def products(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v, by a second backward pass; what depends on x alone is computed once."""
+        leaf = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(value(leaf), leaf, create_graph=True)
+        if not slope.requires_grad:  # the objective is linear
+            return torch.zeros_like
+        return lambda v: torch.autograd.grad(slope, leaf, v, retain_graph=True)[0]
 
-    def gauss_newton(x: Vector, v: Vector) -> Vector:
-        """J' L J v, with J of the inner function and L the outer's Hessian."""
-        outputs, pull = torch.func.vjp(lambda p: fun.inner(unravel(p), *args), x)
-        pushed = torch.func.jvp(lambda p: fun.inner(unravel(p), *args), (x,), (v,))[1]
-        curved = torch.func.jvp(torch.func.grad(lambda z: fun.outer(z, *args)), (outputs,), (pushed,))[1]
-        return pull(curved)[0]
+    def forward_over_reverse(x: Vector) -> Callable[[Vector], Vector]:
+        return lambda v: torch.func.jvp(torch.func.grad(value), (x,), (v,))[1]
 
-    product = gauss_newton if options.method == "gauss_newton" else hvp
+    def gauss_newton(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> J' L J v, with J of the inner function and L the outer's Hessian."""
+
+        def inner(p: Vector) -> Tensor:
+            return fun.inner(unravel(p), *args)
+
+        outputs, pull = torch.func.vjp(inner, x)
+        slope = torch.func.grad(lambda z: fun.outer(z, *args))
+        return lambda v: pull(torch.func.jvp(slope, (outputs,), (torch.func.jvp(inner, (x,), (v,))[1],))[1])[0]
+
+    columns = gauss_newton if options.method == "gauss_newton" else forward_over_reverse
 
     def hessian(x: Vector) -> Matrix:
         if options.hessian is not None and not isinstance(options.hessian, System):
             return options.hessian(unravel(x), *args)
         # Blocks fit the cache, and bound the memory to activations x block_size.
-        columns = torch.func.vmap(lambda v: product(x, v), chunk_size=options.block_size)
-        return columns(torch.eye(len(x), dtype=x.dtype, device=x.device))
+        batched = torch.func.vmap(columns(x), chunk_size=options.block_size)
+        return batched(torch.eye(len(x), dtype=x.dtype, device=x.device))
 
     problem = Problem(
         at=at,
-        hvp=hvp,
+        products=products,
         hessian=hessian,
         system=_on_vectors(options.hessian, unravel, args)
         if isinstance(options.hessian, System)

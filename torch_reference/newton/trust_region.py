@@ -141,10 +141,10 @@ def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float
 
 
 def _krylov_model(problem: Problem, point: Point) -> Model:
-    g = point.gradient
+    g, product = point.gradient, problem.products(point.x)
 
     def solve(radius: float) -> Move:
-        c = conjugate_gradients(lambda v: problem.hvp(point.x, v), g, forcing(g), 2 * len(g), radius)
+        c = conjugate_gradients(product, g, forcing(g), 2 * len(g), radius)
         edge = c.negative or c.crossed
         vector = c.solution
         if edge:
