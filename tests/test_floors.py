@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WING = {"runtime", "models", "optimizers", "training", "derivatives", "sweep"}
+WING = {"runtime", "models", "optimizers", "training", "derivatives", "newton", "sweep"}
 HEAVY = {"jax", "jaxlib", "flax", "optax", "torch", "matplotlib", "sklearn", "scipy"}
 
 
@@ -57,7 +57,9 @@ def test_a_wrong_command_line_loads_no_framework():
 
 @pytest.mark.parametrize(("package", "other"), [("jaxopt_study", "torch"), ("torch_reference", "jax")])
 def test_a_wing_loads_its_own_framework_alone(package, other):
-    names = [name for name in WING if (ROOT / package / f"{name}.py").exists()]
+    names = [
+        name for name in WING if any((ROOT / package / f"{name}{end}").exists() for end in (".py", "/__init__.py"))
+    ]
     loaded = loaded_by("; ".join(f"import {package}.{name}" for name in names))
     assert other not in loaded
     assert "matplotlib" not in loaded

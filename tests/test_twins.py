@@ -5,11 +5,11 @@ import inspect
 
 import pytest
 
-MODULES = ("runtime", "models", "optimizers", "training", "derivatives")
+MODULES = ("runtime", "models", "optimizers", "training", "derivatives", "newton")
 
 # What only one wing has, by name.
-JAX_ALONE = {("training", "scan")}
-TORCH_ALONE = {("training", "notebook"), ("derivatives", "hessian_double_backward")}
+JAX_ALONE = {("training", "scan"), ("training", "full_batch"), ("training", "row_by_row")}
+TORCH_ALONE = {("training", "notebook"), ("derivatives", "hessian_double_backward"), ("newton", "peers")}
 
 
 def public(package, module):
