@@ -73,7 +73,7 @@ def _start(x0: Any) -> None:
     for leaf in leaves:
         if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"x0 has a leaf of type {getattr(leaf, 'dtype', type(leaf).__name__)}; it must be float")
-        if not _traced(leaf) and not bool(jnp.isfinite(leaf).all()):
+        if not _traced(leaf) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError("x0 is not finite: it holds NaN or infinity")
 
 

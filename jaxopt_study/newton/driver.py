@@ -19,6 +19,8 @@ __all__ = ["State", "drive"]
 
 PROBES = 20
 """Hessian-vector products spent on looking for a saddle."""
+FURTHER = 10.0
+"""How many times as far from the start an optimum at infinity is looked for."""
 FAR = 100.0
 """A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
 
@@ -50,6 +52,7 @@ class Path(NamedTuple):
 def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
     """Take steps from `start` until there is a reason to stop."""
     point = problem.at(start)
+    bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
     path = None
     if options.keep_path:
         rows = options.max_iterations + 1
@@ -59,35 +62,34 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     zero = jnp.zeros_like(point.value)
     state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, jnp.array(False), status, path)
     # A start that is already stationary is not stepped from.
-    state = state._replace(status=_ended(problem, options, state, point, status))
+    state = state._replace(status=_ended(problem, options, state, bottom, status))
 
     def turn(state: State) -> State:
-        stepped = when(state.status == Status.RUNNING, lambda s: _step(problem, method, options, s), state)
+        stepped = when(state.status == Status.RUNNING, lambda s: _step(problem, method, options, bottom, s), state)
         return when(_unsettled(stepped), lambda s: _settle(problem, method, s), stepped)
 
     state = jax.lax.while_loop(lambda s: (s.status == Status.RUNNING) | _unsettled(s), turn, state)
     return _look_further(problem, start, state)
 
 
-def _step(problem: Problem, method: Method, options: Any, state: State) -> State:
+def _step(problem: Problem, method: Method, options: Any, bottom: Array, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
     moved = State(made.point, made.memory, counts, iteration, made.decrement, made.convex, state.status, path)
-    status = _ended(problem, options, moved, state.point, made.status)
+    status = _ended(problem, options, moved, bottom, made.status)
     return moved._replace(status=status.astype(state.status.dtype))
 
 
-def _ended(problem: Problem, options: Any, state: State, before: Point, status: Array) -> Array:
+def _ended(problem: Problem, options: Any, state: State, bottom: Array, status: Array) -> Array:
     """Return why to stop, if there is a reason; the first that holds counts."""
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
         (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
         (status != Status.RUNNING, status),
-        (state.point.value < -1 / jnp.finfo(state.point.value.dtype).eps * (1 + jnp.abs(before.value)),
-         Status.UNBOUNDED),
+        (state.point.value < bottom, Status.UNBOUNDED),
         (state.iteration >= options.max_iterations, Status.ITERATIONS),
     ]  # fmt: skip
     if options.decrement_tolerance is not None:
@@ -138,9 +140,9 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
-    """Say that the optimum is at infinity, where the run came to rest or far away, and twice as far is lower still."""
+    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
     x, value, eps = state.point.x, state.point.value, jnp.finfo(start.dtype).eps
-    further = problem.at(2 * x - start)
+    further = problem.at(start + FURTHER * (x - start))
     flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
     lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))

@@ -39,8 +39,8 @@ _SENTENCES = {
     Status.ITERATIONS: "Stopped at the iteration limit, short of the tolerance.",
     Status.STALLED: "Stopped: no step was found that lowers the objective, though the slope promised one; its rounding "
     "hides the decrease, or its derivatives are wrong.",
-    Status.INFINITY: "No minimum: twice as far from the start the objective is lower still, and flatter; the optimum "
-    "lies at infinity (separable data without a penalty, say).",
+    Status.INFINITY: "No minimum: ten times as far from the start the objective is lower still, and flatter; the "
+    "optimum lies at infinity (separable data without a penalty, say).",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
     Status.NOT_FINITE: "Not begun: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",

@@ -18,6 +18,8 @@ __all__ = ["State", "drive"]
 
 PROBES = 20
 """Hessian-vector products spent on looking for a saddle."""
+FURTHER = 10.0
+"""How many times as far from the start an optimum at infinity is looked for."""
 FAR = 100.0
 """A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
 
@@ -38,17 +40,18 @@ class State(NamedTuple):
 def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
     """Take steps from `start` until there is a reason to stop."""
     point = problem.at(start)
+    bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
     state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [(start, Counts(1, 1))])
     # A start that is already stationary is not stepped from.
-    state = state._replace(status=_ended(problem, options, state, point, status))
+    state = state._replace(status=_ended(problem, options, state, bottom, status))
     state = _settle(problem, method, state)
     while state.status == Status.RUNNING:
-        state = _turn(problem, method, options, state)
+        state = _turn(problem, method, options, bottom, state)
     return _look_further(problem, start, state)
 
 
-def _turn(problem: Problem, method: Method, options: Any, state: State) -> State:
+def _turn(problem: Problem, method: Method, options: Any, bottom: float, state: State) -> State:
     made = method.step(state.point, state.memory)
     counts = state.counts.plus(made.counts)
     moved = State(
@@ -61,13 +64,13 @@ def _turn(problem: Problem, method: Method, options: Any, state: State) -> State
         Status.RUNNING,
         [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
     )
-    status = _ended(problem, options, moved, state.point, made.status)
+    status = _ended(problem, options, moved, bottom, made.status)
     return _settle(problem, method, moved._replace(status=status))
 
 
-def _ended(problem: Problem, options: Any, state: State, before: Point, status: Status) -> Status:
+def _ended(problem: Problem, options: Any, state: State, bottom: float, status: Status) -> Status:
     """Return why to stop, if there is a reason; the first that holds counts."""
-    point, floor = state.point, -(1 + abs(before.value)) / torch.finfo(state.point.x.dtype).eps
+    point = state.point
     if status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         return status
     if point.gradient_norm <= problem.tolerance:
@@ -77,7 +80,7 @@ def _ended(problem: Problem, options: Any, state: State, before: Point, status: 
         return Status.DECREMENT
     if status != Status.RUNNING:
         return status
-    if point.value < floor:
+    if point.value < bottom:
         return Status.UNBOUNDED
     return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
 
@@ -114,9 +117,9 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
-    """Say that the optimum is at infinity, where the run came to rest or far away, and twice as far is lower still."""
+    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
     x, value, eps = state.point.x, state.point.value, torch.finfo(start.dtype).eps
-    further = problem.at(2 * x - start)
+    further = problem.at(start + FURTHER * (x - start))
     flatter = further.gradient_norm <= max(state.point.gradient_norm, problem.tolerance)
     lower = further.finite and flatter and further.value < value - 10 * eps * abs(value)
     much_lower = lower and further.value < value - 1e-3 * abs(value)

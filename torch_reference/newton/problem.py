@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,8 @@ Vector = Float[Tensor, " P"]
 Matrix = Float[Tensor, "P P"]
 
 
-class Composite(NamedTuple):
+@dataclass(frozen=True)
+class Composite:
     """An objective outer(inner(x)) with a convex `outer`: a model's outputs and the loss on them.
 
     Both take the objective's further arguments: inner(x, *args) is a tensor, outer(outputs, *args) a scalar.
