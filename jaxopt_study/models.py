@@ -15,7 +15,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-__all__ = ["Network", "cross_entropy", "loss", "network", "predict"]
+__all__ = [
+    "Network",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "logistic_loss",
+    "loss",
+    "network",
+    "penalized",
+    "predict",
+]
 
 Params = Any
 Batch = tuple[Float[Array, "*rows inputs"], Int[Array, "*rows"]]
@@ -61,6 +70,11 @@ def cross_entropy(logits: Float[Array, "*rows classes"], targets: Int[Array, "*r
     return (jnp.log(jnp.exp(z).sum(axis=0)) - chosen).mean()
 
 
+def binary_cross_entropy(logits: Float[Array, "*rows 1"], targets: Int[Array, "*rows"]) -> Float[Array, ""]:
+    """Return the mean over rows of -log sigmoid(logit) for targets 1, -log sigmoid(-logit) for targets 0."""
+    return jax.nn.softplus((1 - 2 * targets) * logits[..., 0]).mean()
+
+
 def loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
     """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
     logits = predict(model)
@@ -70,3 +84,24 @@ def loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
         return cross_entropy(logits(params, inputs), targets)
 
     return batch_loss
+
+
+def logistic_loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
+    """Return the function (params, batch) -> mean binary cross-entropy of a network with one output."""
+    logits = predict(model)
+
+    def batch_loss(params: Params, batch: Batch) -> Array:
+        inputs, targets = batch
+        return binary_cross_entropy(logits(params, inputs), targets)
+
+    return batch_loss
+
+
+def penalized(loss: Callable[[Params, Batch], Array]) -> Callable[[Params, Batch, Array], Array]:
+    """Return the function (params, batch, penalty) -> loss + penalty / 2 times the sum of squares of the kernels."""
+
+    def penalized_loss(params: Params, batch: Batch, penalty: Array) -> Array:
+        squares = sum((layer["kernel"] ** 2).sum() for layer in params.values())
+        return loss(params, batch) + penalty / 2 * squares
+
+    return penalized_loss

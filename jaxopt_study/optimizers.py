@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "momentum", "rmsprop", "sgd"]
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
@@ -42,6 +42,15 @@ def sgd(learning_rate: float) -> optax.GradientTransformation:
     p <- p - learning_rate g
     """
     return optax.sgd(learning_rate)
+
+
+def momentum(learning_rate: float, decay: float = 0.9) -> optax.GradientTransformation:
+    """Make gradient descent with heavy-ball momentum (Polyak, 1964), `torch.optim.SGD` with `momentum=decay`.
+
+    m <- decay m + g
+    p <- p - learning_rate m
+    """
+    return optax.sgd(learning_rate, momentum=decay)
 
 
 def adagrad(learning_rate: float, eps: float = 1e-10) -> optax.GradientTransformation:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_study import models, runtime
 
-__all__ = ["Loop", "State", "make_step", "scan"]
+__all__ = ["Loop", "State", "full_batch", "make_step", "row_by_row", "scan"]
 
 Params = Any
 Batch = tuple[Array, Array]
@@ -69,3 +70,61 @@ def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
         return jax.lax.scan(lambda s, rows: step(s, (inputs[rows], targets[rows])), state, order)
 
     return Loop(runtime.from_numpy, jax.jit(init), jax.jit(run))
+
+
+Descent = Callable[[Params, Batch, Array, Array], Params]
+
+
+def full_batch(
+    loss: Callable[..., Array], optimizer: Callable[[Array], optax.GradientTransformation], marks: int, stride: int
+) -> Descent:
+    """Return the function (params, batch, penalty, learning_rate) -> the parameters at the start and at each mark.
+
+    Each step takes all rows, and `stride` steps lead from a mark to the next. The learning rate is data, so that a grid
+    of them needs one compilation.
+
+    Args:
+        loss: loss(params, batch, penalty).
+        optimizer: A row of the optimizer table.
+        marks: How many marks.
+        stride: Steps from one to the next.
+    """
+
+    def run(params: Params, batch: Batch, penalty: Array, learning_rate: Array) -> Params:
+        step, state = _penalized_step(loss, optimizer(learning_rate), params, penalty)
+
+        def to_mark(state: State, _: None) -> tuple[State, Params]:
+            state = jax.lax.fori_loop(0, stride, lambda _, s: step(s, batch)[0], state)
+            return state, state.params
+
+        return _with_start(params, jax.lax.scan(to_mark, state, None, length=marks)[1])
+
+    return jax.jit(run)
+
+
+def row_by_row(
+    loss: Callable[..., Array], optimizer: Callable[[Array], optax.GradientTransformation], epochs: int
+) -> Descent:
+    """Return the same for the notebook's way: a step takes one row, and a mark is an epoch."""
+
+    def run(params: Params, batch: Batch, penalty: Array, learning_rate: Array) -> Params:
+        step, state = _penalized_step(loss, optimizer(learning_rate), params, penalty)
+
+        def epoch(state: State, _: None) -> tuple[State, Params]:
+            state, _losses = jax.lax.scan(step, state, batch)
+            return state, state.params
+
+        return _with_start(params, jax.lax.scan(epoch, state, None, length=epochs)[1])
+
+    return jax.jit(run)
+
+
+def _penalized_step(
+    loss: Callable[..., Array], optimizer: optax.GradientTransformation, params: Params, penalty: Array
+) -> tuple[Callable[[State, Batch], tuple[State, Array]], State]:
+    step = make_step(lambda params, batch: loss(params, batch, penalty), optimizer)
+    return step, State(params, optimizer.init(params))
+
+
+def _with_start(params: Params, marks: Params) -> Params:
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), params, marks)

@@ -17,6 +17,7 @@ WING = {
     "derivatives",
     "blocks",
     "closed_form",
+    "newton",
     "sweep",
     "trajectories",
     "conventions",
@@ -72,7 +73,9 @@ def test_a_wrong_command_line_loads_no_framework():
 
 @pytest.mark.parametrize(("package", "other"), [("jaxopt_study", "torch"), ("torch_reference", "jax")])
 def test_a_wing_loads_its_own_framework_alone(package, other):
-    names = [name for name in WING if (ROOT / package / f"{name}.py").exists()]
+    names = [
+        name for name in WING if any((ROOT / package / f"{name}{end}").exists() for end in (".py", "/__init__.py"))
+    ]
     loaded = loaded_by("; ".join(f"import {package}.{name}" for name in names))
     assert other not in loaded
     assert "matplotlib" not in loaded

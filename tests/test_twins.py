@@ -14,14 +14,21 @@ MODULES = (
     "derivatives",
     "blocks",
     "closed_form",
+    "newton",
     "trajectories",
     "conventions",
     "quirks",
 )
 
 # What only one wing has, by name.
-JAX_ALONE = {("training", "scan"), ("trajectories", "namesake")}
+JAX_ALONE = {
+    ("training", "scan"),
+    ("training", "full_batch"),
+    ("training", "row_by_row"),
+    ("trajectories", "namesake"),
+}
 TORCH_ALONE = {
+    ("newton", "peers"),
     ("training", "notebook"),
     ("derivatives", "hessian_compiled"),
     ("derivatives", "hessian_double_backward"),

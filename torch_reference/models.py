@@ -10,7 +10,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["Network", "cross_entropy", "loss", "network", "predict"]
+__all__ = [
+    "Network",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "logistic_loss",
+    "loss",
+    "network",
+    "penalized",
+    "predict",
+]
 
 Params = Mapping[str, Tensor]
 Batch = tuple[Float[Tensor, "*rows inputs"], Int[Tensor, "*rows"]]
@@ -47,6 +56,11 @@ def cross_entropy(logits: Float[Tensor, "*rows classes"], targets: Int[Tensor, "
     return nn.functional.cross_entropy(logits, targets)
 
 
+def binary_cross_entropy(logits: Float[Tensor, "*rows 1"], targets: Int[Tensor, "*rows"]) -> Float[Tensor, ""]:
+    """Return the mean over rows of -log sigmoid(logit) for targets 1, -log sigmoid(-logit) for targets 0."""
+    return nn.functional.binary_cross_entropy_with_logits(logits[..., 0], targets.to(logits.dtype))
+
+
 def loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
     """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
     logits = predict(model)
@@ -56,3 +70,24 @@ def loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
         return cross_entropy(logits(params, inputs), targets)
 
     return batch_loss
+
+
+def logistic_loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
+    """Return the function (params, batch) -> mean binary cross-entropy of a network with one output."""
+    logits = predict(model)
+
+    def batch_loss(params: Params, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        return binary_cross_entropy(logits(params, inputs), targets)
+
+    return batch_loss
+
+
+def penalized(loss: Callable[[Params, Batch], Tensor]) -> Callable[[Params, Batch, Tensor], Tensor]:
+    """Return the function (params, batch, penalty) -> loss + penalty / 2 times the sum of squares of the kernels."""
+
+    def penalized_loss(params: Params, batch: Batch, penalty: Tensor) -> Tensor:
+        squares = sum((leaf**2).sum() for name, leaf in params.items() if name.endswith(".weight"))
+        return loss(params, batch) + penalty / 2 * squares
+
+    return penalized_loss

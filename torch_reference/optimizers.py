@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "momentum", "rmsprop", "sgd"]
 
 Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -40,6 +40,15 @@ def sgd(learning_rate: float) -> Optimizer:
     p <- p - learning_rate g
     """
     return partial(torch.optim.SGD, lr=learning_rate)
+
+
+def momentum(learning_rate: float, decay: float = 0.9) -> Optimizer:
+    """Make gradient descent with heavy-ball momentum (Polyak, 1964), `torch.optim.SGD` with `momentum=decay`.
+
+    m <- decay m + g
+    p <- p - learning_rate m
+    """
+    return partial(torch.optim.SGD, lr=learning_rate, momentum=decay)
 
 
 def adagrad(learning_rate: float, eps: float = 1e-10) -> Optimizer:

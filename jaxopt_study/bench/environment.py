@@ -20,7 +20,7 @@ from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.timing import now, process_age
 
 ENVIRONMENT = "environment.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize")
 MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds")
 FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
 

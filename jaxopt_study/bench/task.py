@@ -29,8 +29,22 @@ class Task:
     steps: int = 1
 
 
-class TooLarge(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
-    """A case would take more memory than is at hand; the words give the estimate."""
+class LeftOut(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A case is not measured, for a reason that is no failure; the words say which."""
+
+    status = "left out"
+
+
+class Skipped(LeftOut):
+    """What the case needs is not here: a package, a compiler."""
+
+    status = "skipped"
+
+
+class TooLarge(LeftOut):
+    """The case would take more memory than is at hand; the words give the estimate."""
+
+    status = "too large"
 
 
 def single(compute: Callable[[], Any], export: Callable[[Any], Value], steps: int = 1) -> Task:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.task import TooLarge, Value
+from jaxopt_study.bench.task import LeftOut, Value
 from jaxopt_study.bench.timing import Stepper, seconds_of
 from jaxopt_study.bench.workload import Workload
 
@@ -27,6 +27,7 @@ WING_MODULES = (
     "derivatives",
     "blocks",
     "closed_form",
+    "newton",
     "sweep",
     "trajectories",
     "conventions",
@@ -123,8 +124,8 @@ def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, An
         return True, command(*arguments)
     except Exception as error:  # whatever a framework raises costs this case alone
         words = str(error).strip().splitlines() or ["no message"]
-        if isinstance(error, TooLarge):
-            return False, ("too large", words[0])
+        if isinstance(error, LeftOut):
+            return False, (error.status, words[0])
         return False, ("failed", f"{type(error).__name__}: {words[0]}")
 
 

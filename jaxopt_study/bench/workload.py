@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +51,27 @@ def digits_linear(seed: int, epochs: int) -> Workload:
     )
 
 
+def breast_cancer_raw(seed: int, epochs: int) -> Workload:
+    """Return scikit-learn's breast cancer data: 569 rows of 30 measures, whose sizes differ by a factor of 1e5.
+
+    All rows are for training; those for testing are the same.
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    inputs, targets = load_breast_cancer(return_X_y=True)
+    rows, widths = (inputs, targets), (30, 1)
+    order = np.tile(np.arange(len(inputs)), (epochs, 1))
+    return Workload("breast-cancer-raw", widths, rows, rows, draw_params(widths, seed), order)
+
+
+def breast_cancer_standardized(seed: int, epochs: int) -> Workload:
+    """Return the same with each measure shifted and scaled to mean 0 and deviation 1."""
+    raw = breast_cancer_raw(seed, epochs)
+    inputs, targets = raw.train
+    rows = ((inputs - inputs.mean(axis=0)) / inputs.std(axis=0), targets)
+    return replace(raw, name="breast-cancer-standardized", train=rows, test=rows)
+
+
 WORKLOADS: dict[str, Callable[[int, int], Workload]] = {"digits-linear": digits_linear}
 
 
@@ -64,6 +85,14 @@ def draw_params(widths: Sequence[int], seed: int) -> ParameterTree:
     return {
         f"layer{number}": {"kernel": uniform(inputs, inputs, outputs), "bias": uniform(inputs, outputs)}
         for number, (inputs, outputs) in enumerate(pairwise(widths), start=1)
+    }
+
+
+def zero_params(widths: Sequence[int]) -> ParameterTree:
+    """Return parameters that are all 0, where convex problems are begun."""
+    return {
+        layer: {name: np.zeros_like(leaf) for name, leaf in leaves.items()}
+        for layer, leaves in draw_params(widths, 0).items()
     }
 
 

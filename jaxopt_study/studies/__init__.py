@@ -12,7 +12,7 @@ from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import derivatives, dictionary, hessian, optimizers, spread
+from jaxopt_study.studies import derivatives, dictionary, hessian, newton, optimizers, spread
 
 __all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
@@ -56,7 +56,8 @@ STUDIES: dict[str, Study] = {
     "derivatives": derivatives,
     "hessian": hessian,
     "dictionary": dictionary,
+    "newton": newton,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""

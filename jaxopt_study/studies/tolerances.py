@@ -21,6 +21,14 @@ class TrainingBounds:
     params: Bound
 
 
+@dataclass(frozen=True)
+class NewtonBounds:
+    """Absolute bounds: on the optimal value, and on each entry of each iterate of exact Newton."""
+
+    value: Bound
+    path: Bound
+
+
 # Measured over seeds 0 to 4 at learning rate 1e-3: one core of an AMD EPYC (Zen 4), jax 0.10.2, torch 2.13.0+cpu.
 # Where a run's own sensitivity (its distance from itself after one unit in the last place) is larger, as at other
 # learning rates, `optimizers` allows 20 times that.
@@ -42,3 +50,9 @@ PRODUCTS: dict[str, Bound] = {"float64": Bound(8e-8, 8.5e-9), "float32": Bound(1
 
 # The worst route's distance from the closed form in float64, relative to its largest entry, over the same seeds.
 HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.7e-15), "float32": Bound(1e-5, 1.1e-6)}
+
+# Values of all arms that converged, and exact Newton's paths, penalty 1e-3; the same processor.
+NEWTON: dict[str, NewtonBounds] = {
+    "float64": NewtonBounds(value=Bound(1e-10, 0.0), path=Bound(1e-9, 0.0)),
+    "float32": NewtonBounds(value=Bound(1e-5, 0.0), path=Bound(1e-1, 0.0)),
+}

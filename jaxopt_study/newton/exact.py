@@ -1,0 +1,92 @@
+"""Newton's method with the Hessian itself, damped where it is not positive definite."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from jaxopt_study.newton.line_search import Found
+from jaxopt_study.newton.problem import Point, Problem, Vector
+from jaxopt_study.newton.result import Status
+from jaxopt_study.newton.step import Direction, Method, along, tally
+
+__all__ = ["exact"]
+
+GROWTH = 10.0
+MOST = 1e12
+"""Damping is relative to the Hessian's largest diagonal entry; with this much, a step is a very short gradient step."""
+
+
+class Solved(NamedTuple):
+    """A solution of the damped Newton equations."""
+
+    damping: Array
+    direction: Vector
+    ok: Bool[Array, ""]
+
+
+def exact(problem: Problem, options: Any) -> Method:
+    """Make Newton's method.
+
+        (H + damping s I) d = -g        s: H's largest diagonal entry
+        x <- x + length d
+
+    The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
+    until they do, and shrinks again after (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
+    """
+    return Method(
+        init=lambda point: jnp.zeros_like(point.value),
+        step=along(
+            problem, options.line_search, lambda point, damping: _direction(problem, options, point, damping), _after
+        ),
+    )
+
+
+def _direction(problem: Problem, options: Any, point: Point, damping: Array) -> Direction:
+    built = problem.system.build(None, point.x)
+    solved = _damped(problem, built, point.gradient, damping)
+    status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)
+    if callable(options.hessian):
+        status = jnp.where(_symmetric(built), status, Status.ASYMMETRIC)
+    return Direction(solved.direction, solved.damping, tally(hessian=1), solved.damping == 0, status)
+
+
+def _damped(problem: Problem, built: Any, gradient: Vector, damping: Array) -> Solved:
+    """Solve with the least damping, from `damping` upwards, that makes the matrix positive definite."""
+
+    def attempt(damping: Array) -> Solved:
+        direction, ok = problem.system.solve(built, gradient, damping)
+        descends = jnp.isfinite(direction).all() & (gradient @ direction <= 0)
+        return Solved(damping, direction, ok & descends)
+
+    def again(state: tuple[Array, Solved]) -> tuple[Array, Solved]:
+        solved = attempt(state[0])
+        return _more(solved.damping), solved
+
+    untried = Solved(jnp.zeros_like(damping), jnp.zeros_like(gradient), jnp.array(False))
+    return jax.lax.while_loop(lambda s: ~s[1].ok & (s[1].damping < MOST), again, (damping, untried))[1]
+
+
+def _after(damping: Array, found: Found) -> tuple[Array, Array]:
+    """Damp more after a failure, less after a success."""
+    less = jnp.where(damping / GROWTH < _least(damping), 0, damping / GROWTH)
+    return jnp.where(found.ok, less, _more(damping)), damping < MOST
+
+
+def _more(damping: Array) -> Array:
+    return jnp.maximum(GROWTH * damping, _least(damping))
+
+
+def _least(damping: Array) -> Array:
+    return jnp.sqrt(jnp.finfo(damping.dtype).eps).astype(damping.dtype)
+
+
+def _symmetric(matrix: Any) -> Array:
+    """Whether a matrix and its transpose give a vector the same product; cheaper than comparing their entries."""
+    probe = jnp.cos(jnp.arange(len(matrix), dtype=matrix.dtype))
+    forth, back = matrix @ probe, probe @ matrix
+    size = jnp.abs(matrix).max() * len(matrix)
+    return ~(jnp.abs(forth - back).max() > jnp.sqrt(jnp.finfo(matrix.dtype).eps) * size)

@@ -1,0 +1,158 @@
+"""The objective as a function of one vector, with its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+__all__ = ["Composite", "Point", "Problem", "System", "dense_system", "flat_problem"]
+
+Vector = Float[Array, " P"]
+Matrix = Float[Array, "P P"]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An objective outer(inner(x)) with a convex `outer`: a model's outputs and the loss on them.
+
+    Both take the objective's further arguments: inner(x, *args) is an array, outer(outputs, *args) a scalar.
+    """
+
+    inner: Callable[..., Array]
+    outer: Callable[..., Array]
+
+    def __call__(self, x: Any, *args: Any) -> Array:
+        """Return the objective."""
+        return self.outer(self.inner(x, *args), *args)
+
+
+def _nothing(*args: Any) -> None:
+    del args
+
+
+class System(NamedTuple):
+    """How the Newton equations are built and solved, where a dense matrix of all parameters is not the best way.
+
+    Attributes:
+        build: build(prepared, x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
+        solve: solve(built, gradient, damping) is (direction, ok): the solution of (H + damping s I) d = -gradient as a
+            tree like the start, where s is the system's own scale (its largest diagonal entry), and whether the damped
+            matrix was positive definite.
+        prepare: prepare(*args) is what does not depend on x, computed once for a run.
+    """
+
+    build: Callable[..., Any]
+    solve: Callable[[Any, Any, Array], tuple[Any, Array]]
+    prepare: Callable[..., Any] = _nothing
+
+
+class Point(NamedTuple):
+    """Where a run is."""
+
+    x: Vector
+    value: Float[Array, ""]
+    gradient: Vector
+
+    @property
+    def finite(self) -> Array:
+        """Whether the objective and its gradient are finite here."""
+        return jnp.isfinite(self.value) & jnp.isfinite(self.gradient).all()
+
+    @property
+    def gradient_norm(self) -> Array:
+        """The largest absolute entry of the gradient."""
+        return jnp.abs(self.gradient).max()
+
+
+class Problem(NamedTuple):
+    """The objective on vectors.
+
+    Attributes:
+        at: at(x) is the `Point` with its value and gradient.
+        products: products(x) is the function v -> H v, with the Hessian H at x.
+        hessian: hessian(x) is the dense Hessian, or what stands for it (Gauss-Newton).
+        system: build(x) and solve(built, gradient, damping) on vectors.
+        tolerance: On the gradient.
+    """
+
+    at: Callable[[Vector], Point]
+    products: Callable[[Vector], Callable[[Vector], Vector]]
+    hessian: Callable[[Vector], Matrix]
+    system: System
+    tolerance: float
+
+
+def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tuple[Problem, Vector, Callable]:
+    """Return the problem, the start as a vector and the way back to a tree."""
+    start, unravel = ravel_pytree(x0)
+
+    def value(x: Vector) -> Array:
+        return fun(unravel(x), *args)
+
+    def products(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v, forward over reverse; what depends on x alone is computed once."""
+        return jax.linearize(jax.grad(value), x)[1]
+
+    def gauss_newton(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> J' L J v, with J of the inner function and L the outer's Hessian."""
+        outputs, push = jax.linearize(lambda p: fun.inner(unravel(p), *args), x)
+        pull = jax.linear_transpose(push, x)
+        bend = jax.linearize(jax.grad(lambda z: fun.outer(z, *args)), outputs)[1]
+        return lambda v: pull(bend(push(v)))[0]
+
+    columns = gauss_newton if options.method == "gauss_newton" else products
+
+    def hessian(x: Vector) -> Matrix:
+        if options.hessian is not None and not isinstance(options.hessian, System):
+            return options.hessian(unravel(x), *args)
+        # Blocks fit the cache, and bound the memory to activations x block_size.
+        return jax.lax.map(columns(x), jnp.eye(x.size, dtype=x.dtype), batch_size=options.block_size or x.size)
+
+    problem = Problem(
+        at=lambda x: Point(x, *jax.value_and_grad(value)(x)),
+        products=products,
+        hessian=hessian,
+        system=_on_vectors(options.hessian, unravel, args)
+        if isinstance(options.hessian, System)
+        else dense_system(hessian),
+        tolerance=options.tolerance,
+    )
+    return problem, start, unravel
+
+
+def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
+    """Return the Newton equations of a dense Hessian, solved by Cholesky.
+
+    A matrix whose pivots fall to rounding is called not positive definite: what it would be solved to is noise.
+    """
+
+    def solve(matrix: Matrix, gradient: Vector, damping: Array) -> tuple[Vector, Array]:
+        factor, ok = cholesky(matrix, damping)
+        return -jax.scipy.linalg.cho_solve((factor, True), gradient), ok
+
+    return System(lambda _, x: hessian(x), solve)
+
+
+def cholesky(matrix: Matrix, damping: Array) -> tuple[Matrix, Array]:
+    """Return the lower factor of matrix + damping max|diagonal| I, and whether all pivots are above rounding."""
+    diagonal = jnp.diagonal(matrix)
+    shift = damping * jnp.abs(diagonal).max()
+    factor = jax.lax.linalg.cholesky(matrix + shift * jnp.eye(len(matrix), dtype=matrix.dtype), symmetrize_input=False)
+    pivots = jnp.diagonal(factor) ** 2
+    # A comparison with NaN, which LAPACK's failure leaves behind, is false.
+    return factor, jnp.all(pivots > len(matrix) * jnp.finfo(matrix.dtype).eps * (diagonal + shift))
+
+
+def _on_vectors(system: System, unravel: Callable, args: tuple[Any, ...]) -> System:
+    def solve(built: Any, gradient: Vector, damping: Array) -> tuple[Vector, Array]:
+        direction, ok = system.solve(built, unravel(gradient), damping)
+        return ravel_pytree(direction)[0], ok
+
+    prepared = system.prepare(*args)
+    return System(lambda _, x: system.build(prepared, unravel(x), *args), solve)

@@ -1,0 +1,98 @@
+"""What a minimizer returns, and the sentence that says why it ended."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+__all__ = ["Counts", "Result", "Status"]
+
+
+class Status(IntEnum):
+    """Why a run ended; `sentence` is what a person reads."""
+
+    RUNNING = 0
+    GRADIENT = 1
+    DECREMENT = 2
+    FLOOR = 3
+    ITERATIONS = 4
+    STALLED = 5
+    INFINITY = 6
+    UNBOUNDED = 7
+    NOT_FINITE = 8
+    ASYMMETRIC = 9
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Status.RUNNING: "The run has not ended.",
+    Status.GRADIENT: "Converged: the largest entry of the gradient is within the tolerance.",
+    Status.DECREMENT: "Converged: half the squared Newton decrement is within its tolerance.",
+    Status.FLOOR: "Stopped at the floor of rounding: no step changes the objective by more than its last digits.",
+    Status.ITERATIONS: "Stopped at the iteration limit, short of the tolerance.",
+    Status.STALLED: "Stopped: no step was found that lowers the objective, though the slope promised one; its rounding "
+    "hides the decrease, or its derivatives are wrong.",
+    Status.INFINITY: "No minimum: ten times as far from the start the objective is lower still, and flatter; the "
+    "optimum lies at infinity (separable data without a penalty, say).",
+    Status.UNBOUNDED: "No minimum: the objective falls without bound.",
+    Status.NOT_FINITE: "Not begun: the objective or its gradient is not finite at the start.",
+    Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
+}
+
+
+class Counts(NamedTuple):
+    """How often each thing was computed."""
+
+    function: Int[Array, ""] | int = 0
+    gradient: Int[Array, ""] | int = 0
+    hvp: Int[Array, ""] | int = 0
+    hessian: Int[Array, ""] | int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum, entry by entry."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Result(NamedTuple):
+    """Where a run ended, and why. A tree of arrays, so that it comes out of a compiled or batched function.
+
+    Attributes:
+        x: The last point, a tree like the start.
+        value: The objective there.
+        gradient_norm: The largest absolute entry of the gradient there.
+        decrement: The last step's squared Newton decrement g' H^-1 g: twice the decrease that its model promised.
+        status: A `Status`, as an integer.
+        iterations: Steps made, tried ones included.
+        counts: Evaluations.
+        path: The points from the start to the end as rows, in the order of `runtime.ravel`; None if not asked for. Out
+            of a compiled function it has a row for every iteration allowed, those not reached NaN.
+        path_counts: The counts, as four columns, when each point of the path was reached.
+    """
+
+    x: Any
+    value: Float[Array, "*runs"]
+    gradient_norm: Float[Array, "*runs"]
+    decrement: Float[Array, "*runs"]
+    status: Int[Array, "*runs"]
+    iterations: Int[Array, "*runs"]
+    counts: Counts
+    path: Float[Array, "*runs points parameters"] | None
+    path_counts: Int[Array, "*runs points 4"] | None
+
+    @property
+    def converged(self) -> Bool[np.ndarray, "*runs"]:
+        """Whether the gradient or the decrement came within its tolerance."""
+        return np.isin(np.asarray(self.status), (Status.GRADIENT, Status.DECREMENT))
+
+    @property
+    def reason(self) -> str | list[str]:
+        """Why the run ended, in a sentence; a list of them for runs made at once."""
+        codes = np.asarray(self.status)
+        return [Status(code).sentence for code in codes.ravel()] if codes.ndim else Status(int(codes)).sentence

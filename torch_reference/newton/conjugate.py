@@ -1,0 +1,99 @@
+"""Newton-CG, and the conjugate gradients that it shares with the trust region and with the way off a saddle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from torch_reference.newton.line_search import Found
+from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.result import Counts, Status
+from torch_reference.newton.step import Direction, Method, along
+
+__all__ = ["Conjugate", "conjugate_gradients", "forcing", "newton_cg"]
+
+
+class Conjugate(NamedTuple):
+    """Where conjugate gradients ended.
+
+    Attributes:
+        solution: The approximate solution.
+        residual: gradient + H solution.
+        direction: The last conjugate direction, whose step was not made if `negative` or `crossed`.
+        negative: Whether the curvature along `direction` is not positive.
+        crossed: Whether the step along it would have left the trust region.
+        curvature: The curvature along it, p' H p / p' p.
+        largest: The largest curvature met.
+        products: Hessian-vector products made.
+    """
+
+    solution: Vector
+    residual: Vector
+    direction: Vector
+    negative: bool
+    crossed: bool
+    curvature: float
+    largest: float
+    products: int
+
+
+def conjugate_gradients(
+    product: Callable[[Vector], Vector], gradient: Vector, tolerance: float, limit: int, radius: float
+) -> Conjugate:
+    """Solve H s = -gradient until |residual| <= tolerance, the curvature turns, |s| > radius, or the limit is reached.
+
+    Steihaug (1983); Nocedal and Wright, Numerical Optimization, algorithms 7.1 and 7.2.
+    """
+    eps = torch.finfo(gradient.dtype).eps
+    solution, residual, p = torch.zeros_like(gradient), gradient, -gradient
+    curvature = largest = 0.0
+    for products in range(limit + 1):
+        if torch.linalg.vector_norm(residual).item() <= tolerance or products == limit:
+            return Conjugate(solution, residual, p, False, False, curvature, largest, products)
+        bent = product(p)
+        squared = (p @ p).item()
+        curvature = (p @ bent).item() / squared
+        largest = max(largest, abs(curvature))
+        if not curvature > eps * largest:
+            return Conjugate(solution, residual, p, True, False, curvature, largest, products + 1)
+        length = (residual @ residual).item() / (curvature * squared)
+        further = solution + length * p
+        if torch.linalg.vector_norm(further).item() > radius:
+            return Conjugate(solution, residual, p, False, True, curvature, largest, products + 1)
+        next_residual = residual + length * bent
+        p = -next_residual + ((next_residual @ next_residual) / (residual @ residual)).item() * p
+        solution, residual = further, next_residual
+    raise AssertionError("the loop returns")
+
+
+def forcing(gradient: Vector) -> float:
+    """Return the residual's bound, min(1/2, sqrt|g|) |g|: convergence is superlinear (Dembo and Steihaug, 1983)."""
+    norm = torch.linalg.vector_norm(gradient).item()
+    return min(0.5, math.sqrt(norm)) * norm
+
+
+def newton_cg(problem: Problem, options: Any) -> Method:
+    """Make Newton-CG: d solves H d = -g by conjugate gradients, no better than is useful; then a line search.
+
+    Where the curvature turns negative, the solution so far is the direction, or -g if there is none yet (Nocedal and
+    Wright, Numerical Optimization, algorithm 7.1).
+    """
+
+    def direction(point: Point, memory: Any) -> Direction:
+        g = point.gradient
+        c = conjugate_gradients(problem.products(point.x), g, forcing(g), 2 * len(g), math.inf)
+        vector = c.solution if bool(c.solution.any()) else -g
+        return Direction(vector, memory, Counts(hvp=c.products), False, Status.RUNNING)
+
+    def init(point: Point) -> tuple[()]:
+        del point
+        return ()
+
+    def after(memory: Any, found: Found) -> tuple[Any, bool]:
+        del found
+        return memory, False
+
+    return Method(init, along(problem, options.line_search, direction, after))

@@ -1,0 +1,129 @@
+"""The loop, written once for all algorithms: stop, leave a saddle, take a step, keep the path."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from torch_reference.newton.conjugate import conjugate_gradients
+from torch_reference.newton.line_search import Line, backtracking, search
+from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.result import Counts, Status
+from torch_reference.newton.step import Method, Step
+
+__all__ = ["State", "drive"]
+
+PROBES = 20
+"""Hessian-vector products spent on looking for a saddle."""
+FURTHER = 10.0
+"""How many times as far from the start an optimum at infinity is looked for."""
+FAR = 100.0
+"""A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
+
+
+class State(NamedTuple):
+    """What the next iteration needs."""
+
+    point: Point
+    memory: Any
+    counts: Counts
+    iteration: int
+    decrement: float
+    convex: bool
+    status: Status
+    path: list[tuple[Vector, Counts]]
+
+
+def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Take steps from `start` until there is a reason to stop."""
+    point = problem.at(start)
+    bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
+    status = Status.RUNNING if point.finite else Status.NOT_FINITE
+    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [(start, Counts(1, 1))])
+    # A start that is already stationary is not stepped from.
+    state = state._replace(status=_ended(problem, options, state, bottom, status))
+    state = _settle(problem, method, state)
+    while state.status == Status.RUNNING:
+        state = _turn(problem, method, options, bottom, state)
+    return _look_further(problem, start, state)
+
+
+def _turn(problem: Problem, method: Method, options: Any, bottom: float, state: State) -> State:
+    made = method.step(state.point, state.memory)
+    counts = state.counts.plus(made.counts)
+    moved = State(
+        made.point,
+        made.memory,
+        counts,
+        state.iteration + 1,
+        made.decrement,
+        made.convex,
+        Status.RUNNING,
+        [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
+    )
+    status = _ended(problem, options, moved, bottom, made.status)
+    return _settle(problem, method, moved._replace(status=status))
+
+
+def _ended(problem: Problem, options: Any, state: State, bottom: float, status: Status) -> Status:
+    """Return why to stop, if there is a reason; the first that holds counts."""
+    point = state.point
+    if status in (Status.NOT_FINITE, Status.ASYMMETRIC):
+        return status
+    if point.gradient_norm <= problem.tolerance:
+        return Status.GRADIENT
+    allowed = options.decrement_tolerance
+    if allowed is not None and state.iteration > 0 and state.decrement / 2 <= allowed:
+        return Status.DECREMENT
+    if status != Status.RUNNING:
+        return status
+    if point.value < bottom:
+        return Status.UNBOUNDED
+    return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
+
+
+def _settle(problem: Problem, method: Method, state: State) -> State:
+    """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
+    if state.status != Status.GRADIENT or state.convex:
+        return state
+    made = _off_saddle(problem, state.point)
+    counts = state.counts.plus(made.counts)
+    return state._replace(
+        point=made.point,
+        memory=method.init(made.point) if made.status == Status.RUNNING else state.memory,
+        counts=counts,
+        status=made.status,
+        path=[*state.path[:-1], (made.point.x, counts)],
+    )
+
+
+def _off_saddle(problem: Problem, point: Point) -> Step:
+    """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
+    probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
+    c = conjugate_gradients(problem.products(point.x), probe, 0.0, min(PROBES, len(probe)), math.inf)
+    counts = Counts(hvp=c.products)
+    if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):
+        return Step(point, (), counts, 0.0, True, Status.GRADIENT)
+    size = max(1.0, torch.linalg.vector_norm(point.x).item()) / torch.linalg.vector_norm(c.direction).item()
+    down = (-size if (point.gradient @ c.direction).item() > 0 else size) * c.direction
+    slope = min((point.gradient @ down).item(), 0.0)
+    found = search(problem, Line(point, down, slope, c.curvature * (down @ down).item()), backtracking)
+    counts = counts.plus(Counts(found.trials, found.trials))
+    status = Status.RUNNING if found.ok else Status.STALLED
+    return Step(found.point if found.ok else point, (), counts, 0.0, False, status)
+
+
+def _look_further(problem: Problem, start: Vector, state: State) -> State:
+    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
+    x, value, eps = state.point.x, state.point.value, torch.finfo(start.dtype).eps
+    further = problem.at(start + FURTHER * (x - start))
+    flatter = further.gradient_norm <= max(state.point.gradient_norm, problem.tolerance)
+    lower = further.finite and flatter and further.value < value - 10 * eps * abs(value)
+    much_lower = lower and further.value < value - 1e-3 * abs(value)
+    far = torch.linalg.vector_norm(x - start).item() > FAR * (1 + torch.linalg.vector_norm(start).item())
+    at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.FLOOR, Status.STALLED)
+    away = (at_rest and much_lower) or ((at_rest or state.status == Status.ITERATIONS) and lower and far)
+    return state._replace(status=Status.INFINITY if away else state.status, counts=state.counts.plus(Counts(1, 1)))

@@ -1,0 +1,83 @@
+"""Newton's method with the Hessian itself, damped where it is not positive definite."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from torch_reference.newton.line_search import Found
+from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.result import Counts, Status
+from torch_reference.newton.step import Direction, Method, along
+
+__all__ = ["exact"]
+
+GROWTH = 10.0
+MOST = 1e12
+"""Damping is relative to the Hessian's largest diagonal entry; with this much, a step is a very short gradient step."""
+
+
+class Solved(NamedTuple):
+    """A solution of the damped Newton equations."""
+
+    damping: float
+    direction: Vector
+    ok: bool
+
+
+def exact(problem: Problem, options: Any) -> Method:
+    """Make Newton's method.
+
+        (H + damping s I) d = -g        s: H's largest diagonal entry
+        x <- x + length d
+
+    The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
+    until they do, and shrinks again after (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
+    """
+
+    def init(point: Point) -> float:
+        del point
+        return 0.0
+
+    def direction(point: Point, damping: float) -> Direction:
+        built = problem.system.build(None, point.x)
+        solved = _damped(problem, built, point.gradient, damping)
+        status = Status.RUNNING if solved.ok else Status.STALLED
+        if _is_function(options.hessian) and not _symmetric(built):
+            status = Status.ASYMMETRIC
+        return Direction(solved.direction, solved.damping, Counts(hessian=1), solved.damping == 0, status)
+
+    def after(damping: float, found: Found) -> tuple[float, bool]:
+        """Damp more after a failure, less after a success."""
+        least = _least(found.point.x)
+        less = 0.0 if damping / GROWTH < least else damping / GROWTH
+        return (less if found.ok else max(GROWTH * damping, least)), damping < MOST
+
+    return Method(init, along(problem, options.line_search, direction, after))
+
+
+def _damped(problem: Problem, built: Any, gradient: Vector, damping: float) -> Solved:
+    """Solve with the least damping, from `damping` upwards, that makes the matrix positive definite."""
+    while True:
+        direction, ok = problem.system.solve(built, gradient, damping)
+        ok = ok and bool(torch.isfinite(direction).all()) and (gradient @ direction).item() <= 0
+        if ok or damping >= MOST:
+            return Solved(damping, direction, ok)
+        damping = max(GROWTH * damping, _least(gradient))
+
+
+def _least(vector: Vector) -> float:
+    return torch.finfo(vector.dtype).eps ** 0.5
+
+
+def _is_function(hessian: Any) -> bool:
+    return callable(hessian)
+
+
+def _symmetric(matrix: Any) -> bool:
+    """Whether a matrix and its transpose give a vector the same product; cheaper than comparing their entries."""
+    probe = torch.cos(torch.arange(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    forth, back = matrix @ probe, probe @ matrix
+    size = matrix.abs().max() * len(matrix)
+    return not bool((forth - back).abs().max() > torch.finfo(matrix.dtype).eps ** 0.5 * size)

@@ -1,0 +1,189 @@
+"""The objective as a function of one vector, with its derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = ["Composite", "Point", "Problem", "System", "dense_system", "flat_problem"]
+
+Vector = Float[Tensor, " P"]
+Matrix = Float[Tensor, "P P"]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An objective outer(inner(x)) with a convex `outer`: a model's outputs and the loss on them.
+
+    Both take the objective's further arguments: inner(x, *args) is a tensor, outer(outputs, *args) a scalar.
+    """
+
+    inner: Callable[..., Tensor]
+    outer: Callable[..., Tensor]
+
+    def __call__(self, x: Any, *args: Any) -> Tensor:
+        """Return the objective."""
+        return self.outer(self.inner(x, *args), *args)
+
+
+def _nothing(*args: Any) -> None:
+    del args
+
+
+class System(NamedTuple):
+    """How the Newton equations are built and solved, where a dense matrix of all parameters is not the best way.
+
+    Attributes:
+        build: build(prepared, x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
+        solve: solve(built, gradient, damping) is (direction, ok): the solution of (H + damping s I) d = -gradient as a
+            tree like the start, where s is the system's own scale (its largest diagonal entry), and whether the damped
+            matrix was positive definite.
+        prepare: prepare(*args) is what does not depend on x, computed once for a run.
+    """
+
+    build: Callable[..., Any]
+    solve: Callable[[Any, Any, float], tuple[Any, bool]]
+    prepare: Callable[..., Any] = _nothing
+
+
+class Point(NamedTuple):
+    """Where a run is."""
+
+    x: Vector
+    value: float
+    gradient: Vector
+
+    @property
+    def finite(self) -> bool:
+        """Whether the objective and its gradient are finite here."""
+        return bool(torch.isfinite(torch.as_tensor(self.value)) & torch.isfinite(self.gradient).all())
+
+    @property
+    def gradient_norm(self) -> float:
+        """The largest absolute entry of the gradient."""
+        return self.gradient.abs().max().item()
+
+
+class Problem(NamedTuple):
+    """The objective on vectors.
+
+    Attributes:
+        at: at(x) is the `Point` with its value and gradient.
+        products: products(x) is the function v -> H v, with the Hessian H at x.
+        hessian: hessian(x) is the dense Hessian, or what stands for it (Gauss-Newton).
+        system: build(x) and solve(built, gradient, damping) on vectors.
+        tolerance: On the gradient.
+    """
+
+    at: Callable[[Vector], Point]
+    products: Callable[[Vector], Callable[[Vector], Vector]]
+    hessian: Callable[[Vector], Matrix]
+    system: System
+    tolerance: float
+
+
+def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tuple[Problem, Vector, Callable]:
+    """Return the problem, the start as a vector and the way back to a tree."""
+    start, unravel = ravel_tree(x0)
+    start = start.detach()
+
+    def value(x: Vector) -> Tensor:
+        return fun(unravel(x), *args)
+
+    def at(x: Vector) -> Point:
+        leaf = x.detach().requires_grad_()
+        result = value(leaf)
+        (gradient,) = torch.autograd.grad(result, leaf)
+        return Point(x, result.item(), gradient)
+
+    def products(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v, by a second backward pass; what depends on x alone is computed once."""
+        leaf = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(value(leaf), leaf, create_graph=True)
+        if not slope.requires_grad:  # the objective is linear
+            return torch.zeros_like
+        return lambda v: torch.autograd.grad(slope, leaf, v, retain_graph=True)[0]
+
+    def forward_over_reverse(x: Vector) -> Callable[[Vector], Vector]:
+        return lambda v: torch.func.jvp(torch.func.grad(value), (x,), (v,))[1]
+
+    def gauss_newton(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> J' L J v, with J of the inner function and L the outer's Hessian."""
+
+        def inner(p: Vector) -> Tensor:
+            return fun.inner(unravel(p), *args)
+
+        outputs, pull = torch.func.vjp(inner, x)
+        slope = torch.func.grad(lambda z: fun.outer(z, *args))
+        return lambda v: pull(torch.func.jvp(slope, (outputs,), (torch.func.jvp(inner, (x,), (v,))[1],))[1])[0]
+
+    columns = gauss_newton if options.method == "gauss_newton" else forward_over_reverse
+
+    def hessian(x: Vector) -> Matrix:
+        if options.hessian is not None and not isinstance(options.hessian, System):
+            return options.hessian(unravel(x), *args)
+        # Blocks fit the cache, and bound the memory to activations x block_size.
+        batched = torch.func.vmap(columns(x), chunk_size=options.block_size)
+        return batched(torch.eye(len(x), dtype=x.dtype, device=x.device))
+
+    problem = Problem(
+        at=at,
+        products=products,
+        hessian=hessian,
+        system=_on_vectors(options.hessian, unravel, args)
+        if isinstance(options.hessian, System)
+        else dense_system(hessian),
+        tolerance=options.tolerance,
+    )
+    return problem, start, unravel
+
+
+def ravel_tree(tree: Any) -> tuple[Vector, Callable[[Vector], Any]]:
+    """Return the leaves as one vector, in the order of `runtime.ravel`, and the way back."""
+    leaves, spec = pytree.tree_flatten(tree)
+    sizes = [leaf.numel() for leaf in leaves]
+
+    def unravel(vector: Vector) -> Any:
+        pieces = vector.split(sizes)
+        return pytree.tree_unflatten([p.view(leaf.shape) for p, leaf in zip(pieces, leaves, strict=True)], spec)
+
+    return torch.cat([leaf.reshape(-1) for leaf in leaves]), unravel
+
+
+def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
+    """Return the Newton equations of a dense Hessian, solved by Cholesky.
+
+    A matrix whose pivots fall to rounding is called not positive definite: what it would be solved to is noise.
+    """
+
+    def solve(matrix: Matrix, gradient: Vector, damping: float) -> tuple[Vector, bool]:
+        factor, ok = cholesky(matrix, damping)
+        return -torch.cholesky_solve(gradient[:, None], factor)[:, 0], ok
+
+    return System(lambda _, x: hessian(x), solve)
+
+
+def cholesky(matrix: Matrix, damping: float) -> tuple[Matrix, bool]:
+    """Return the lower factor of matrix + damping max|diagonal| I, and whether all pivots are above rounding."""
+    diagonal = torch.diagonal(matrix)
+    shift = damping * diagonal.abs().max()
+    damped = matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    pivots = torch.diagonal(factor) ** 2
+    above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * (diagonal + shift)
+    return factor, bool((failed == 0) & above.all())
+
+
+def _on_vectors(system: System, unravel: Callable, args: tuple[Any, ...]) -> System:
+    def solve(built: Any, gradient: Vector, damping: float) -> tuple[Vector, bool]:
+        direction, ok = system.solve(built, unravel(gradient), damping)
+        return ravel_tree(direction)[0], ok
+
+    prepared = system.prepare(*args)
+    return System(lambda _, x: system.build(prepared, unravel(x), *args), solve)

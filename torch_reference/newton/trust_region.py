@@ -1,0 +1,165 @@
+"""Trust-region Newton: minimize the quadratic model in a ball, and let the ball's radius follow the model's success."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from torch_reference.newton.conjugate import conjugate_gradients, forcing
+from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.result import Counts, Status
+from torch_reference.newton.step import Method, Step, at_floor
+
+__all__ = ["trust_exact", "trust_krylov"]
+
+ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
+TRIALS = 40
+SECULAR_TURNS = 100
+
+
+class Move(NamedTuple):
+    """A solution of the subproblem.
+
+    Attributes:
+        promised: The decrease of the model.
+        edge: Whether it lies on the ball's surface.
+    """
+
+    vector: Vector
+    promised: float
+    edge: bool
+    products: int
+
+
+class Model(NamedTuple):
+    """The model at a point: solve(radius), what it took, and whether the Hessian is positive definite."""
+
+    solve: Callable[[float], Move]
+    counts: Counts
+    convex: bool
+
+
+def trust_exact(problem: Problem, options: Any) -> Method:
+    """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
+
+    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), the shift such that it fits the ball (More and
+    Sorensen, 1983). The hard case, where no shift does, adds the eigenvector of the least eigenvalue.
+    """
+    del options
+    return _trust_region(problem, lambda point: _exact_model(problem, point))
+
+
+def trust_krylov(problem: Problem, options: Any) -> Method:
+    """Make the trust region with Steihaug's conjugate gradients (1983), which need Hessian-vector products alone."""
+    del options
+    return _trust_region(problem, lambda point: _krylov_model(problem, point))
+
+
+def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
+    """Shrink the radius until a step is accepted; grow it where the model did well (Nocedal and Wright, 4.1)."""
+
+    def init(point: Point) -> float:
+        return max(1.0, torch.linalg.vector_norm(point.x).item())
+
+    def step(point: Point, radius: float) -> Step:
+        model = model_at(point)
+        products = 0
+        for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
+            move = model.solve(radius)
+            new = problem.at(point.x + move.vector)
+            products += move.products
+            ok, ratio = _judge(point, new, move)
+            if ratio < POOR:
+                radius = torch.linalg.vector_norm(move.vector).item() / 4
+            elif ok and ratio > GOOD and move.edge:
+                radius = 2 * radius
+            if ok:
+                break
+        decrement = 2 * move.promised
+        stuck = Status.FLOOR if at_floor(point, decrement) else Status.STALLED
+        counts = model.counts.plus(Counts(trials, trials, products))
+        status = Status.RUNNING if ok else stuck
+        return Step(new if ok else point, radius, counts, decrement, model.convex, status)
+
+    return Method(init, step)
+
+
+def _judge(point: Point, new: Point, move: Move) -> tuple[bool, float]:
+    """Return whether to accept a step, and the ratio of the decrease to the promise.
+
+    Where rounding hides the decrease, a smaller gradient counts instead, and the radius stays.
+    """
+    if not new.finite:
+        return False, 0.0
+    hidden = 10 * torch.finfo(point.x.dtype).eps * abs(point.value)
+    if abs(new.value - point.value) <= hidden and new.gradient_norm < point.gradient_norm:
+        return True, (POOR + GOOD) / 2
+    ratio = (point.value - new.value) / move.promised if move.promised else 0.0
+    return (True, ratio) if ratio > ACCEPTED else (False, 0.0)
+
+
+def _exact_model(problem: Problem, point: Point) -> Model:
+    values, vectors = torch.linalg.eigh(problem.hessian(point.x))
+    slopes = vectors.T @ point.gradient
+    eps = torch.finfo(values.dtype).eps
+    first, largest = values[0].item(), values.abs().max().item()
+    rounding = len(values) * eps * largest
+    convex = first > rounding
+    least = 0.0 if convex else max(eps**0.5 * largest - first, 0.0)
+
+    def solve(radius: float) -> Move:
+        parts = -slopes / (values + _shift(values, slopes, radius, least))
+        edge = torch.linalg.vector_norm(parts).item() >= radius * (1 - 1e-3)
+        hard = first < -rounding and not edge
+        if hard:  # the ball is larger than any solution, and along the least eigenvector the model still falls
+            room = math.sqrt(max(radius**2 - (parts @ parts).item(), 0.0))
+            parts = parts.clone()
+            parts[0] += -room if slopes[0].item() > 0 else room
+        promised = -(slopes @ parts + values @ parts**2 / 2).item()
+        return Move(vectors @ parts, promised, edge or hard, 0)
+
+    return Model(solve, Counts(hessian=1), convex)
+
+
+def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
+    """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
+
+    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift; it rises from below and never overshoots
+    (Nocedal and Wright, algorithm 4.3).
+    """
+    shift = least
+    for _ in range(SECULAR_TURNS):
+        length = torch.linalg.vector_norm(slopes / (values + shift)).item()
+        if not length > radius * (1 + 1e-6):
+            break
+        derivative = torch.sum(slopes**2 / (values + shift) ** 3).item()
+        shift = shift + length**2 / derivative * (length - radius) / radius
+    return shift
+
+
+def _krylov_model(problem: Problem, point: Point) -> Model:
+    g, product = point.gradient, problem.products(point.x)
+
+    def solve(radius: float) -> Move:
+        c = conjugate_gradients(product, g, forcing(g), 2 * len(g), radius)
+        edge = c.negative or c.crossed
+        vector = c.solution
+        if edge:
+            vector = c.solution + _to_edge(c.solution, c.direction, radius) * c.direction
+        # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
+        step = vector - c.solution
+        bent = c.curvature * (step @ step)
+        promised = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
+        return Move(vector, promised.item(), edge, c.products)
+
+    return Model(solve, Counts(), False)
+
+
+def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:
+    """Return the t > 0 with |inside + t direction| = radius."""
+    a, b = (direction @ direction).item(), (inside @ direction).item()
+    c = (inside @ inside).item() - radius**2
+    return (-b + math.sqrt(max(b**2 - a * c, 0.0))) / a
