@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["check_block_size", "check_loss", "check_params", "kinks"]
 
@@ -33,7 +34,7 @@ def check_params(params: Params) -> None:
             raise TypeError(
                 f"params{name} is {jnp.result_type(leaf)}, and only floating point numbers have derivatives"
             )
-        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.isfinite(leaf).all()):
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(f"params{name} holds NaN or infinite values")
 
 
