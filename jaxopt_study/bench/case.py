@@ -77,7 +77,7 @@ class Group:
     """Cases that are measured together, block by block in turn, so that their times can be compared.
 
     Attributes:
-        repeats: Measured blocks of each.
+        repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
     """
 
     cases: tuple[Case, ...]
