@@ -106,7 +106,8 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
         f"Softmax regression with penalty {race.PENALTY:g}/2 |kernel|^2, from 0. Gap: (value - optimum) / optimum, at "
         "the end. Work: in gradients of all rows, by flops. First: the first call, compilation included. To 1e-02: "
         "seconds of a run until the gap is that small, and the test accuracy there; within a run, seconds are shared "
-        "out by work. scikit-learn runs in float64. Default: learning rate as asked for; tuned: the best of 11 from 1e-4 to 10.",
+        "out by work. scikit-learn runs in float64. Default: learning rate as asked for; tuned: the best of 11 from "
+        "1e-4 to 10.",
     )
     return [Table(f"The race: {plan.workload}, {plan.dtype}", columns, lines, notes)]
 

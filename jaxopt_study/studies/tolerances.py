@@ -48,9 +48,9 @@ TRAINING: dict[tuple[str, str], TrainingBounds] = {
 # The worst route's distance from the closed form in float64, relative to its largest entry, over the same seeds.
 HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.0e-15), "float32": Bound(6e-6, 6.2e-7)}
 
-# Values of the arms that converged, and exact Newton's paths, on digits with penalty 1e-3; the same processor. In float64
-# the bounds are what the study promises, not ten times what was measured: runs stop at a gradient of 1e-10. In float32
-# they stop at 1e-5, and the worst is Newton with a Hessian by automatic differentiation, which is singular.
+# Values of the arms that converged, and exact Newton's paths, on digits with penalty 1e-3; the same processor. The
+# bounds in float64 are what the study promises, not ten times what was measured: runs stop at a gradient of 1e-10. In
+# float32 they stop at 1e-5, and the worst is Newton with a Hessian by automatic differentiation, which is singular.
 NEWTON: dict[str, NewtonBounds] = {
     "float64": NewtonBounds(value=Bound(1e-10, 6.1e-18), path=Bound(1e-9, 6.0e-12)),
     "float32": NewtonBounds(value=Bound(5e-4, 5.3e-5), path=Bound(1e-2, 1.0e-3)),
