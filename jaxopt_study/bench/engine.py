@@ -184,7 +184,7 @@ class Engine:
     ) -> Case | None:
         """Measure the cases in turn; return the one whose process died, if one did."""
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
-        parts = [(case, partial(self._begin, workload)) for case in cases]
+        parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
         for turn in range(repeats):
             parts += [(case, self._block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
@@ -203,6 +203,7 @@ class Engine:
                 advance(part == self._block)
         return None
 
+<<<<<<< HEAD
     def _measure_alone(
         self, case: Case, repeats: int, workload: Workload, environment_key: str, advance: Callable[[int], None]
     ) -> Record:
@@ -225,10 +226,16 @@ class Engine:
         return _record(case, facts[case], environment_key)
 
     def _begin(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
+=======
+    def _begin(self, workload: Workload, repeats: int, case: Case, facts: dict[str, Any]) -> None:
+>>>>>>> issue-5
         worker = self._worker(case.framework)
         facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
         facts["first_seconds"] = worker.ask("first", case)
-        facts["block_laps"] = worker.ask("calibrate", case)
+        if repeats:
+            facts["block_laps"] = worker.ask("calibrate", case)
+        else:
+            facts["samples"].append(facts["first_seconds"])
 
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
