@@ -76,13 +76,9 @@ class Case:
 class Group:
     """Cases that are measured together, block by block in turn, so that their times can be compared.
 
-        Attributes:
-    <<<<<<< HEAD
-            repeats: Measured blocks of each.
-            fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
-    =======
-            repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
-    >>>>>>> issue-5
+    Attributes:
+        repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
+        fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
     """
 
     cases: tuple[Case, ...]

@@ -203,7 +203,6 @@ class Engine:
                 advance(part == self._block)
         return None
 
-<<<<<<< HEAD
     def _measure_alone(
         self, case: Case, repeats: int, workload: Workload, environment_key: str, advance: Callable[[int], None]
     ) -> Record:
@@ -225,10 +224,7 @@ class Engine:
             self._workers[case.framework] = shared
         return _record(case, facts[case], environment_key)
 
-    def _begin(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
-=======
     def _begin(self, workload: Workload, repeats: int, case: Case, facts: dict[str, Any]) -> None:
->>>>>>> issue-5
         worker = self._worker(case.framework)
         facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
         facts["first_seconds"] = worker.ask("first", case)
