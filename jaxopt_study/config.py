@@ -48,7 +48,7 @@ class ConfigError(ValueError):
 class Config:
     """What to run, and how. Names can be given one after the other or with commas between."""
 
-    studies: Names = ()
+    studies: Annotated[Names, Parameter(show_default=False)] = ()
     """The questions to answer, in full; if none is named, the main job answers several in short. See --list."""
     optimizers: Names = OPTIMIZERS
     """The optimizers to train with."""

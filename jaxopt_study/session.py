@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
@@ -74,6 +75,9 @@ def new_folder(path: Path) -> Path:
         )
     if path.exists() and not path.is_dir():
         raise ConfigError(f"--out {path} is not a folder")
+    nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ConfigError(f"--out {path} cannot be written: {nearest} is not a folder that you may write to")
     return path
 
 

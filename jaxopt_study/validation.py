@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["check_block_size", "check_loss", "check_params", "kinks"]
+__all__ = ["check_block_size", "check_damping", "check_loss", "check_params", "kinks"]
 
 Params = Any
 
@@ -64,6 +65,16 @@ def check_block_size(block_size: int | None) -> None:
     """
     if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
         raise ValueError(f"block_size {block_size!r} is not a positive whole number")
+
+
+def check_damping(damping: float) -> None:
+    """Check that a damping is a number that is not negative, and finite.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not (isinstance(damping, int | float) and math.isfinite(damping) and damping >= 0):
+        raise ValueError(f"damping {damping!r} is not a finite number of at least 0")
 
 
 def kinks(loss: Callable[[Params, Any], jax.Array], params: Params, batch: Any) -> list[str]:

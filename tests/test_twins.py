@@ -15,6 +15,7 @@ MODULES = (
     "blocks",
     "closed_form",
     "newton",
+    "newton_step",
     "trajectories",
     "conventions",
     "quirks",

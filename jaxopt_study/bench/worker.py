@@ -28,6 +28,7 @@ WING_MODULES = (
     "blocks",
     "closed_form",
     "newton",
+    "newton_step",
     "sweep",
     "trajectories",
     "conventions",

@@ -12,7 +12,7 @@ from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import derivatives, dictionary, hessian, newton, optimizers, spread
+from jaxopt_study.studies import derivatives, dictionary, hessian, newton, newton_step, optimizers, spread
 
 __all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
@@ -55,9 +55,10 @@ STUDIES: dict[str, Study] = {
     "spread": spread,
     "derivatives": derivatives,
     "hessian": hessian,
+    "newton_step": newton_step,
     "dictionary": dictionary,
     "newton": newton,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton")
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton_step", "newton")
 """The studies that run when none is named; together they take less than a minute."""

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from jaxopt_study.bench.problem import Problem
+from jaxopt_study.bench.workload import enumerate_params
 
 BOTH = ("jax", "torch")
 
@@ -81,3 +84,9 @@ def estimate_bytes(route: Route, framework: str, problem: Problem, itemsize: int
     columns = {"all": size, "pairs": size**2, "some": min(size, 325)}[route.columns]
     result = size**2 if route.result == "matrix" else size
     return itemsize * (2 * result + LIVE_COPIES[framework] * columns * problem.activations)
+
+
+def places(wing: Any, problem: Problem) -> np.ndarray:
+    """Return where, in the wing's own order, each parameter stands, in the project's (`workload.ravel`)."""
+    numbered = wing.runtime.params_from_numpy(enumerate_params(problem.params))
+    return np.argsort(wing.runtime.to_numpy(wing.runtime.ravel(numbered)))

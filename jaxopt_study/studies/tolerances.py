@@ -29,6 +29,14 @@ class NewtonBounds:
     path: Bound
 
 
+@dataclass(frozen=True)
+class NewtonStepBounds:
+    """Matrices relative to the closed form's largest entry; solutions by their backward error."""
+
+    matrix: Bound
+    solution: Bound
+
+
 # Measured over seeds 0 to 4 at learning rate 1e-3: one core of an AMD EPYC (Zen 4), jax 0.10.2, torch 2.13.0+cpu.
 # Where a run's own sensitivity (its distance from itself after one unit in the last place) is larger, as at other
 # learning rates, `optimizers` allows 20 times that.
@@ -57,4 +65,10 @@ HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.7e-15), "float32": Bound(
 NEWTON: dict[str, NewtonBounds] = {
     "float64": NewtonBounds(value=Bound(1e-10, 6.1e-18), path=Bound(1e-9, 6.0e-12)),
     "float32": NewtonBounds(value=Bound(5e-4, 5.3e-5), path=Bound(1e-2, 1.0e-3)),
+}
+
+# Parts of a damped Newton step on digits, over seeds 0 to 2.
+NEWTON_STEP: dict[str, NewtonStepBounds] = {
+    "float64": NewtonStepBounds(matrix=Bound(2e-14, 2.0e-15), solution=Bound(1e-16, 1.0e-17)),
+    "float32": NewtonStepBounds(matrix=Bound(7e-6, 7.0e-7), solution=Bound(5e-8, 4.6e-9)),
 }

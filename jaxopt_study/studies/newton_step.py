@@ -1,0 +1,240 @@
+"""What does one Newton step cost beside an epoch of Adam? The second half of the notebook's claim on Hessians.
+
+The step is cut into its parts, Hessian, factorization and solve, each timed by itself: never one time less another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench import problem as problems
+from jaxopt_study.bench import stats
+from jaxopt_study.bench.baseline import closed_form
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.problem import Problem
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.report import table as text
+from jaxopt_study.bench.report.figure import COLOURS, Figure
+from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.bench.task import Task, Value, single
+from jaxopt_study.bench.workload import Workload, ravel
+from jaxopt_study.studies.optimizers import ARMS
+from jaxopt_study.studies.routes import places
+from jaxopt_study.studies.tolerances import NEWTON_STEP, TRAINING
+
+QUESTION = "One Newton step: what does it cost beside an epoch of Adam?"
+
+PARTS = {
+    "hessian": "the Hessian, in blocks",
+    "factorization": "its Cholesky factorization",
+    "solve": "two triangular solves",
+    "newton_step": "the whole Newton step",
+    "adam_epoch": "an epoch of Adam",
+}
+DAMPING = 1e-3
+"""Added to the diagonal: the Hessian of softmax regression is singular."""
+
+
+def groups(plan: Plan) -> list[Group]:
+    """Return one group: the parts, the whole step and the epoch, of all frameworks in turn."""
+    cases = tuple(Case("newton_step", plan.workload, f, part) for f in plan.frameworks for part in PARTS)
+    return [Group(cases, max(2, plan.repeats // 2) if plan.overview else plan.repeats)]
+
+
+def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+    """Return one part, on all training rows, at the initial parameters; of Adam, an epoch from there, row by row."""
+    if case.method == "adam_epoch":
+        return _adam_epoch(wing, case, workload, plan)
+    problem = _problem(workload, plan)
+    batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
+    params = wing.runtime.params_from_numpy(problem.params)
+    loss = wing.models.loss(wing.models.network(problem.widths))
+    place = places(wing, problem)
+
+    def export(output: Any) -> Value:
+        array = wing.runtime.to_numpy(output)
+        if array.ndim == 1:
+            return {"step": array[place]}
+        matrix = array @ array.T if case.method == "factorization" else array
+        return {"matrix": matrix[np.ix_(place, place)]}
+
+    compute = _PARTS[case.method](wing, loss, params, batch)
+    return single(lambda: wing.runtime.block(compute()), export)
+
+
+def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+    """Keep how far a part is from the closed form; of Adam, the epoch's mean loss."""
+    if "losses" in value:
+        return {"loss": float(np.mean(value["losses"], dtype=float))}
+    problem = _problem(workload, plan)
+    damping = 0.0 if case.method == "hessian" else DAMPING
+    matrix = closed_form.hessian_closed_form(problem.params, problem.batch) + damping * np.eye(problem.size)
+    if "matrix" in value:
+        return {"residual": stats.residual(value["matrix"], matrix)}
+    slope = closed_form.gradient_closed_form(problem.params, problem.batch)
+    return {"residual": backward_error(matrix, -value["step"].astype(float), slope)}
+
+
+def backward_error(matrix: np.ndarray, solution: np.ndarray, right: np.ndarray) -> float:
+    """Return the least relative change of matrix and right side that makes `solution` exact (Rigal and Gaches, 1967).
+
+    In the maximum norm. The matrix is badly conditioned, so that the distance of two solutions says more of it than of
+    the code.
+    """
+    scale = np.linalg.norm(matrix, np.inf) * np.max(np.abs(solution)) + np.max(np.abs(right))
+    return float(np.max(np.abs(matrix @ solution - right)) / scale)
+
+
+def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Hold the parts to the closed form, and the epochs of Adam to each other."""
+    found = []
+    for record in records:
+        if record.ok and "residual" in record.value:
+            residual, bound = record.value["residual"], _bound(record.method, plan)
+            words = f"residual {residual:.1e} (at most {bound:.0e})"
+            found.append(Finding(f"{record.framework} {record.method}", residual <= bound, words))
+    losses = [r.value["loss"] for r in records if r.ok and r.method == "adam_epoch"]
+    if len(losses) > 1:
+        apart, bound = stats.relative_distance(losses[:1], losses[1:]), TRAINING[plan.dtype, "adam"].loss.bound
+        words = f"losses part by {apart:.1e} (at most {bound:.0e})"
+        found.append(Finding("adam_epoch", apart <= bound, words))
+    return found
+
+
+def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
+    """Return one row for each part, with the ratio of its time to that of the same framework's epoch of Adam."""
+    wrong = {finding.subject for finding in findings(records, plan) if finding.agrees is False}
+    found: list[dict[str, Any]] = []
+    for r in records:
+        agrees = not wrong & {f"{r.framework} {r.method}", r.method}
+        row = {"framework": r.framework, "part": r.method, "status": r.status, "reason": r.reason, "agrees": agrees}
+        if r.ok:
+            row |= {"residual": r.value.get("residual"), "first_seconds": r.first_seconds}
+            row |= {"seconds": float(np.median(r.step_seconds)), "spread": stats.spread(r.step_seconds)}
+            row["in_epochs"] = _in_epochs(r, records) if agrees and "adam_epoch" not in wrong else None
+        found.append(row)
+    return found
+
+
+def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
+    """Return one line for each part."""
+    lines = []
+    for row in rows:
+        name = f"{row['framework']} {row['part'].replace('_', ' ')}"
+        if row["status"] != "ok":
+            lines.append((name, row["status"], row["reason"], *[ABSENT] * 3))
+            continue
+        ratio = row["in_epochs"]
+        lines.append(
+            (
+                name,
+                (ABSENT if row["residual"] is None else text.number(row["residual"]))
+                + ("" if row["agrees"] else ": WRONG"),
+                text.seconds(row["first_seconds"]),
+                text.seconds(row["seconds"]) if row["agrees"] else ABSENT,
+                text.spread(row["spread"]),
+                text.interval(ratio) if ratio else ABSENT,
+            )
+        )
+    return [
+        Table(
+            f"One Newton step beside one epoch of Adam: {plan.workload}, {plan.dtype}",
+            ("part", "residual", "first", "time", "spread", "in epochs of Adam [95 %]"),
+            lines,
+            (
+                f"Newton: all rows at once, {DAMPING:g} added to the Hessian's diagonal. Adam: one row a step, in each "
+                "framework's own loop. Residual: from the closed form; of solutions, the backward error.",
+            ),
+        )
+    ]
+
+
+def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
+    """Return the time of each part beside the epoch of Adam."""
+    good = {(row["framework"], row["part"]) for row in rows(records, plan) if row["status"] == "ok" and row["agrees"]}
+    timed = [r for r in records if (r.framework, r.method) in good]
+    caption = "Time of a Newton step, of its parts, and of an epoch of Adam: median and interquartile range."
+    return [Figure("newton_step", caption, partial(_draw, records=timed, plan=plan))] if timed else []
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
+    """Say what a whole step costs in epochs of Adam."""
+    del plan
+    found = [row for row in rows if row["part"] == "newton_step" and row.get("in_epochs")]
+    words = " and ".join(f"{text.interval(row['in_epochs'])} epochs of Adam in {row['framework']}" for row in found)
+    return f"one Newton step costs as much as {words}" if found else ""
+
+
+def _hessian(wing: Any, loss: Any, params: Any, batch: Any) -> Any:
+    return partial(wing.blocks.hessian_blocked(loss), params, batch)
+
+
+def _factorization(wing: Any, loss: Any, params: Any, batch: Any) -> Any:
+    return partial(wing.newton_step.cholesky(DAMPING), _hessian(wing, loss, params, batch)())
+
+
+def _solve(wing: Any, loss: Any, params: Any, batch: Any) -> Any:
+    factor = _factorization(wing, loss, params, batch)()
+    return partial(wing.newton_step.solve, factor, -wing.runtime.ravel(wing.derivatives.gradient(loss)(params, batch)))
+
+
+def _newton_step(wing: Any, loss: Any, params: Any, batch: Any) -> Any:
+    return partial(wing.newton_step.newton_step(loss, DAMPING), params, batch)
+
+
+_PARTS = {"hessian": _hessian, "factorization": _factorization, "solve": _solve, "newton_step": _newton_step}
+
+
+def _adam_epoch(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+    optimizer = wing.optimizers.adam(plan.learning_rate)
+    loop = getattr(wing.training, ARMS[case.framework].loop)(wing.models.network(workload.widths), optimizer)
+    data = tuple(loop.load(array) for array in workload.train)
+    order, params = loop.load(workload.order[0]), wing.runtime.params_from_numpy(workload.params)
+
+    def export(output: Any) -> Value:
+        state, losses = output
+        value = ravel(wing.runtime.params_to_numpy(state.params))
+        return {"losses": np.asarray(losses, dtype=float), "params": value}
+
+    return single(lambda: wing.runtime.block(loop.run(loop.init(params), data, order)), export)
+
+
+def _problem(workload: Workload, plan: Plan) -> Problem:
+    return problems.make(problems.name_of(workload.widths, len(workload.train[0])), workload, plan.seed)
+
+
+def _bound(part: str, plan: Plan) -> float:
+    bounds = NEWTON_STEP[plan.dtype]
+    return (bounds.solution if part in ("solve", "newton_step") else bounds.matrix).bound
+
+
+def _in_epochs(record: Record, records: Sequence[Record]) -> stats.Interval | None:
+    """Return the ratio of a part's time to an epoch's, where both were measured in the same turns."""
+    for epoch in records:
+        same = (epoch.framework, epoch.group) == (record.framework, record.group)
+        if same and epoch.ok and epoch.method == "adam_epoch" and record.method != "adam_epoch":
+            return stats.ratio(record.step_seconds, epoch.step_seconds)
+    return None
+
+
+def _draw(axes: Any, records: Sequence[Record], plan: Plan) -> None:
+    height = 0.8 / len(plan.frameworks)
+    for number, framework in enumerate(plan.frameworks):
+        mine = [r for r in records if r.framework == framework]
+        quarters = np.array([np.percentile(r.step_seconds, [25, 50, 75]) for r in mine]).reshape(-1, 3).T * 1e3
+        axes.barh(
+            [list(PARTS).index(r.method) + number * height for r in mine],
+            quarters[1],
+            height,
+            xerr=np.abs(quarters[[0, 2]] - quarters[1]),
+            color=COLOURS[number],
+            label=framework,
+        )
+    axes.set(xlabel="milliseconds", xscale="log", yticks=range(len(PARTS)), yticklabels=list(PARTS.values()))
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize="small")

@@ -1,0 +1,77 @@
+"""One Newton step and its parts: against NumPy's own factorization, and what they refuse."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.workload import digits_linear
+from jaxopt_study.studies import newton_step
+from tests.conftest import load_wing, make_plan
+
+WINGS = ("jax", "torch")
+WORKLOAD = digits_linear(seed=0, epochs=1)
+
+
+def run(name, part, dtype="float64"):
+    wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
+    case = Case("newton_step", "digits-linear", name, part)
+    task = newton_step.task(wing, case, WORKLOAD, plan)
+    (output,) = task.run()
+    kept = newton_step.condense(case, task.export(output), WORKLOAD, plan)
+    record = Record(case.study, case.subject, name, part, "ok", "g", "", samples=(1.0, 1.1), value=kept)
+    return record, plan
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("part", [part for part in newton_step.PARTS if part != "adam_epoch"])
+@pytest.mark.parametrize("name", WINGS)
+def test_each_part_holds_to_the_closed_form(name, part, dtype):
+    record, plan = run(name, part, dtype)
+    (finding,) = newton_step.findings([record], plan)
+    assert finding.agrees, finding.words
+
+
+def test_the_epochs_of_adam_are_held_to_each_other():
+    records = [run(name, "adam_epoch")[0] for name in WINGS]
+    (finding,) = newton_step.findings(records, make_plan())
+    assert finding.agrees, finding.words
+    planted = dataclasses.replace(records[1], value={"loss": records[1].value["loss"] * (1 + 1e-9)})
+    (finding,) = newton_step.findings([records[0], planted], make_plan())
+    assert finding.agrees is False
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_a_step_in_the_wrong_direction_is_wrong_and_has_no_time(name, monkeypatch):
+    wing = load_wing(name)
+    right = wing.newton_step.newton_step
+    monkeypatch.setattr(wing.newton_step, "newton_step", lambda *given: lambda *data: -right(*given)(*data))
+    record, plan = run(name, "newton_step")
+    (row,) = newton_step.rows([record], plan)
+    assert row["agrees"] is False
+    assert "WRONG" in newton_step.tables([row], plan)[0].rows[0][1]
+
+
+def test_the_backward_error_is_that_of_a_known_solution():
+    matrix = np.diag([1.0, 4.0])
+    assert newton_step.backward_error(matrix, np.array([1.0, 0.5]), np.array([1.0, 2.0])) == 0
+    # The residual is (0, -2), the scale 4 max|(1, 0)| + max|(1, 2)|.
+    assert newton_step.backward_error(matrix, np.array([1.0, 0.0]), np.array([1.0, 2.0])) == 2 / 6
+
+
+@pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf"), "much"])
+@pytest.mark.parametrize("name", WINGS)
+def test_a_damping_that_is_not_allowed_is_named(name, damping):
+    wing = load_wing(name)
+    with pytest.raises(ValueError, match=r"damping .* is not a finite number of at least 0"):
+        wing.newton_step.cholesky(damping)
+
+
+def test_a_ratio_needs_the_same_turns():
+    records = [
+        Record("newton_step", "digits-linear", "jax", part, "ok", group, "", samples=(2.0, 2.0), value=value)
+        for part, group, value in (("solve", "one", {"residual": 0.0}), ("adam_epoch", "two", {"loss": 1.0}))
+    ]
+    assert newton_step.rows(records, make_plan())[0]["in_epochs"] is None
