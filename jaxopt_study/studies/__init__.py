@@ -60,5 +60,5 @@ STUDIES: dict[str, Study] = {
     "newton": newton,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton_step", "newton")
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""

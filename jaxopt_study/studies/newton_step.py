@@ -43,7 +43,7 @@ DAMPING = 1e-3
 def groups(plan: Plan) -> list[Group]:
     """Return one group: the parts, the whole step and the epoch, of all frameworks in turn."""
     cases = tuple(Case("newton_step", plan.workload, f, part) for f in plan.frameworks for part in PARTS)
-    return [Group(cases, max(2, plan.repeats // 3) if plan.overview else plan.repeats)]
+    return [Group(cases, plan.repeats)]
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
