@@ -18,6 +18,7 @@ WING = {
     "blocks",
     "closed_form",
     "newton",
+    "newton_step",
     "sweep",
     "trajectories",
     "conventions",

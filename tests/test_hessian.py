@@ -18,7 +18,7 @@ from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import TooLarge
 from jaxopt_study.bench.workload import digits_linear, ravel, shift
-from jaxopt_study.studies import hessian
+from jaxopt_study.studies import hessian, routes
 from jaxopt_study.studies.routes import PARTS, ROUTES
 from tests.conftest import load_wing, make_plan
 
@@ -134,7 +134,7 @@ def test_gauss_newton_is_j_h_j_and_positive_semidefinite(name):
     matrix = wing.blocks.gauss_newton(wing.models.predict(model), wing.models.cross_entropy, 5)
     batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
     mine = wing.runtime.to_numpy(matrix(wing.runtime.params_from_numpy(problem.params), batch))
-    places = hessian._places(wing, problem)
+    places = routes.places(wing, problem.params)
     mine = mine[np.ix_(places, places)]
     assert np.linalg.eigvalsh(mine).min() > -1e-12
     assert np.abs(mine - gauss_newton_by_hand(problem)).max() < 1e-9

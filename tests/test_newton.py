@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jaxopt_study.bench.baseline import newton as baseline
 from jaxopt_study.bench.functions import TEST_FUNCTIONS, rosenbrock
 from jaxopt_study.bench.workload import breast_cancer_raw, breast_cancer_standardized, draw_params, zero_params
-from jaxopt_study.studies.race import _places
+from jaxopt_study.studies.routes import places
 from tests.conftest import load_wing
 
 PENALTY = 1e-3
@@ -167,7 +167,7 @@ def number(wing, value):
 
 
 def vector(wing, workload, params):
-    return wing.runtime.to_numpy(wing.runtime.ravel(params))[_places(wing, workload)]
+    return wing.runtime.to_numpy(wing.runtime.ravel(params))[places(wing, workload.params)]
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_exact_newtons_path_on_digits_agrees_between_the_frameworks(wings, digit
             fun, params, batch, number(wing, PENALTY), hessian=wing.newton.softmax_system(), tolerance=1e-10,
             keep_path=True,
         )  # fmt: skip
-        paths.append(wing.runtime.to_numpy(result.path)[:, _places(wing, digits)])
+        paths.append(wing.runtime.to_numpy(result.path)[:, places(wing, digits.params)])
     assert paths[0].shape == paths[1].shape
     assert np.abs(paths[0] - paths[1]).max() < 1e-9
 
@@ -229,7 +229,7 @@ def test_breast_cancer_ends_at_scikit_learns_optimum_along_one_path(workload, wi
                 fun, params, batch, number(wing, PENALTY), hessian=hessian, tolerance=1e-9, keep_path=True
             )
             assert result.converged, result.reason
-            path = wing.runtime.to_numpy(result.path)[:, _places(wing, workload)]
+            path = wing.runtime.to_numpy(result.path)[:, places(wing, workload.params)]
             assert abs(baseline.logistic_objective(path[-1], workload.train, PENALTY) - expected) < 1e-10
             paths.append(path)
     for path in paths[1:]:

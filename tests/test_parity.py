@@ -42,7 +42,8 @@ def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
     loss = stats.relative_distance(jax["epoch_losses"], torch["epoch_losses"])
     params = stats.scaled_distance(jax["params"], torch["params"])
     if loss > bounds.loss.bound or params > bounds.params.bound:
-        pytest.fail(f"losses part by {loss:.2e}, parameters by {params:.2e}; {where_they_part(plan, name)}")
+        where = where_they_part(plan, name, MORE_THAN_ROUNDING[plan.dtype])
+        pytest.fail(f"losses part by {loss:.2e}, parameters by {params:.2e}; {where}")
     # One row in the test half is 1.1e-3 of it; parameters this close may move it over the border, but no more.
     assert abs(jax["train_accuracy"] - torch["train_accuracy"]) <= 1.2e-3
     assert abs(jax["test_accuracy"] - torch["test_accuracy"]) <= 1.2e-3
@@ -122,7 +123,11 @@ def test_a_wrong_hessian_is_found_and_not_timed(whole):
     assert "WRONG" in study.tables(study.rows(planted, plan), plan)[0].rows[0]
 
 
-def where_they_part(plan, name, jax_name=None):
+# More than any optimizer's parameters were seen to part by in 15 epochs: 4.5e-11 and 2.9e-6.
+MORE_THAN_ROUNDING = {"float64": 1e-10, "float32": 3e-5}
+
+
+def where_they_part(plan, name, tolerance, jax_name=None):
     """Walk both wings step by step, and say where they first part by more than rounding."""
     workload = digits_linear(plan.seed, plan.epochs)
     paths = []
@@ -130,19 +135,20 @@ def where_they_part(plan, name, jax_name=None):
         case = Case("optimizers", subject, framework, optimizers.ARMS[framework].loop)
         wing = load_wing(framework, plan.dtype)
         paths.append(optimizers.path(wing, case, workload, plan))
-    return first_difference(*paths, tolerance=1e-10 if plan.dtype == "float64" else 1e-4)
+    return first_difference(*paths, tolerance=tolerance)
 
 
 def test_a_failure_names_step_leaf_values_and_ratio():
     plan = make_plan(epochs=1)
-    where = str(where_they_part(plan, "sgd", jax_name="adam"))
+    where = str(where_they_part(plan, "sgd", MORE_THAN_ROUNDING["float64"], jax_name="adam"))
     assert where.startswith("step 0, layer1/")
     assert "ratio" in where
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_the_paths_of_single_steps_do_not_part(name):
-    assert where_they_part(make_plan(epochs=1), name) is None
+    # 1.9e-16 was the worst seen.
+    assert where_they_part(make_plan(epochs=1), name, 2e-15) is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxopt_study.bench.baseline import closed_form
 from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.workload import digits_linear, draw_params, enumerate_params, ravel, stack_params
-from jaxopt_study.studies.hessian import _places
+from jaxopt_study.studies.routes import places
 from tests.conftest import load_wing
 
 WINGS = ("jax", "torch")
@@ -47,7 +47,7 @@ def test_places_bring_a_wings_order_to_the_projects(name, widths):
     wing, tree = load_wing(name), draw_params(widths, 0)
     problem = Problem(widths, tree, (np.zeros((1, widths[0])), np.zeros(1, int)))
     vector = wing.runtime.to_numpy(wing.runtime.ravel(wing.runtime.params_from_numpy(tree)))
-    assert np.array_equal(vector[_places(wing, problem)], ravel(tree))
+    assert np.array_equal(vector[places(wing, problem.params)], ravel(tree))
 
 
 @given(widths=widths)
@@ -110,7 +110,7 @@ def test_hessians_of_a_deeper_network_agree_with_differences_of_its_gradient(nam
     batch = (wing.runtime.from_numpy(inputs[:40] / 16), wing.runtime.from_numpy(targets[:40]))
     params = wing.runtime.params_from_numpy(draw_params(shape, 1))
     matrix = wing.runtime.to_numpy(getattr(wing.derivatives, route)(loss)(params, batch))
-    assert np.abs(matrix - matrix.T).max() < 1e-12
+    assert np.abs(matrix - matrix.T).max() < 7e-16  # 6.9e-17 was the worst seen
     gradient = wing.derivatives.gradient(loss)
 
     def slope(shift):
@@ -162,7 +162,7 @@ def test_minibatches_agree(digits):
         data = tuple(loop.load(array) for array in digits.train)
         state = loop.init(wing.runtime.params_from_numpy(digits.params))
         losses.append(np.asarray(loop.run(state, data, loop.load(order))[1]))
-    assert np.abs(losses[0] - losses[1]).max() < 1e-12
+    assert np.abs(losses[0] - losses[1]).max() < 1e-14  # 8.9e-16 was the worst seen
 
 
 def test_many_runs_at_once_are_the_runs_alone(digits):
@@ -176,7 +176,7 @@ def test_many_runs_at_once_are_the_runs_alone(digits):
     together = np.asarray(many.run(many.init(stacked), data, order)[1])
     for tree, losses in zip(trees, together, strict=True):
         alone = np.asarray(loop.run(loop.init(wing.runtime.params_from_numpy(tree)), data, order)[1])
-        assert np.abs(alone - losses).max() < 1e-12
+        assert np.abs(alone - losses).max() < 7e-14  # 7.1e-15 was the worst seen
 
 
 def test_the_step_compiles_once(digits):

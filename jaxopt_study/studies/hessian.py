@@ -80,7 +80,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
     params = wing.runtime.params_from_numpy(problem.params)
     compute = routes.make(wing, route, problem)
-    places = routes.places(wing, problem)
+    places = routes.places(wing, problem.params)
     vectors = _vectors(route, problem)
     rest = () if vectors is None else (_argument(wing, route, problem, vectors),)
     _refuse_too_large(case, problem, plan, lambda: wing.runtime.memory_needed(compute, params, batch, *rest))
@@ -213,7 +213,7 @@ def _argument(wing: Any, route: Route, problem: Problem, vectors: np.ndarray) ->
         tree = {k: {n: vectors[leaf.astype(int)] for n, leaf in leaves.items()} for k, leaves in places.items()}
         return wing.runtime.params_from_numpy(tree)
     mine = np.empty_like(vectors)
-    mine[:, routes.places(wing, problem)] = vectors
+    mine[:, routes.places(wing, problem.params)] = vectors
     return wing.runtime.from_numpy(mine)
 
 

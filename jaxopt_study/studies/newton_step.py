@@ -54,7 +54,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
     params = wing.runtime.params_from_numpy(problem.params)
     loss = wing.models.loss(wing.models.network(problem.widths))
-    place = places(wing, problem)
+    place = places(wing, problem.params)
 
     def export(output: Any) -> Value:
         array = wing.runtime.to_numpy(output)

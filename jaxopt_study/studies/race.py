@@ -11,7 +11,8 @@ import numpy as np
 from jaxopt_study.bench.baseline import newton as baseline
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.task import Skipped, Task, Value, single
-from jaxopt_study.bench.workload import Array, Workload, enumerate_params, ravel, zero_params
+from jaxopt_study.bench.workload import Array, Workload, ravel, zero_params
+from jaxopt_study.studies.routes import places
 
 __all__ = ["ARMS", "PENALTY", "Arm", "objective", "start"]
 
@@ -98,7 +99,7 @@ def _newton(wing: Any, arm: Arm, workload: Workload, plan: Plan) -> Task:
 
     def export(result: Any) -> Value:
         counts = np.asarray(result.path_counts)
-        path = wing.runtime.to_numpy(result.path)[:, _places(wing, workload)].astype(float)
+        path = wing.runtime.to_numpy(result.path)[:, places(wing, workload.params)].astype(float)
         return {
             "path": path,
             "steps": np.arange(len(path)),
@@ -187,18 +188,12 @@ def _problem(wing: Any, workload: Workload) -> tuple[Any, Any, Any, Any]:
 
 
 def _end(wing: Any, workload: Workload, vector: Any, iterations: int) -> Value:
-    return _answer(wing.runtime.to_numpy(vector)[_places(wing, workload)].astype(float), iterations)
+    return _answer(wing.runtime.to_numpy(vector)[places(wing, workload.params)].astype(float), iterations)
 
 
 def _answer(x: Array, iterations: int) -> Value:
     """The value of an arm that shows its end alone."""
     return {"path": x[None], "steps": np.array([iterations]), "work": np.array([np.nan])}
-
-
-def _places(wing: Any, workload: Workload) -> Array:
-    """Return where, in the wing's own order, each parameter stands, in the project's (`workload.ravel`)."""
-    numbered = wing.runtime.params_from_numpy(enumerate_params(workload.params))
-    return np.argsort(wing.runtime.to_numpy(wing.runtime.ravel(numbered)))
 
 
 def _work(counts: Array, workload: Workload, closed: bool) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.bench.problem import Problem
-from jaxopt_study.bench.workload import enumerate_params
+from jaxopt_study.bench.workload import ParameterTree, enumerate_params
 
 BOTH = ("jax", "torch")
 
@@ -86,7 +86,7 @@ def estimate_bytes(route: Route, framework: str, problem: Problem, itemsize: int
     return itemsize * (2 * result + LIVE_COPIES[framework] * columns * problem.activations)
 
 
-def places(wing: Any, problem: Problem) -> np.ndarray:
+def places(wing: Any, params: ParameterTree) -> np.ndarray:
     """Return where, in the wing's own order, each parameter stands, in the project's (`workload.ravel`)."""
-    numbered = wing.runtime.params_from_numpy(enumerate_params(problem.params))
+    numbered = wing.runtime.params_from_numpy(enumerate_params(params))
     return np.argsort(wing.runtime.to_numpy(wing.runtime.ravel(numbered)))
