@@ -223,18 +223,19 @@ def _in_epochs(record: Record, records: Sequence[Record]) -> stats.Interval | No
 
 
 def _draw(axes: Any, records: Sequence[Record], plan: Plan) -> None:
-    height = 0.8 / len(plan.frameworks)
     for number, framework in enumerate(plan.frameworks):
         mine = [r for r in records if r.framework == framework]
         quarters = np.array([np.percentile(r.step_seconds, [25, 50, 75]) for r in mine]).reshape(-1, 3).T * 1e3
-        axes.barh(
-            [list(PARTS).index(r.method) + number * height for r in mine],
+        axes.errorbar(
             quarters[1],
-            height,
+            [list(PARTS).index(r.method) for r in mine],
             xerr=np.abs(quarters[[0, 2]] - quarters[1]),
+            fmt="o",
+            capsize=3,
             color=COLOURS[number],
             label=framework,
         )
     axes.set(xlabel="milliseconds", xscale="log", yticks=range(len(PARTS)), yticklabels=list(PARTS.values()))
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize="small")
+    axes.grid(axis="x", which="both", alpha=0.3)
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

@@ -39,7 +39,7 @@ class NewtonStepBounds:
 
 # Measured over seeds 0 to 4 at learning rate 1e-3: one core of an AMD EPYC (Zen 4), jax 0.10.2, torch 2.13.0+cpu.
 # Where a run's own sensitivity (its distance from itself after one unit in the last place) is larger, as at other
-# learning rates, `optimizers` allows 20 times that.
+# learning rates, `optimizers` allows 100 times that.
 TRAINING: dict[tuple[str, str], TrainingBounds] = {
     ("float64", "adam"): TrainingBounds(loss=Bound(5e-13, 4.8e-14), params=Bound(1e-12, 8.2e-14)),
     # The parameters' distance is the gradients' rounding, normalized: replayed gradients part by 2e-16.
