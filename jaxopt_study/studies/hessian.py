@@ -81,14 +81,15 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     params = wing.runtime.params_from_numpy(problem.params)
     compute = routes.make(wing, route, problem)
     places = routes.places(wing, problem.params)
-    vectors = _vectors(route, problem)
-    rest = () if vectors is None else (_argument(wing, route, problem, vectors),)
+    rest = _arguments(wing, route, problem)
     _refuse_too_large(case, problem, plan, lambda: wing.runtime.memory_needed(compute, params, batch, *rest))
 
     def export(output: Any) -> Value:
         if route.result in ("gradient", "product"):
             output = wing.runtime.ravel(output)
         array = wing.runtime.to_numpy(output)
+        if route.result == "products":
+            return {"vector": array.ravel()}
         if array.ndim == 1:
             return {"vector": array[places]}
         return _project(array, places, problem)
@@ -206,6 +207,16 @@ def _vectors(route: Route, problem: Problem) -> np.ndarray | None:
     return None
 
 
+def _arguments(wing: Any, route: Route, problem: Problem) -> tuple[Any, ...]:
+    """Return what the route is called with beside parameters and batch, as the wing takes it."""
+    if route.result == "products":
+        return tuple(
+            wing.runtime.from_numpy(array) for array in closed_form.rows_and_weights(problem.params, problem.batch)
+        )
+    vectors = _vectors(route, problem)
+    return () if vectors is None else (_argument(wing, route, problem, vectors),)
+
+
 def _argument(wing: Any, route: Route, problem: Problem, vectors: np.ndarray) -> Any:
     """Return `vectors` as the wing takes them: a tree like the parameters, or rows in its own order."""
     places = enumerate_params(problem.params)
@@ -239,6 +250,9 @@ def _asymmetry(matrix: np.ndarray) -> float:
 def _reference_vector(route: Route, problem: Problem) -> np.ndarray:
     if route.result == "gradient":
         return baseline.gradient_network(problem.params, problem.batch)
+    if route.result == "products":
+        rows, weights = closed_form.rows_and_weights(problem.params, problem.batch)
+        return np.einsum("ni,pn,nj->pij", rows, weights, rows, optimize=True).ravel()
     matrix = closed_form.hessian_closed_form(problem.params, problem.batch)
     vectors = _vectors(route, problem)
     if vectors is None:

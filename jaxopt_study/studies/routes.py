@@ -22,8 +22,9 @@ class Route:
         module: The wing's module, and in it the function `method`.
         frameworks: Which wings have it.
         of: What the function takes: `loss`, `model` (predict and the loss of its outputs), or nothing, for a closed
-            form, which is the function of (params, batch) itself.
-        result: `matrix`, `product` (with a vector), `diagonal`, `probed diagonal` or `gradient`.
+            form, which is the function of (params, batch) itself, or its matrix products, the function of `rows`.
+        result: `matrix`, `product` (with a vector), `diagonal`, `probed diagonal`, `gradient` or
+            `products`, of the closed form.
         columns: How many columns of the matrix are under way at once: `all`, `some`, or `pairs` (all P x P of them).
         slow: Whether one call takes most of a second or more on digits, so that it is measured less often.
     """
@@ -58,6 +59,7 @@ PARTS = (
     Route("derivatives", "hvp_reverse_over_reverse", result="product"),
     Route("blocks", "diagonal_exact", result="diagonal"),
     Route("blocks", "diagonal_hutchinson", result="probed diagonal"),
+    Route("closed_form", "class_pair_products", of="rows", result="products"),
 )
 
 BY_NAME = {route.method: route for route in (*ROUTES, *PARTS)}
@@ -72,6 +74,8 @@ def make(wing: Any, route: Route, problem: Problem) -> Callable[..., Any]:
     function = getattr(getattr(wing, route.module), route.method)
     if route.of == "nothing":
         return function
+    if route.of == "rows":
+        return lambda *data: function(*data[2:])  # rows and weights come after params and batch
     model = wing.models.network(problem.widths)
     if route.of == "model":
         return function(wing.models.predict(model), wing.models.cross_entropy)

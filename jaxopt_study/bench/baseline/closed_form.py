@@ -41,6 +41,14 @@ def hessian_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
     return hessian.reshape(features * classes, features * classes)
 
 
+def rows_and_weights(params: Any, batch: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the rows (1, x), and p_k ([k = m] - p_m) / n for each pair of classes k <= m: what the products are of."""
+    rows, probabilities = _rows_and_probabilities(params, batch[0])
+    first, second = np.triu_indices(probabilities.shape[1])
+    p = probabilities.T
+    return rows, p[first] * ((first == second)[:, None] - p[second]) / len(rows)
+
+
 def _rows_and_probabilities(params: Any, inputs: Array) -> tuple[Array, Array]:
     layer = params["layer1"]
     rows = np.concatenate([np.ones_like(inputs[:, :1]), inputs], axis=1)
