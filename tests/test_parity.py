@@ -11,7 +11,7 @@ from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.workload import digits_linear
 from jaxopt_study.parity import first_difference
 from jaxopt_study.studies import STUDIES, derivatives, hessian, optimizers
-from jaxopt_study.studies.tolerances import HESSIAN, TRAINING
+from jaxopt_study.studies.tolerances import BEGINNING, HESSIAN, TRAINING
 from tests.conftest import load_wing, make_plan
 
 DTYPES = ("float64", "float32")
@@ -100,6 +100,17 @@ def test_a_planted_error_is_found_struck_out_and_named(whole):
     assert "struck out" in "".join(study.tables(rows, plan)[1].rows[0])
 
 
+def test_a_first_step_that_differs_is_a_disagreement_though_the_epochs_agree(whole):
+    plan, records, _ = whole
+    mine = [r for r in records if r.study == "optimizers" and r.subject == "sgd"]
+    moved = np.array(mine[1].value["first_losses"])
+    moved[0] += 2 * BEGINNING[plan.dtype].bound * max(1, moved.max())
+    planted = [mine[0], dataclasses.replace(mine[1], value={**mine[1].value, "first_losses": moved.tolist()})]
+    (found,) = STUDIES["optimizers"].findings(planted, plan)
+    assert found.agrees is False
+    assert "the first 10 steps' losses" in found.words
+
+
 def test_a_divergence_at_another_step_is_a_disagreement():
     """Losses that are NaN in both frameworks hide everything but where that began."""
     plan, names = (
@@ -123,8 +134,8 @@ def test_a_wrong_hessian_is_found_and_not_timed(whole):
     assert "WRONG" in study.tables(study.rows(planted, plan), plan)[0].rows[0]
 
 
-# More than any optimizer's parameters were seen to part by in 15 epochs: 4.5e-11 and 2.9e-6.
-MORE_THAN_ROUNDING = {"float64": 1e-10, "float32": 3e-5}
+# More than any optimizer's parameters were seen to part by in 15 epochs: 7.4e-11 and 1.3e-4.
+MORE_THAN_ROUNDING = {"float64": 1e-10, "float32": 3e-4}
 
 
 def where_they_part(plan, name, tolerance, jax_name=None):

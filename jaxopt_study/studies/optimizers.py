@@ -17,7 +17,7 @@ from jaxopt_study.bench.report.figure import COLOURS, Figure
 from jaxopt_study.bench.report.table import ABSENT, Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Array, ParameterTree, Workload, ravel
-from jaxopt_study.studies.tolerances import TRAINING
+from jaxopt_study.studies.tolerances import BEGINNING, TRAINING
 
 QUESTION = "Optimizers: do the frameworks train alike, and what does a step cost?"
 
@@ -221,13 +221,14 @@ def _compare(name: str, jax: Record, torch: Record, plan: Plan) -> Finding:
     sensitivity = stats.relative_distance(jax.value["moved_epoch_losses"], jax.value["epoch_losses"])
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     params = stats.scaled_distance(jax.value["params"], torch.value["params"])
-    first = stats.relative_distance(jax.value["first_losses"], torch.value["first_losses"])
+    first = stats.scaled_distance(jax.value["first_losses"], torch.value["first_losses"])
+    first_bound = BEGINNING[plan.dtype].bound
     loss_bound, params_bound = bounds.loss.bound, bounds.params.bound
     if plan.learning_rate != PINNED_LEARNING_RATE:
         moved = stats.scaled_distance(jax.value["moved_params"], jax.value["params"])
         loss_bound = max(loss_bound, SENSITIVITIES * sensitivity)
         params_bound = max(params_bound, SENSITIVITIES * moved)
-    begins_alike = first <= bounds.loss.bound
+    begins_alike = first <= first_bound
     if sensitivity > CHAOTIC and loss > bounds.loss.bound and begins_alike:
         words = (
             f"losses part by {loss:.1e}, but one unit in the last place of the initial parameters parts JAX from "
@@ -238,6 +239,7 @@ def _compare(name: str, jax: Record, torch: Record, plan: Plan) -> Finding:
     diverged = [record.value["diverged_at_step"] for record in (jax, torch)]
     words = (
         f"losses part by {loss:.1e} (at most {loss_bound:.1e}), parameters by {params:.1e} (at most {params_bound:.1e})"
+        f", the first {FIRST_STEPS} steps' losses by {first:.1e} (at most {first_bound:.1e})"
     )
     if diverged[0] != diverged[1]:
         words += f", and they diverge at different steps: {diverged[0] + 1} and {diverged[1] + 1}"
