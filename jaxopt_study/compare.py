@@ -57,14 +57,15 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
         session.Cut: The run was stopped; what was recorded is kept.
     """
     plan = check(config)
+    against = None if config.against is None else session.old_folder("--against", Path(config.against))
+    beside = session.Beside(against, config.export)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, session.old_folder(Path(config.resume)), True, progress)
+        return session.run(plan, session.old_folder("--resume", Path(config.resume)), True, progress, beside)
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-    return session.run(
-        plan, session.new_folder(Path("runs") / stamp if config.out is None else Path(config.out)), False, progress
-    )
+    folder = session.new_folder(Path("runs") / stamp if config.out is None else Path(config.out))
+    return session.run(plan, folder, False, progress, beside)
 
 
 @app.default

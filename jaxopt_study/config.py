@@ -15,6 +15,7 @@ from cyclopts import Parameter, Token
 
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.environment import cores_at_hand
+from jaxopt_study.bench.report.export import FORMATS
 from jaxopt_study.bench.workload import WORKLOADS
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from jaxopt_study.studies.optimizers import OPTIMIZERS
@@ -76,6 +77,10 @@ class Config:
     """The folder to write; runs/<date and time> if not given."""
     resume: Path | None = None
     """The folder of a run that was cut off: finish it, under the options it was started with."""
+    against: Path | None = None
+    """The folder of another run: compare this one with it, arm by arm, and say what changed around them."""
+    export: Literal["pyperf"] | None = None
+    """Write the times also for another tool: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
     json: Switch = False
     """Print the summary on standard output as JSON, and nothing else there."""
     list: Switch = False
@@ -113,6 +118,10 @@ def check(config: Config) -> Plan:
         if not STUDIES[name].groups(plan):
             raise ConfigError(f"nothing to run: the study {name} has no case for {', '.join(plan.frameworks)}")
     _installed(plan.frameworks)
+    if config.export is not None and find_spec(FORMATS[_known("export", config.export, FORMATS)]) is None:
+        raise ConfigError(
+            f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
+        )
     return plan
 
 

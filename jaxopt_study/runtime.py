@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,12 @@ from jax.flatten_util import ravel_pytree
 
 __all__ = [
     "block",
+    "compilation",
+    "compilations",
     "configure",
     "describe",
     "from_numpy",
+    "is_ready",
     "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
@@ -43,6 +48,7 @@ def configure(dtype: str, device: str, threads: int) -> None:
     del threads
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
+    _compilation_seconds()
     jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
     try:
         jax.devices()
@@ -111,6 +117,29 @@ def block(output: Any) -> Any:
     return jax.block_until_ready(output)
 
 
+def is_ready(output: Any) -> bool:
+    """Say whether every array in `output` is computed already."""
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(output) if isinstance(leaf, jax.Array))
+
+
+def compilation(function: Any, *arguments: Any) -> Iterator[str]:
+    """Compile a jitted function for these arguments, and yield each stage's name when it is done.
+
+    What is compiled here is what the next call of `function` with such arguments runs.
+    """
+    traced = function.trace(*arguments)
+    yield "trace"
+    lowered = traced.lower()
+    yield "lower"
+    lowered.compile()
+    yield "compile"
+
+
+def compilations() -> int:
+    """Return how many functions XLA has compiled since `configure` was called."""
+    return len(_compilation_seconds())
+
+
 def memory_needed(function: Any, *arguments: Any) -> int | None:
     """Return the bytes that the compiler foresees for temporaries and result; None where it cannot say.
 
@@ -120,6 +149,19 @@ def memory_needed(function: Any, *arguments: Any) -> int | None:
     """
     analysis = function.compiled.lower(*arguments).compile().memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
+
+
+@cache
+def _compilation_seconds() -> list[float]:
+    """Begin to listen, once; return the list to which each compilation adds its seconds."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return seconds
 
 
 def _float_type() -> np.dtype[Any]:

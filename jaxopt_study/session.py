@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.bench import environment, record
+from jaxopt_study.bench import environment, load, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import page
+from jaxopt_study.bench.report import against, export, page
 from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Value
@@ -47,6 +47,19 @@ class Outcome:
     findings: list[Finding]
     tables: list[Table]
     summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is made of a run beside its report.
+
+    Attributes:
+        against: The folder of another run, to compare this one with.
+        export: A format of `report.export`.
+    """
+
+    against: Path | None = None
+    export: str | None = None
 
 
 class Cut(Exception):  # noqa: N818 - the user's wish, not an error
@@ -81,8 +94,8 @@ def new_folder(path: Path) -> Path:
     return path
 
 
-def old_folder(path: Path) -> Path:
-    """Return `path` if it holds a run.
+def old_folder(option: str, path: Path) -> Path:
+    """Return `path`, which `option` names, if it holds a run.
 
     Raises:
         ConfigError: It does not, or what it holds cannot be read.
@@ -90,13 +103,24 @@ def old_folder(path: Path) -> Path:
     try:
         found = (path / environment.ENVIRONMENT).is_file() and (path / record.RECORDS).is_file()
     except OSError as error:
-        raise ConfigError(f"--resume {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{option} {path} cannot be read: {error.strerror}") from None
     if not found:
-        raise ConfigError(f"--resume {path} holds no run: there is no {environment.ENVIRONMENT} with its records in it")
+        raise ConfigError(f"{option} {path} holds no run: there is no {environment.ENVIRONMENT} with its records in it")
+    if option == "--against":
+        _readable(path)
     return path
 
 
-def run(plan: Plan, folder: Path, resumed: bool, progress: Progress) -> Outcome:
+def _readable(path: Path) -> None:
+    """See now, and not after the run, whether the run to compare with can be read."""
+    try:
+        record.read(path)
+        environment.read(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--against {path}: what it holds cannot be read: {error}") from None
+
+
+def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Beside = Beside()) -> Outcome:
     """Measure what the folder does not hold yet, and write its report.
 
     Raises:
@@ -112,32 +136,40 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress) -> Outcome:
         progress("loading the frameworks", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
-        where = environment.capture(plan, engine.introductions())
+        where = environment.capture(plan, engine.introductions(), engine.calibrations())
         done = _open(folder, where, resumed)
-        return _measure_and_report(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
+        _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
+        return _reported(plan, folder, progress, beside)
     except CaseFailed as failure:
         raise ConfigError(str(failure)) from None
     finally:
         engine.close()
 
 
-def report(plan: Plan, folder: Path) -> Outcome:
+def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
     records = record.read(folder)
     by_study = {name: [r for r in records if r.study == name] for name in plan.studies}
     findings = [finding for name, mine in by_study.items() for finding in STUDIES[name].findings(mine, plan)]
     failed = [r for r in records if r.failed]
     rows = {name: STUDIES[name].rows(mine, plan) for name, mine in by_study.items() if mine}
-    verdict = _verdict(plan, rows, findings, failed)
+    verdict = _verdict(plan, rows, findings, failed, records)
     sections = [
         (STUDIES[name].QUESTION, STUDIES[name].tables(mine, plan), STUDIES[name].figures(by_study[name], plan))
         for name, mine in rows.items()
     ]
     where = environment.read(folder)
+    timed = [r for r in records if r.ok and not _struck(r, findings)]
+    summary: dict[str, Any] = {}
+    if beside.against is not None:
+        summary["against"], compared = _compared(beside.against, timed, where)
+        sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
+    if beside.export is not None:
+        export.pyperf(timed, folder)
     sections.append(("The run: what did it take as a whole?", [_whole(where, records)], []))
     page.write(folder, verdict, sections, where)
     status = int(bool(failed) or any(finding.agrees is False for finding in findings))
-    summary = {
+    summary |= {
         "verdict": verdict,
         "status": status,
         "folder": str(folder),
@@ -191,7 +223,22 @@ def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
     return [group for group in rest if group.cases]
 
 
-def _measure_and_report(
+def _struck(r: Record, findings: Sequence[Finding]) -> bool:
+    """Say whether a value of the record disagrees, so that its time is not to be shown."""
+    names = {r.case.key, r.subject, r.method, f"{r.framework} {r.method}"}
+    return any(finding.agrees is False and finding.subject in names for finding in findings)
+
+
+def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -> tuple[list[Any], list[Table]]:
+    """Return this run's times beside those of the run in `folder`, as plain rows and as tables."""
+    before = [r for r in record.read(folder) if r.ok]
+    rows = against.rows(before, timed)
+    lines = environment.differences(environment.read(folder), where)
+    left_out = len({r.case for r in before} ^ {r.case for r in timed})
+    return _plain(rows), against.tables(rows, lines, str(folder), left_out)
+
+
+def _measure(
     engine: Engine,
     workload: Workload,
     groups: Sequence[Group],
@@ -199,7 +246,7 @@ def _measure_and_report(
     key: str,
     plan: Plan,
     progress: Progress,
-) -> Outcome:
+) -> None:
     """From here on there is a folder, so whatever stops the run says how to go on."""
     blocks = sum(group.blocks for group in groups)
     try:
@@ -208,8 +255,16 @@ def _measure_and_report(
             progress(words, 0, blocks)
             chosen = _without_skipped(group, folder, key, plan)
             record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks)))
+    except KeyboardInterrupt:
+        raise Cut(folder, "stopped") from None
+    except OSError as error:
+        raise Cut(folder, f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _reported(plan: Plan, folder: Path, progress: Progress, beside: Beside) -> Outcome:
+    try:
         progress("writing the report", 0, 0)
-        return report(plan, folder)
+        return report(plan, folder, beside)
     except KeyboardInterrupt:
         raise Cut(folder, "stopped") from None
     except OSError as error:
@@ -244,7 +299,11 @@ def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
 
 
 def _verdict(
-    plan: Plan, rows: dict[str, list[dict[str, Any]]], findings: Sequence[Finding], failed: Sequence[Record]
+    plan: Plan,
+    rows: dict[str, list[dict[str, Any]]],
+    findings: Sequence[Finding],
+    failed: Sequence[Record],
+    records: Sequence[Record],
 ) -> str:
     wrong = [finding.subject for finding in findings if finding.agrees is False]
     unclear = [finding.subject for finding in findings if finding.agrees is None]
@@ -261,6 +320,10 @@ def _verdict(
         parts.append(f"chaotic training, which curves cannot compare: {', '.join(unclear)}")
     if failed:
         parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
+    busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
+    if busy:
+        words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
+        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
     parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
     verdict = "; ".join(parts) + "."
     return verdict[0].upper() + verdict[1:]

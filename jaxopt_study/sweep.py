@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 
+from jaxopt_study import runtime
 from jaxopt_study.training import Loop
 
-__all__ = ["many"]
+__all__ = ["in_turn", "many"]
 
 
 def many(loop: Loop) -> Loop:
@@ -14,4 +19,17 @@ def many(loop: Loop) -> Loop:
 
     Data and order are shared; the losses get the same leading axis.
     """
-    return Loop(loop.load, jax.jit(jax.vmap(loop.init)), jax.jit(jax.vmap(loop.run, in_axes=(0, None, None))))
+    return _compiled(loop, jax.vmap(loop.run, in_axes=(0, None, None)))
+
+
+def in_turn(loop: Loop) -> Loop:
+    """Return the loop that trains the same networks one after the other, in one compiled program, by `lax.map`.
+
+    On a CPU core it is the quicker of the two where `loop` is `loops.whole_scan`: one network fits the nearest cache.
+    """
+    return _compiled(loop, lambda states, data, order: jax.lax.map(lambda state: loop.run(state, data, order), states))
+
+
+def _compiled(loop: Loop, run: Callable[..., Any]) -> Loop:
+    jitted = jax.jit(run)
+    return Loop(loop.load, jax.jit(jax.vmap(loop.init)), jitted, partial(runtime.compilation, jitted))

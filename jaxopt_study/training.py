@@ -1,22 +1,16 @@
-"""Pure training steps, and the ways to loop over them.
-
-A way to loop is a pair of functions, `Loop`; its `run` returns the loss of every step.
-"""
+"""Pure training steps, and what a way to loop over them is; the ways are in `loops`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxopt_study import models, runtime
-
-__all__ = ["Loop", "State", "full_batch", "make_step", "row_by_row", "scan"]
+__all__ = ["Loop", "State", "full_batch", "make_step", "nothing_to_compile", "row_by_row"]
 
 Params = Any
 Batch = tuple[Array, Array]
@@ -29,6 +23,12 @@ class State(NamedTuple):
     optimizer: optax.OptState
 
 
+def nothing_to_compile(state: Any, data: Any, order: Any) -> Iterator[str]:
+    """Return no stages."""
+    del state, data, order
+    return iter(())
+
+
 class Loop(NamedTuple):
     """A way to loop over training steps.
 
@@ -37,12 +37,15 @@ class Loop(NamedTuple):
         init: init(params) is the state before the first step.
         run: run(state, data, order) makes one step for each entry of `order`, on the rows of data = (inputs, targets)
             that the entry names (an integer: that row alone, without a batch axis), and returns the state after the
-            last step and the losses before each.
+            last step and the losses before each, as an array or a list of scalars.
+        stages: stages(state, data, order) compiles what `run` will call with these, without making its steps, and
+            yields the name of each stage when it is done: `trace`, `lower`, `compile`.
     """
 
     load: Callable[[Any], Any]
-    init: Callable[[Params], State]
-    run: Callable[[State, Batch, Int[Array, steps * batch]], tuple[State, Float[Array, " steps"]]]
+    init: Callable[[Params], Any]
+    run: Callable[[Any, Batch, Int[Array, steps * batch]], tuple[Any, Float[Array, " steps"]]]
+    stages: Callable[[Any, Batch, Int[Array, steps * batch]], Iterator[str]] = nothing_to_compile
 
 
 def make_step(
@@ -56,20 +59,6 @@ def make_step(
         return State(optax.apply_updates(state.params, updates), optimizer_state), value
 
     return step
-
-
-def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the loop that compiles all its steps into one `lax.scan`."""
-    step = make_step(models.loss(model), optimizer)
-
-    def init(params: Params) -> State:
-        return State(params, optimizer.init(params))
-
-    def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
-        inputs, targets = data
-        return jax.lax.scan(lambda s, rows: step(s, (inputs[rows], targets[rows])), state, order)
-
-    return Loop(runtime.from_numpy, jax.jit(init), jax.jit(run))
 
 
 Descent = Callable[[Params, Batch, Array, Array], Params]

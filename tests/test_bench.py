@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study.bench import environment, record, stats, timing
+from jaxopt_study.bench import environment, load, record, stats, timing
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import figure, table
+from jaxopt_study.bench.report import against, export, figure, table
 from jaxopt_study.bench.task import Task, single
 from jaxopt_study.parity import first_difference
 
@@ -37,6 +37,19 @@ def a_record(**changes):
 # timing
 
 
+class Still:
+    """A runtime in which everything is ready, and nothing is compiled."""
+
+    ready = True
+    compiled = 0
+
+    def is_ready(self, output):
+        return self.ready
+
+    def compilations(self):
+        return self.compiled
+
+
 class Counter:
     """A task that counts its laps, and gives a value of its own choosing after each run."""
 
@@ -56,7 +69,7 @@ class Counter:
 
 def test_a_stepper_makes_whole_runs_only():
     counter = Counter(laps=3)
-    stepper = timing.Stepper(counter.task)
+    stepper = timing.Stepper(counter.task, Still())
     assert stepper.first() >= 0
     assert counter.laps_made == 1
     assert stepper.finish()["x"] == 1.0
@@ -65,7 +78,7 @@ def test_a_stepper_makes_whole_runs_only():
 
 def test_blocks_of_a_short_task_last_long_enough():
     counter = Counter(laps=1)
-    stepper = timing.Stepper(counter.task)
+    stepper = timing.Stepper(counter.task, Still())
     stepper.first()
     laps = stepper.calibrate()
     assert laps > 100
@@ -74,7 +87,7 @@ def test_blocks_of_a_short_task_last_long_enough():
 
 
 def test_a_run_whose_value_changes_is_refused():
-    stepper = timing.Stepper(Counter(values=(1.0, 1.0, 2.0), laps=1).task)
+    stepper = timing.Stepper(Counter(values=(1.0, 1.0, 2.0), laps=1).task, Still())
     stepper.first()
     stepper.calibrate()
     with pytest.raises(RuntimeError, match="different values"):
@@ -82,10 +95,52 @@ def test_a_run_whose_value_changes_is_refused():
 
 
 def test_two_nans_are_the_same_value():
-    stepper = timing.Stepper(Counter(values=(math.nan,), laps=1).task)
+    stepper = timing.Stepper(Counter(values=(math.nan,), laps=1).task, Still())
     stepper.first()
     stepper.calibrate()
     assert math.isnan(stepper.finish()["x"])
+
+
+def test_a_lap_that_ends_before_its_output_is_there_is_refused():
+    runtime = Still()
+    runtime.ready = False
+    with pytest.raises(timing.DeceivedError, match="dispatch"):
+        timing.Stepper(Counter().task, runtime).first()
+
+
+def test_a_block_that_compiles_is_refused_and_a_warm_up_that_does_is_not():
+    runtime = Still()
+
+    def compile_something():
+        runtime.compiled += 1
+        return 1.0
+
+    stepper = timing.Stepper(single(compile_something, lambda x: {"x": np.array(x)}), runtime)
+    stepper.first()
+    stepper.calibrate()
+    with pytest.raises(timing.DeceivedError, match="compiled anew"):
+        stepper.block()
+
+
+@pytest.mark.parametrize("value", [{}, {"x": np.zeros(0)}])
+def test_a_task_that_returns_nothing_is_refused(value):
+    with pytest.raises(timing.DeceivedError, match="returned nothing"):
+        timing.Stepper(single(lambda: None, lambda _: value), Still()).first()
+
+
+def test_stages_are_timed_by_name_before_the_first_lap():
+    task = dataclasses.replace(Counter().task, stages=lambda: iter(("trace", "compile")))
+    stages = timing.Stepper(task, Still()).stages()
+    assert list(stages) == ["trace", "compile"]
+    assert all(seconds >= 0 for seconds in stages.values())
+
+
+def test_what_others_took_is_what_we_did_not():
+    before, after = load.Reading(100.0, 20.0, 10.0), load.Reading(110.0, 26.0, 13.0)
+    assert load.others(before, after) == pytest.approx(0.3)
+    assert load.others(before, before) == 0
+    assert load.others(before, load.Reading(110.0, 22.0, 13.0)) == 0  # clocks that tick apart
+    assert load.read().own > 0
 
 
 def test_a_task_that_raises_says_so_in_the_lap():
@@ -93,7 +148,7 @@ def test_a_task_that_raises_says_so_in_the_lap():
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError):
-        timing.Stepper(single(fail, dict)).first()
+        timing.Stepper(single(fail, dict), Still()).first()
 
 
 # statistics
@@ -118,6 +173,31 @@ def test_paired_noise_does_not_widen_the_interval():
     interval = stats.ratio(3 * noise, noise)
     assert interval.low == pytest.approx(3)
     assert interval.high == pytest.approx(3)
+
+
+def test_less_than_the_resolution_is_no_difference():
+    assert stats.Interval(1.015, 1.01, 1.02).spans_one
+    assert stats.Interval(0.985, 0.983, 0.99).spans_one
+    assert not stats.Interval(1.03, 1.021, 1.04).spans_one
+    assert not stats.Interval(0.97, 0.96, 0.979).spans_one
+
+
+def test_runs_of_two_days_are_compared_without_pairs():
+    generator = np.random.default_rng(3)
+    before, after = np.exp(0.02 * generator.standard_normal((2, 13)))
+    assert stats.ratio_of_runs(after, before).spans_one
+    slower = stats.ratio_of_runs(1.2 * after, before)
+    assert 1.1 < slower.low < slower.value < slower.high < 1.3
+    assert math.isnan(stats.ratio_of_runs(after[:1], before).low)
+
+
+def test_overhead_and_slope_are_found_in_steps_of_very_different_work():
+    work = np.geomspace(1e4, 1e9, 12)
+    noise = np.exp(0.01 * np.random.default_rng(4).standard_normal(12))
+    fixed, slope = stats.overhead(work, (1e-5 + 2e-11 * work) * noise)
+    assert fixed.low < 1e-5 < fixed.high
+    assert slope.low < 2e-11 < slope.high
+    assert fixed.high - fixed.low < 1e-6
 
 
 def test_one_sample_has_no_interval():
@@ -219,6 +299,37 @@ def test_environments_differ_but_for_the_moment():
 
 
 # report
+
+
+def test_two_runs_are_compared_arm_by_arm():
+    noise = np.random.default_rng(5)
+
+    def samples(scale):
+        return tuple(scale * np.exp(0.01 * noise.standard_normal(13)))
+
+    before = [
+        a_record(samples=samples(1.0), digest="a"),
+        a_record(subject="sgd", samples=samples(1.0)),
+        a_record(subject="gone"),
+    ]
+    after = [a_record(samples=samples(1.0), digest="b"), a_record(subject="sgd", samples=samples(0.5))]
+    rows = against.rows(before, after)
+    assert [(r["case"].split("/")[1], r["verdict"], r["same_value"]) for r in rows] == [
+        ("adam", "no difference", False),
+        ("sgd", "faster", True),
+    ]
+    around, times = against.tables(rows, ["versions.jax was '1', is '2'"], "runs/old", 1)
+    assert "versions.jax was '1', is '2'" in around.rows[0]
+    assert "left out: 1" in times.notes[0]
+
+
+def test_times_are_exported_for_pyperf(tmp_path):
+    import pyperf
+
+    path = export.pyperf([a_record(samples=(2.0, 4.0, 6.0), block_laps=2, steps=10)], tmp_path)
+    (benchmark,) = pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()
+    assert benchmark.get_name() == "optimizers/adam/jax/scan"
+    assert benchmark.get_values() == (0.1, 0.2, 0.3)
 
 
 def test_a_table_is_markdown_that_a_reader_can_read():

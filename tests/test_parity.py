@@ -186,7 +186,7 @@ def test_the_torch_wing_is_the_notebooks_loop_to_the_bit(name, dtype):
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    loop = wing.training.notebook(wing.models.network((64, 10)), wing.optimizers.OPTIMIZERS[name](1e-3))
+    loop = wing.loops.notebook(wing.models.network((64, 10)), wing.optimizers.OPTIMIZERS[name](1e-3))
     state = loop.init(wing.runtime.params_from_numpy(workload.params))
     _, ours = loop.run(state, workload.train, workload.order.ravel())
     assert np.array_equal(ours, np.array(losses))

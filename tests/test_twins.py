@@ -10,6 +10,8 @@ MODULES = (
     "models",
     "optimizers",
     "training",
+    "loops",
+    "calibration",
     "validation",
     "derivatives",
     "blocks",
@@ -23,14 +25,24 @@ MODULES = (
 
 # What only one wing has, by name.
 JAX_ALONE = {
-    ("training", "scan"),
+    ("loops", "donated"),
+    ("loops", "flat_scan"),
+    ("loops", "jitted"),
+    ("loops", "nnx_jitted"),
+    ("loops", "operator_by_operator"),
+    ("loops", "scan"),
+    ("loops", "unrolled_scan"),
+    ("loops", "whole_scan"),
     ("training", "full_batch"),
     ("training", "row_by_row"),
     ("trajectories", "namesake"),
 }
 TORCH_ALONE = {
     ("newton", "peers"),
-    ("training", "notebook"),
+    ("loops", "foreach"),
+    ("loops", "fused"),
+    ("loops", "notebook"),
+    ("loops", "prepared"),
     ("derivatives", "hessian_compiled"),
     ("derivatives", "hessian_double_backward"),
     ("derivatives", "hessian_functional"),

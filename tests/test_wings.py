@@ -158,7 +158,7 @@ def test_minibatches_agree(digits):
     losses = []
     for name, loop_name in (("jax", "scan"), ("torch", "notebook")):
         wing = load_wing(name)
-        loop = getattr(wing.training, loop_name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+        loop = getattr(wing.loops, loop_name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
         data = tuple(loop.load(array) for array in digits.train)
         state = loop.init(wing.runtime.params_from_numpy(digits.params))
         losses.append(np.asarray(loop.run(state, data, loop.load(order))[1]))
@@ -167,7 +167,7 @@ def test_minibatches_agree(digits):
 
 def test_many_runs_at_once_are_the_runs_alone(digits):
     wing = load_wing("jax")
-    loop = wing.training.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+    loop = wing.loops.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
     many = wing.sweep.many(loop)
     trees = [draw_params((64, 10), seed) for seed in range(3)]
     data = tuple(loop.load(array) for array in digits.train)
@@ -181,7 +181,7 @@ def test_many_runs_at_once_are_the_runs_alone(digits):
 
 def test_the_step_compiles_once(digits):
     wing = load_wing("jax")
-    loop = wing.training.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+    loop = wing.loops.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
     data = tuple(loop.load(array) for array in digits.train)
     order = loop.load(digits.order[0][:5])
     state = loop.init(wing.runtime.params_from_numpy(digits.params))

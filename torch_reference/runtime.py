@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 
 __all__ = [
     "block",
+    "compilation",
+    "compilations",
     "configure",
     "describe",
     "from_numpy",
+    "is_ready",
     "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
@@ -111,6 +115,27 @@ def block(output: Any) -> Any:
     if _device.type == "cuda":
         torch.cuda.synchronize()
     return output
+
+
+def is_ready(output: Any) -> bool:
+    """Say whether everything in `output` is computed already: on a CPU it is."""
+    del output
+    return _device.type != "cuda" or torch.cuda.current_stream().query()
+
+
+def compilation(function: Any, *arguments: Any) -> Iterator[str]:
+    """Compile a function of `torch.compile` for these arguments, by a call, and yield the one stage's name.
+
+    The arguments must be ones that may be used up.
+    """
+    block(function(*arguments))
+    yield "compile"
+
+
+def compilations() -> int:
+    """Return how many graphs `torch.compile` has made; 0 as long as it was not loaded."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return int(utils.counters["stats"]["unique_graphs"]) if utils else 0
 
 
 def memory_needed(function: Any, *arguments: Any) -> int | None:

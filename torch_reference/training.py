@@ -1,12 +1,8 @@
-"""Training steps, and the ways to loop over them.
-
-A way to loop is a pair of functions, `Loop`; its `run` returns the loss of every step.
-"""
+"""Training steps, and what a way to loop over them is; the ways are in `loops`."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from torch_reference import models, runtime
-
-__all__ = ["Loop", "State", "make_step", "notebook"]
+__all__ = ["Loop", "State", "make_step", "nothing_to_compile"]
 
 Params = Mapping[str, Tensor]
 Batch = tuple[Any, Any]
@@ -34,6 +28,12 @@ class State(NamedTuple):
         return dict(self.model.named_parameters())
 
 
+def nothing_to_compile(state: Any, data: Any, order: Any) -> Iterator[str]:
+    """Return no stages."""
+    del state, data, order
+    return iter(())
+
+
 class Loop(NamedTuple):
     """A way to loop over training steps.
 
@@ -42,12 +42,15 @@ class Loop(NamedTuple):
         init: init(params) is the state before the first step.
         run: run(state, data, order) makes one step for each entry of `order`, on the rows of data = (inputs, targets)
             that the entry names (an integer: that row alone, without a batch axis), and returns the state after the
-            last step and the losses before each.
+            last step and the losses before each, as an array or a list of scalars.
+        stages: stages(state, data, order) compiles what `run` will call with these, without making its steps, and
+            yields the name of each stage when it is done: `compile`.
     """
 
     load: Callable[[Any], Any]
-    init: Callable[[Params], State]
-    run: Callable[[State, Batch, npt.NDArray[np.integer]], tuple[State, npt.NDArray[np.floating]]]
+    init: Callable[[Params], Any]
+    run: Callable[[Any, Batch, npt.NDArray[np.integer]], tuple[Any, Any]]
+    stages: Callable[[Any, Batch, npt.NDArray[np.integer]], Iterator[str]] = nothing_to_compile
 
 
 def make_step(
@@ -64,23 +67,3 @@ def make_step(
         return state, value
 
     return step
-
-
-def notebook(model: nn.Module, optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer]) -> Loop:
-    """Return the notebook's own loop: data stay in NumPy, each step converts its row and reads its loss by `item`."""
-    step = make_step(models.cross_entropy)
-
-    def init(params: Params) -> State:
-        trained = copy.deepcopy(model).to(runtime.ravel(params).device)
-        trained.load_state_dict(dict(params))
-        return State(trained, optimizer(trained.parameters()))
-
-    def run(state: State, data: Batch, order: npt.NDArray[np.integer]) -> tuple[State, npt.NDArray[np.floating]]:
-        losses = []
-        for rows in order:
-            inputs, targets = (runtime.from_numpy(array[rows]) for array in data)
-            state, value = step(state, (inputs, targets))
-            losses.append(value.item())
-        return state, np.array(losses)
-
-    return Loop(np.asarray, init, run)

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe
 from typing import Any
 
-from jaxopt_study.bench import environment, record
+from jaxopt_study.bench import environment, load, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
@@ -20,6 +21,7 @@ from jaxopt_study.bench.worker import cause_of_death
 from jaxopt_study.bench.workload import Workload
 
 Introduction = tuple[dict[str, str], float]
+JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -41,11 +43,16 @@ class WorkerProcess:
     def __init__(self, framework: str, plan: Plan) -> None:
         self._connection, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
+        self._cache = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # no compilation is found ready-made
         threads = str(plan.threads)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads)},  # read when a library is loaded
+            env={
+                **{name: value for name, value in os.environ.items() if name != JAX_CACHE},
+                **dict.fromkeys(THREAD_VARIABLES, threads),  # read when a library is loaded
+                TORCH_CACHE: self._cache.name,
+            },
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
             stderr=self._errors,
@@ -93,6 +100,7 @@ class WorkerProcess:
         self._process.wait()
         self._connection.close()
         self._errors.close()
+        self._cache.cleanup()
 
     def _send(self, *message: Any) -> None:
         try:
@@ -130,6 +138,7 @@ class Engine:
         self._condense = condense
         self._workers: dict[str, WorkerProcess] = {}
         self._nurseries: dict[str, WorkerProcess] = {}
+        self._imports: dict[str, float] = {}
 
     def start(self, frameworks: Iterable[str]) -> None:
         """Start the workers, side by side; they load their frameworks while the caller goes on."""
@@ -143,6 +152,11 @@ class Engine:
             CaseFailed: A framework cannot be loaded or has no such device; the words name it.
         """
         return {name: self._introduction(name) for name in self._workers}
+
+    def calibrations(self) -> dict[str, dict[str, float]]:
+        """Return what the probes of each framework take, one framework after the other."""
+        found = {name: worker.ask("probe") for name, worker in self._workers.items()}
+        return {name: probes for name, probes in found.items() if probes}
 
     def close(self) -> None:
         """End all workers, at once."""
@@ -159,6 +173,14 @@ class Engine:
         A case that raises costs the others nothing. One whose process dies is left out, and the others, whose blocks
         were torn apart, begin again. `advance` is told how many blocks are done, or will not be.
         """
+        before = load.read()
+        records = self._measure_group(group, workload, environment_key, advance)
+        busy = load.others(before, load.read())
+        return [replace(r, others_busy=busy) for r in records]
+
+    def _measure_group(
+        self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
+    ) -> list[Record]:
         if group.fresh:
             return [
                 self._measure_alone(case, group.repeats, workload, environment_key, advance) for case in group.cases
@@ -227,6 +249,7 @@ class Engine:
     def _begin(self, workload: Workload, repeats: int, case: Case, facts: dict[str, Any]) -> None:
         worker = self._worker(case.framework)
         facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
+        facts["stages"] = {"import": self._imports[case.framework], **worker.ask("stages", case)}
         facts["first_seconds"] = worker.ask("first", case)
         if repeats:
             facts["block_laps"] = worker.ask("calibrate", case)
@@ -250,7 +273,7 @@ class Engine:
 
     def _introduction(self, framework: str) -> Introduction:
         try:
-            seconds = self._workers[framework].loaded()
+            seconds = self._imports[framework] = self._workers[framework].loaded()
             return self._workers[framework].configure(), seconds
         except CaseFailed as failure:
             raise CaseFailed(f"{framework}: {failure}") from None

@@ -21,7 +21,7 @@ from jaxopt_study.bench.timing import now, process_age
 
 ENVIRONMENT = "environment.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize")
-MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds")
+MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds", "seconds_per_unit")
 FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
 
 
@@ -37,8 +37,18 @@ def cores_at_hand() -> list[int]:
     return list(range(os.cpu_count() or 1))  # macOS has no affinity
 
 
-def capture(plan: Plan, workers: Mapping[str, tuple[Mapping[str, str], float]]) -> dict[str, Any]:
-    """Return the environment of a run; `workers` is what each worker says of itself, and its import's seconds."""
+def capture(
+    plan: Plan,
+    workers: Mapping[str, tuple[Mapping[str, str], float]],
+    calibrations: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Return the environment of a run.
+
+    Args:
+        plan: What was asked for.
+        workers: What each worker says of itself, and its import's seconds.
+        calibrations: Of each framework what its probes take, in seconds per unit of their work.
+    """
     fixed = {
         "plan": asdict(plan),
         "versions": {
@@ -62,6 +72,7 @@ def capture(plan: Plan, workers: Mapping[str, tuple[Mapping[str, str], float]]) 
         "startup_seconds": process_age(),
         "busy_percent": psutil.cpu_percent(interval=0.2),
         "import_seconds": {name: seconds for name, (_, seconds) in workers.items()},
+        "seconds_per_unit": plain(calibrations),
     }
     return {"key": key, **moment, **fixed}
 

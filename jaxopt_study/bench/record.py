@@ -17,7 +17,7 @@ import numpy as np
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Value
 
-SCHEMA = 1
+SCHEMA = 2
 RECORDS = "records.jsonl"
 
 
@@ -28,7 +28,9 @@ class Record:
     Attributes:
         status: `ok`; or `failed`, `too large` or `skipped`, with the reason.
         group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
-        first_seconds: The first lap; in JAX it includes tracing and compiling.
+        stages: Seconds of what came before the first lap: `import` of the wing, and the stages of compilation where the
+            case was compiled ahead of it.
+        first_seconds: The first lap; without stages, it includes tracing and compiling.
         samples: Seconds of each block, in the order measured.
         block_laps: Laps in a block.
         laps: Laps in a whole run of the case.
@@ -37,6 +39,7 @@ class Record:
         digest: SHA-256 of the whole value, to the bit.
         peak_bytes: Largest resident size so far of the process that ran the case; it depends on what ran before.
         environment: The key of the environment in which it was measured.
+        others_busy: The part of all cores' time that other programs took while the group was measured.
     """
 
     study: str
@@ -47,6 +50,8 @@ class Record:
     group: str
     environment: str
     reason: str = ""
+    others_busy: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
     first_seconds: float = math.nan
     samples: tuple[float, ...] = ()
     block_laps: int = 1

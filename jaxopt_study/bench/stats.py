@@ -10,6 +10,10 @@ import numpy.typing as npt
 UNSTABLE = 0.10
 """A time whose interquartile range is more than this part of its median is called unstable."""
 
+RESOLUTION = 0.02
+"""Two arms that differ by less than this part are called equal: where their code and data happen to lie in memory makes
+such a difference, and it lasts as long as the process."""
+
 Samples = npt.NDArray[np.floating]
 
 
@@ -23,8 +27,8 @@ class Interval:
 
     @property
     def spans_one(self) -> bool:
-        """Whether a ratio of one is inside: no difference was found."""
-        return self.low <= 1 <= self.high
+        """Whether a ratio of one, give or take the timer's resolution, is inside: no difference was found."""
+        return self.low <= 1 + RESOLUTION and self.high >= 1 / (1 + RESOLUTION)
 
 
 def spread(samples: Samples) -> float:
@@ -102,3 +106,40 @@ def percentile_of(value: float, samples: npt.ArrayLike) -> float:
     """Return the percentage of `samples` below `value`, those equal to it counting half."""
     samples = np.asarray(samples, dtype=float)
     return float(100 * (np.mean(samples < value) + np.mean(samples == value) / 2))
+
+
+def overhead(work: Samples, seconds: Samples) -> tuple[Interval, Interval]:
+    """Return a and b of seconds = a + b x work, with Student's 95 % intervals.
+
+    Relative errors are minimized, (a + b w - s) / s: a step of microseconds counts as much as one of milliseconds.
+    """
+    from scipy.stats import t  # takes most of a second to load
+
+    design = np.stack([np.ones_like(work), work], axis=1) / seconds[:, None]
+    scale = np.linalg.norm(design, axis=0)
+    solution, _, _, _ = np.linalg.lstsq(design / scale, np.ones(len(work)), rcond=None)
+    residual = design / scale @ solution - 1
+    freedom = len(work) - 2
+    covariance = np.linalg.inv((design / scale).T @ (design / scale)) * float(residual @ residual) / freedom
+    half = float(t.ppf(0.975, freedom)) * np.sqrt(np.diag(covariance)) / scale
+    values = solution / scale
+    fixed, slope = (Interval(float(v), float(v - h), float(v + h)) for v, h in zip(values, half, strict=True))
+    return fixed, slope
+
+
+def ratio_of_runs(after: Samples, before: Samples) -> Interval:
+    """Return the ratio of medians of two runs made at different times, with a 95 % interval by the bootstrap.
+
+    Their blocks are not paired, so that the interval holds the noise within each run, and not a machine's drift between
+    them.
+    """
+    generator = np.random.default_rng(0)
+    draws = [
+        np.median(samples[generator.integers(0, len(samples), (4999, len(samples)))], axis=1)
+        for samples in (after, before)
+    ]
+    value = float(np.median(after) / np.median(before))
+    if min(len(after), len(before)) < 2:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(draws[0] / draws[1], [2.5, 97.5])
+    return Interval(value, float(low), float(high))

@@ -21,12 +21,15 @@ class Task:
         export: The meaning of what `run` yielded last, in NumPy.
         laps: How many laps `run` has.
         steps: How many steps a lap has; times are given by the step.
+        stages: Compile what `run` will call, and yield the name of each stage when it is done; times of these are kept
+            apart.
     """
 
     run: Callable[[], Iterator[Any]]
     export: Callable[[Any], Value]
     laps: int = 1
     steps: int = 1
+    stages: Callable[[], Iterator[str]] = lambda: iter(())
 
 
 class LeftOut(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program

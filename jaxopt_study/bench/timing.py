@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -23,6 +23,19 @@ def seconds_of(compute: Callable[[], Any]) -> tuple[Any, float]:
     return output, time.perf_counter() - start
 
 
+class Probe(Protocol):
+    """Something whose cost is one number: see the wings' `calibration`."""
+
+    run: Callable[[], Any]
+    amount: float
+
+
+def seconds_per_unit(probe: Probe) -> float:
+    """Return what a probe takes for each unit of its work: the least of five, after one that warms up."""
+    probe.run()
+    return min(seconds_of(probe.run)[1] for _ in range(5)) / probe.amount
+
+
 def now() -> str:
     """Return the date and time in UTC, to the microsecond, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
@@ -33,19 +46,50 @@ def process_age() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-class Stepper:
-    """Walk through a task lap by lap, run after run, and hold each run to the value of the first."""
+class Runtime(Protocol):
+    """What the clock asks of a wing."""
 
-    def __init__(self, task: Task) -> None:
+    def is_ready(self, output: Any) -> bool:
+        """Say whether everything in `output` is computed already."""
+
+    def compilations(self) -> int:
+        """Return how many functions were compiled so far."""
+
+
+class DeceivedError(RuntimeError):
+    """What was timed is not what it seems; the words say why, and the time is not given."""
+
+
+class Stepper:
+    """Walk through a task lap by lap, run after run, and hold each run to the value of the first.
+
+    Args:
+        task: What to run.
+        runtime: The wing that runs it. A lap that ends before its output is there, and one that compiles anew in a
+            measured block, are refused.
+    """
+
+    def __init__(self, task: Task, runtime: Runtime) -> None:
         self._task = task
+        self._runtime = runtime
         self._run: Iterator[Any] = iter(())
         self._laps_left = 0
         self._output: Any = None
         self._block = 1
         self.value: Value | None = None
 
+    def stages(self) -> dict[str, float]:
+        """Compile, where the task knows how to; return the seconds of each stage."""
+        found: dict[str, float] = {}
+        stages = self._task.stages()
+        while True:
+            name, seconds = seconds_of(lambda: next(stages, None))
+            if name is None:
+                return found
+            found[name] = seconds
+
     def first(self) -> float:
-        """Make the first lap: in JAX it traces and compiles. Return seconds."""
+        """Make the first lap: where there were no stages, it traces and compiles as well. Return seconds."""
         return self._advance(1)
 
     def calibrate(self) -> int:
@@ -55,8 +99,16 @@ class Stepper:
         return self._block
 
     def block(self) -> float:
-        """Make one block of laps. Return seconds."""
-        return self._advance(self._block)
+        """Make one block of laps. Return seconds.
+
+        Raises:
+            DeceivedError: Something was compiled in it.
+        """
+        before = self._runtime.compilations()
+        seconds = self._advance(self._block)
+        if self._runtime.compilations() > before:
+            raise DeceivedError("it compiled anew in a measured block: its time would be the compiler's")
+        return seconds
 
     def finish(self) -> Value:
         """Go on to the end of the run under way, and return the task's value."""
@@ -66,6 +118,8 @@ class Stepper:
 
     def _advance(self, laps: int) -> float:
         _, seconds = seconds_of(lambda: self._make(laps))
+        if not self._runtime.is_ready(self._output):
+            raise DeceivedError("its lap ended before its output was there: the time would be that of the dispatch")
         if self._laps_left == 0:
             self._check()
         return seconds
@@ -79,6 +133,8 @@ class Stepper:
 
     def _check(self) -> None:
         value = self._task.export(self._output)
+        if not any(array.size for array in value.values()):
+            raise DeceivedError("it returned nothing, so that a compiler may leave out what it computes")
         if self.value is None:
             self.value = value
         elif not same_value(self.value, value):

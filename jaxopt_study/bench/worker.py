@@ -15,21 +15,30 @@ from typing import Any
 
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.task import LeftOut, Value
-from jaxopt_study.bench.timing import Stepper, seconds_of
+from jaxopt_study.bench.timing import Stepper, seconds_of, seconds_per_unit
 from jaxopt_study.bench.workload import Workload
 
-WINGS = {"jax": "jaxopt_study", "torch": "torch_reference", "numpy": "jaxopt_study.bench.baseline"}
+WINGS = {
+    "jax": "jaxopt_study",
+    "torch": "torch_reference",
+    "numpy": "jaxopt_study.bench.baseline",
+    "c": "jaxopt_study.bench.baseline",
+}
 WING_MODULES = (
     "runtime",
     "models",
     "optimizers",
     "training",
+    "loops",
+    "functional",
+    "compiled_loops",
     "derivatives",
     "blocks",
     "closed_form",
     "newton",
     "newton_step",
     "sweep",
+    "calibration",
     "trajectories",
     "conventions",
     "quirks",
@@ -65,12 +74,22 @@ class Worker:
         words: dict[str, str] = self._wing.runtime.describe()
         return words
 
+    def probe(self) -> dict[str, float]:
+        """Return what each probe of the wing takes, in seconds per unit of its work."""
+        if not hasattr(self._wing, "calibration"):
+            return {}
+        return {name: seconds_per_unit(make()) for name, make in self._wing.calibration.PROBES.items()}
+
     def prepare(self, case: Case, workload: Workload) -> tuple[int, int]:
         """Make the task of `case`; return its laps and the steps of a lap."""
         study = importlib.import_module(f"jaxopt_study.studies.{case.study}")  # told by name, as the wing is
         task = study.task(self._wing, case, workload, self._plan)
-        self._steppers[case] = Stepper(task)
+        self._steppers[case] = Stepper(task, self._wing.runtime)
         return task.laps, task.steps
+
+    def stages(self, case: Case) -> dict[str, float]:
+        """Compile, where the task knows how to; return the seconds of each stage."""
+        return self._steppers[case].stages()
 
     def first(self, case: Case) -> float:
         """Make the first lap; return seconds."""

@@ -12,7 +12,7 @@ from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import derivatives, dictionary, hessian, newton, newton_step, optimizers, spread
+from jaxopt_study.studies import derivatives, dictionary, hessian, loops, newton, newton_step, optimizers, spread, timer
 
 __all__ = ["MAIN_JOB", "STUDIES", "Study"]
 
@@ -53,12 +53,14 @@ class Study(Protocol):
 STUDIES: dict[str, Study] = {
     "optimizers": optimizers,
     "spread": spread,
+    "loops": loops,
     "derivatives": derivatives,
     "hessian": hessian,
     "newton_step": newton_step,
     "dictionary": dictionary,
     "newton": newton,
+    "timer": timer,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian", "newton")
+MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""

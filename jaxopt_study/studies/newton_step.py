@@ -192,7 +192,7 @@ _PARTS = {"hessian": _hessian, "factorization": _factorization, "solve": _solve,
 
 def _adam_epoch(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     optimizer = wing.optimizers.adam(plan.learning_rate)
-    loop = getattr(wing.training, ARMS[case.framework].loop)(wing.models.network(workload.widths), optimizer)
+    loop = getattr(wing.loops, ARMS[case.framework].loop)(wing.models.network(workload.widths), optimizer)
     data = tuple(loop.load(array) for array in workload.train)
     order, params = loop.load(workload.order[0]), wing.runtime.params_from_numpy(workload.params)
 

@@ -55,7 +55,7 @@ class Arm:
 
 
 ARMS = {
-    "jax": Arm("jax", "scan", "the whole run in one compiled scan", lap="run", moved=True),
+    "jax": Arm("jax", "whole_scan", "the whole run in one native function", lap="run", moved=True),
     "torch": Arm("torch", "notebook", "the notebook's loop", lap="epoch", moved=False),
 }
 
@@ -73,7 +73,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     arm = ARMS[case.framework]
     model = wing.models.network(workload.widths)
     optimizer = wing.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-    loop = getattr(wing.training, arm.loop)(model, optimizer)
+    loop = getattr(wing.loops, arm.loop)(model, optimizer)
     data = tuple(loop.load(array) for array in workload.train)
     epochs = [workload.order.ravel()] if arm.lap == "run" else list(workload.order)
     orders = [loop.load(order) for order in epochs]
@@ -105,7 +105,7 @@ def path(wing: Any, case: Case, workload: Workload, plan: Plan) -> Iterator[Para
     """Yield the parameters after each single step, for `parity.first_difference`; slow, since each step returns."""
     model = wing.models.network(workload.widths)
     optimizer = wing.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-    loop = getattr(wing.training, case.method)(model, optimizer)
+    loop = getattr(wing.loops, case.method)(model, optimizer)
     data = tuple(loop.load(array) for array in workload.train)
     state = loop.init(wing.runtime.params_from_numpy(workload.params))
     for row in workload.order.ravel():

@@ -33,7 +33,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return the training of one optimizer from many initial parameters at once; the first are the workload's."""
     model = wing.models.network(workload.widths)
     optimizer = wing.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-    loop = wing.sweep.many(wing.training.scan(model, optimizer))
+    loop = wing.sweep.many(wing.loops.scan(model, optimizer))
     data = tuple(loop.load(array) for array in workload.train)
     order = loop.load(workload.order.ravel())
     seeds = range(plan.seed, plan.seed + plan.initializations)

@@ -50,4 +50,11 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
             for name, words in environment["workers"].items()
         ),
     ]
+    rows += [
+        (
+            f"calibration {name}",
+            ", ".join(f"{probe.replace('_', ' ')} {tables.rate(probe, s)}" for probe, s in probes.items()),
+        )
+        for name, probes in environment["seconds_per_unit"].items()
+    ]
     return Table("Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows])

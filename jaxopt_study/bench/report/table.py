@@ -72,6 +72,17 @@ def seconds(value: float) -> str:
     return f"{_digits(value / 1e-9)} ns"
 
 
+RATES = {"matrix_product": "FLOP/s", "copy": "B/s"}
+"""Probes that are read as a rate; the others are the seconds of a call or of an iteration."""
+
+
+def rate(probe: str, seconds_per_unit: float) -> str:
+    """Write what a probe of a wing's `calibration` takes."""
+    if probe in RATES:
+        return f"{1e-9 / seconds_per_unit:.3g} G{RATES[probe]}"
+    return seconds(seconds_per_unit)
+
+
 def number(value: float) -> str:
     """Write a distance with two digits."""
     return "0" if value == 0 else f"{value:.1e}"

@@ -1,0 +1,76 @@
+/* The notebook's training as a loop in C: what a step costs when nothing but its arithmetic is left.
+
+   One linear layer, softmax cross-entropy, one row a step, four optimizers. The parameters w are one array: kernel
+   (outputs, inputs), then bias. REAL, INPUTS, OUTPUTS and OPTIMIZER are given by the compiler's command line, as XLA is
+   given shapes. Compiled by `c_loop.py`. */
+
+#include <stddef.h>
+#include <tgmath.h>
+
+#define ADAM 0
+#define RMSPROP 1
+#define SGD 2
+#define ADAGRAD 3
+
+enum { KERNEL = OUTPUTS * INPUTS, SIZE = KERNEL + OUTPUTS };
+
+/* g <- d loss / d w on one row; return the loss, log sum exp(z) - z[target] */
+static REAL gradient(const REAL *w, const REAL *x, ptrdiff_t target, REAL *g)
+{
+    REAL z[OUTPUTS], top = -INFINITY, sum = 0;
+    for (int o = 0; o < OUTPUTS; o++) {
+        REAL dot = 0;
+        for (int i = 0; i < INPUTS; i++)
+            dot += w[o * INPUTS + i] * x[i];
+        z[o] = dot + w[KERNEL + o];
+        top = z[o] > top ? z[o] : top;
+    }
+    REAL chosen = z[target] - top;
+    for (int o = 0; o < OUTPUTS; o++) {
+        z[o] = exp(z[o] - top);
+        sum += z[o];
+    }
+    for (int o = 0; o < OUTPUTS; o++) {
+        REAL slope = z[o] / sum - (REAL)(o == target);
+        g[KERNEL + o] = slope;
+        for (int i = 0; i < INPUTS; i++)
+            g[o * INPUTS + i] = slope * x[i];
+    }
+    return log(sum) - chosen;
+}
+
+/* Make `steps` steps on the rows that `order` names; m and v are the optimizer's buffers, 0 at first. */
+void train(REAL *w, REAL *m, REAL *v, const REAL *inputs, const ptrdiff_t *targets, const ptrdiff_t *order,
+           size_t steps, double learning_rate, REAL *losses)
+{
+    REAL g[SIZE], rate = (REAL)learning_rate;
+    double b1_power = 1, b2_power = 1;
+    for (size_t t = 0; t < steps; t++) {
+        ptrdiff_t row = order[t];
+        losses[t] = gradient(w, inputs + row * INPUTS, targets[row], g);
+#if OPTIMIZER == ADAM
+        b1_power *= 0.9;
+        b2_power *= 0.999;
+        REAL scale = (REAL)(learning_rate / (1 - b1_power)), root = (REAL)sqrt(1 - b2_power);
+        for (int p = 0; p < SIZE; p++) {
+            m[p] = (REAL)0.9 * m[p] + (REAL)0.1 * g[p];
+            v[p] = (REAL)0.999 * v[p] + (REAL)0.001 * g[p] * g[p];
+            w[p] -= scale * m[p] / ((REAL)sqrt(v[p]) / root + (REAL)1e-8);
+        }
+#elif OPTIMIZER == RMSPROP
+        for (int p = 0; p < SIZE; p++) {
+            v[p] = (REAL)0.99 * v[p] + (REAL)0.01 * g[p] * g[p];
+            w[p] -= rate * g[p] / ((REAL)sqrt(v[p]) + (REAL)1e-8);
+        }
+#elif OPTIMIZER == SGD
+        for (int p = 0; p < SIZE; p++)
+            w[p] -= rate * g[p];
+#else
+        for (int p = 0; p < SIZE; p++) {
+            v[p] += g[p] * g[p];
+            w[p] -= rate * g[p] / ((REAL)sqrt(v[p]) + (REAL)1e-10);
+        }
+#endif
+    }
+    (void)m, (void)v, (void)rate, (void)b1_power, (void)b2_power;
+}

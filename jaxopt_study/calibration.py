@@ -1,0 +1,112 @@
+"""Kernels of known cost, by which one machine or version can be told from another; and three that deceive a timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_study import runtime
+
+__all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "work"]
+
+SIZE = 768
+"""Rows of the matrices: a product takes milliseconds on one core."""
+
+ITERATIONS = 10_000
+COPIED = 2**22
+"""Numbers in a copy: more than fit the caches near a core."""
+
+
+class Probe(NamedTuple):
+    """Something whose cost is one number.
+
+    Attributes:
+        run: Do it, and wait for the end.
+        amount: How much of `unit` one run is.
+        unit: `call`, `iteration`, `FLOP` or `byte`.
+    """
+
+    run: Callable[[], Any]
+    amount: float
+    unit: str
+
+
+def empty_call() -> Probe:
+    """Dispatch a compiled function that does nothing."""
+    x = jnp.zeros(())
+    return _probe(jax.jit(lambda x: x), x, amount=1, unit="call")
+
+
+def empty_scan() -> Probe:
+    """Go through a compiled loop that does nothing but carry one number."""
+    turn = jax.jit(lambda x: jax.lax.scan(lambda c, _: (c + 1, None), x, None, length=ITERATIONS)[0])
+    return _probe(turn, jnp.zeros(()), amount=ITERATIONS, unit="iteration")
+
+
+def matrix_product() -> Probe:
+    """Multiply two square matrices: 2 n^3 floating point operations."""
+    return _probe(jax.jit(jnp.matmul), *[jnp.ones((SIZE, SIZE))] * 2, amount=2 * SIZE**3, unit="FLOP")
+
+
+def copy() -> Probe:
+    """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
+    held = [jnp.ones(COPIED)]
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+
+    def run() -> Any:
+        held.append(runtime.block(add(held.pop())))
+        return held[0]
+
+    return Probe(run, 2 * held[0].nbytes, "byte")
+
+
+PROBES: dict[str, Callable[[], Probe]] = {
+    "empty_call": empty_call,
+    "empty_scan": empty_scan,
+    "matrix_product": matrix_product,
+    "copy": copy,
+}
+
+
+def work(amount: int) -> Callable[[], Any]:
+    """Return a kernel that does `amount` small matrix products, one after the other, and waits for the end."""
+    x = jnp.eye(64)
+    turn = jax.jit(lambda x: jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x))
+    return lambda: runtime.block(turn(x))
+
+
+def asynchronous(amount: int) -> Callable[[], Any]:
+    """Return the same kernel, but for the wait: it hands out its result before it is computed."""
+    x = jnp.eye(64)
+    return partial(jax.jit(lambda x: jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x)), x)
+
+
+def recompiling() -> Callable[[], Any]:
+    """Return a kernel that is compiled anew at each call: a number that changes is a constant of its code."""
+    x, numbers = jnp.ones(8), count()
+
+    def run() -> Any:
+        number = next(numbers)
+        return runtime.block(jax.jit(lambda x: x + number)(x))
+
+    return run
+
+
+def not_returned(amount: int) -> Callable[[], Any]:
+    """Return a kernel whose result is not handed out, so that the compiler leaves the work out."""
+    x = jnp.eye(64)
+
+    @jax.jit
+    def turn(x: jax.Array) -> None:
+        jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x)
+
+    return lambda: runtime.block(turn(x))
+
+
+def _probe(function: Callable[..., Any], *arguments: Any, amount: float, unit: str) -> Probe:
+    return Probe(lambda: runtime.block(function(*arguments)), amount, unit)

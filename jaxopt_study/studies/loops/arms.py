@@ -1,0 +1,140 @@
+"""The arms of the ladder and of the growth curves: ways to loop, by the names of the wings' functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNS = 64
+"""Networks that are trained at once, or in turn."""
+
+WHOLE_RUN = 10**9
+"""As many steps as the plan's epochs have."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to loop.
+
+    Attributes:
+        function: The wing's function that makes the loop.
+        words: What a reader is told.
+        steps: Steps in a lap: so many that a lap lasts 10 ms or more, and no more than that needs.
+        module: The wing's module that has the function.
+        takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, or the `name`.
+        sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
+        full: Whether only the profile `full` has it, since it takes most of a minute to compile.
+    """
+
+    function: str
+    words: str
+    steps: int
+    module: str = "loops"
+    takes: str = "optimizer"
+    sweep: str | None = None
+    full: bool = False
+
+    @property
+    def runs(self) -> int:
+        """How many networks are trained in a lap."""
+        return RUNS if self.sweep else 1
+
+
+# From the slowest to the fastest: the next simpler arm, against which an arm must pay, is the one before it.
+ARMS: dict[str, dict[str, Arm]] = {
+    "jax": {
+        "operator_by_operator": Arm("operator_by_operator", "no jit", 16),
+        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 224),
+        "jitted": Arm("jitted", "jit of the step", 896),
+        "donated": Arm("donated", "jit of the step, state donated", 896),
+        "epoch_scan": Arm("scan", "an epoch in lax.scan", 898),
+        "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN),
+        "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN),
+        "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN),
+        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN),
+        "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many"),
+        "in_turn": Arm("whole_scan", f"{RUNS} runs in turn in one program, each", 898, sweep="in_turn"),
+    },
+    "torch": {
+        "functional": Arm("functional", "torch.func step", 224, "compiled_loops", "pure"),
+        "notebook": Arm("notebook", "the notebook's loop", 224),
+        "prepared": Arm("prepared", "rows prepared, no .item()", 224),
+        "foreach": Arm("foreach", "rows prepared, foreach", 224),
+        "fused": Arm("fused", "rows prepared, fused", 224),
+        "compiled_parts": Arm("compiled_parts", "model and optimizer compiled", 224, "compiled_loops"),
+        "compiled": Arm("compiled", "torch.compile of the step", 224, "compiled_loops", "pure"),
+        "compiled_eight": Arm("compiled_eight", "torch.compile of 8 steps", 896, "compiled_loops", "pure"),
+        "compiled_thirty_two": Arm(
+            "compiled_thirty_two", "torch.compile of 32 steps", 896, "compiled_loops", "pure", full=True
+        ),
+        "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 896, "compiled_loops", "pure"),
+    },
+    "c": {
+        "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),
+        "c_fast_math": Arm("c_fast_math", "a loop in C, -ffast-math", WHOLE_RUN, takes="name"),
+    },
+}
+
+SHORT = {"jax": ("donated", "scan", "whole_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
+"""The main job's ladder."""
+
+OTHERS = {
+    "jax": ("scan", "whole_scan", "many", "in_turn"),
+    "torch": ("notebook", "fused"),
+    "c": ("c_strict", "c_fast_math"),
+}
+"""The ladder of the optimizers after the first: the loops that matter."""
+
+LIMIT = "c_fast_math"
+REFERENCE = "notebook"
+
+# The growth curves: each framework's usual arm, and those of which the quickest is its best.
+USUAL = {"jax": "donated", "torch": "prepared"}
+BEST = {"jax": ("scan", "whole_scan"), "torch": ("fused", "compiled")}
+GROWTH: dict[str, dict[str, Arm]] = {
+    "jax": {name: ARMS["jax"][name] for name in (USUAL["jax"], *BEST["jax"])},
+    "torch": {name: ARMS["torch"][name] for name in (USUAL["torch"], *BEST["torch"])},
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network and a batch on the growth curves."""
+
+    widths: tuple[int, ...]
+    batch: int
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations of a step's model: forward, and backward to kernels and to all but the inputs.
+
+        Each is 2 x batch x inputs x outputs for a layer; biases, softmax and optimizer are left out.
+        """
+        products = [a * b for a, b in zip(self.widths, self.widths[1:], strict=False)]
+        return 2 * self.batch * (3 * sum(products) - products[0])
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the network has."""
+        return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+
+    @property
+    def steps(self) -> int:
+        """Steps in a lap: 100 MFLOP of them, but at least 4 and at most 256."""
+        return int(min(256, max(4, 1e8 // self.flops // 8 * 8)))
+
+
+# What grows -> the sizes, of which profile default takes every other one. The last curve is where products rule.
+CURVES: dict[str, tuple[Size, ...]] = {
+    "batch": tuple(Size((64, 256, 10), batch) for batch in (1, 4, 16, 32, 64, 256, 1024)),
+    "width": tuple(Size((64, width, 10), 256) for width in (1, 4, 16, 64, 256, 1024, 4096)),
+    "depth": tuple(Size((64, *[64] * depth, 10), 32) for depth in (1, 2, 4, 6, 8)),
+    "work": (Size((64, 1024, 1024, 10), 1024),),
+}
+SMOKE_CURVES: dict[str, tuple[Size, ...]] = {"batch": (Size((64, 32, 10), 1), Size((64, 32, 10), 64))}
+
+
+def curves(profile: str) -> dict[str, tuple[Size, ...]]:
+    """Return the growth curves of a profile."""
+    if profile == "smoke":
+        return SMOKE_CURVES
+    return CURVES if profile == "full" else {name: sizes[::2] for name, sizes in CURVES.items()}

@@ -1,0 +1,195 @@
+"""Which loops are run, on what, and how each is held to training by formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench import problem as problems
+from jaxopt_study.bench import stats
+from jaxopt_study.bench.baseline import training as formula
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.task import Skipped, Task, Value, single
+from jaxopt_study.bench.workload import Array, Workload, draw_params, ravel, stack_params
+from jaxopt_study.studies.loops.arms import ARMS, GROWTH, OTHERS, SHORT, Arm, Size, curves
+
+FIRST_STEPS = 10
+CALIBRATION = "calibration"
+PROBES = {
+    "jax": ("empty_call", "empty_scan", "matrix_product", "copy"),
+    "torch": ("operator_call", "matrix_product", "copy"),
+}
+
+
+def groups(plan: Plan) -> list[Group]:
+    """Return the ladder of each optimizer, its arms in turn; the machine's calibration; and the growth curves."""
+    frameworks = (*plan.frameworks, "c")
+    if plan.overview:
+        return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), max(1, plan.repeats // 3))]
+    full = {
+        f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
+    }
+    ladders = [
+        Group(_ladder(name, full if number == 0 else OTHERS, frameworks), plan.repeats)
+        for number, name in enumerate(plan.optimizers)
+    ]
+    probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
+    growth = [Group(_growth(name, plan), _repeats(size, plan)) for name, size in growth_sizes(plan).items()]
+    return [*ladders, Group(probes, plan.repeats), *growth]
+
+
+def _repeats(size: Size, plan: Plan) -> int:
+    """Return how many blocks of a size are measured: fewer where one takes a second."""
+    return max(1, plan.repeats // (2 if size.flops < 1e9 else 4))
+
+
+def growth_sizes(plan: Plan) -> dict[str, Size]:
+    """Return the sizes on the growth curves by their names."""
+    sizes = (size for members in curves(plan.profile).values() for size in members)
+    return {problems.name_of(size.widths, size.batch): size for size in sizes}
+
+
+def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+    """Return a lap of a loop, from the initial parameters on, or a probe of the machine."""
+    if case.subject == CALIBRATION:
+        probe = wing.calibration.PROBES[case.method]()
+        return single(probe.run, lambda _: {"amount": np.array(probe.amount)})
+    size = growth_sizes(plan).get(case.subject)
+    if size is not None:
+        return _growth_task(wing, case, size, workload, plan)
+    arm = ARMS[case.framework][case.method]
+    order, seeds = _order(arm, workload), range(plan.seed, plan.seed + arm.runs)
+    loop = _loop(wing, arm, case.subject, workload.widths, plan)
+    params = workload.params
+    if arm.sweep:
+        loop = getattr(wing.sweep, arm.sweep)(loop)
+        params = stack_params([draw_params(workload.widths, seed) for seed in seeds])
+    return _run(wing, loop, params, workload.train, order, steps=len(order) * arm.runs)
+
+
+def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+    """Keep how far the losses are from training by formula in float64, over all steps and over the first ones."""
+    if case.subject == CALIBRATION:
+        return {"amount": float(value["amount"])}
+    size = growth_sizes(plan).get(case.subject)
+    if size is not None:
+        expected = _expected_growth(case.subject, workload, plan)
+        losses = value["losses"]
+    else:
+        arm = ARMS[case.framework][case.method]
+        losses = value["losses"][0] if arm.sweep else value["losses"]
+        expected = _expected(case.subject, workload, plan)[: len(losses)]
+    return {
+        "distance": stats.scaled_distance(losses, expected),
+        "beginning": stats.scaled_distance(losses[:FIRST_STEPS], expected[:FIRST_STEPS]),
+        "last_loss": float(losses[-1]),
+    }
+
+
+def _ladder(optimizer: str, arms: Mapping[str, Any], frameworks: tuple[str, ...]) -> tuple[Case, ...]:
+    return tuple(Case("loops", optimizer, f, name) for f in frameworks for name in arms[f])
+
+
+def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
+    size = growth_sizes(plan)[name]
+    chosen = {f: list(GROWTH[f]) for f in plan.frameworks}
+    if "jax" in chosen and size.batch > 1:  # the gradient of picking each row's logit is a scatter
+        chosen["jax"].remove("whole_scan")
+    if "torch" in chosen and name not in _compiled_sizes(plan):
+        chosen["torch"].remove("compiled")
+    return tuple(Case("loops", name, f, arm) for f, arms in chosen.items() for arm in arms)
+
+
+def _compiled_sizes(plan: Plan) -> set[str]:
+    """Return the sizes that torch.compile is tried at: each takes it seconds, so in profile default the ends alone."""
+    if plan.profile == "full":
+        return set(growth_sizes(plan))
+    ends = [size for sizes in curves(plan.profile).values() for size in (sizes[0], sizes[-1])]
+    return set() if plan.profile == "smoke" else {problems.name_of(size.widths, size.batch) for size in ends}
+
+
+def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:
+    """Return the wing's loop.
+
+    Raises:
+        Skipped: What it needs is not here.
+    """
+    make = getattr(getattr(wing, arm.module), arm.function)
+    try:
+        if arm.takes == "name":
+            return make(optimizer, plan.learning_rate)
+        table = wing.functional.FUNCTIONAL if arm.takes == "pure" else wing.optimizers.OPTIMIZERS
+        return make(wing.models.network(widths), table[optimizer](plan.learning_rate))
+    except NotImplementedError as reason:
+        raise Skipped(str(reason)) from None
+
+
+def _run(wing: Any, loop: Any, params: Any, train: tuple[Array, Array], order: Array, steps: int) -> Task:
+    data, rows = tuple(loop.load(array) for array in train), loop.load(order)
+    start = wing.runtime.params_from_numpy(params)
+
+    def stages() -> Iterator[str]:
+        return iter(loop.stages(loop.init(start), data, rows))
+
+    def export(output: Any) -> Value:
+        state, losses = output
+        return {
+            "losses": _numbers(wing, losses),
+            "params": ravel(wing.runtime.params_to_numpy(state.params)),
+        }
+
+    lap = single(lambda: wing.runtime.block(loop.run(loop.init(start), data, rows)), export, steps=steps)
+    return Task(lap.run, lap.export, lap.laps, lap.steps, stages)
+
+
+def _numbers(wing: Any, losses: Any) -> Array:
+    """Return losses, which a loop gives as one array of its framework or of NumPy, or as a list of scalars."""
+    if isinstance(losses, list):
+        return np.array([float(loss) for loss in losses])
+    return np.asarray(losses if isinstance(losses, np.ndarray) else wing.runtime.to_numpy(losses), dtype=float)
+
+
+def _growth_task(wing: Any, case: Case, size: Size, workload: Workload, plan: Plan) -> Task:
+    loop = _loop(wing, GROWTH[case.framework][case.method], plan.optimizers[0], size.widths, plan)
+    params, order = draw_params(size.widths, plan.seed), _growth_order(size, workload, plan)
+    return _run(wing, loop, params, _scaled(workload), order, steps=size.steps)
+
+
+def _order(arm: Arm, workload: Workload) -> Array:
+    return workload.order.ravel()[: arm.steps]
+
+
+def _scaled(workload: Workload) -> tuple[Array, Array]:
+    """Return the training rows with inputs from 0 to 1: raw pixels saturate tanh, and training is then chaotic."""
+    inputs, targets = workload.train
+    return inputs / np.abs(inputs).max(), targets
+
+
+def _growth_order(size: Size, workload: Workload, plan: Plan) -> Array:
+    """Return the rows of each step, (steps, batch), drawn evenly."""
+    generator = np.random.default_rng(plan.seed)
+    return generator.integers(0, len(workload.train[0]), (size.steps, size.batch))
+
+
+_CACHE: dict[Any, Array] = {}
+
+
+def _expected(optimizer: str, workload: Workload, plan: Plan) -> Array:
+    """Return the loss of each step of the whole run, by formula; it is computed once for all arms."""
+    key = optimizer, plan.seed, plan.learning_rate, plan.epochs
+    if key not in _CACHE:
+        _CACHE[key], _ = formula.train(
+            workload.params, workload.train, workload.order.ravel(), optimizer, plan.learning_rate
+        )
+    return _CACHE[key]
+
+
+def _expected_growth(name: str, workload: Workload, plan: Plan) -> Array:
+    key = name, plan.optimizers[0], plan.seed, plan.learning_rate
+    if key not in _CACHE:
+        size = growth_sizes(plan)[name]
+        params, order = draw_params(size.widths, plan.seed), _growth_order(size, workload, plan)
+        _CACHE[key], _ = formula.train(params, _scaled(workload), order, plan.optimizers[0], plan.learning_rate)
+    return _CACHE[key]

@@ -1,0 +1,191 @@
+"""What the loops' records say: which agree with training by formula, and what each step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench import stats
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.studies.loops.arms import ARMS, BEST, LIMIT, REFERENCE, USUAL, curves
+from jaxopt_study.studies.loops.experiments import CALIBRATION, FIRST_STEPS, growth_sizes
+from jaxopt_study.studies.optimizers import PINNED_LEARNING_RATE
+from jaxopt_study.studies.tolerances import BEGINNING, GROWTH, LOOPS
+
+Rows = list[dict[str, Any]]
+
+
+def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Hold the losses of each loop to training by formula."""
+    return [_finding(r, plan) for r in records if r.ok and r.subject != CALIBRATION]
+
+
+def _finding(record: Record, plan: Plan) -> Finding:
+    """Away from the pinned learning rate training may be chaotic: there only the first steps can be compared."""
+    distance, beginning = record.value["distance"], record.value["beginning"]
+    grows = record.subject in growth_sizes(plan)
+    first = (GROWTH if grows else BEGINNING)[plan.dtype].bound
+    words = f"the first {FIRST_STEPS} losses part from the formula's by {beginning:.1e} (at most {first:.0e})"
+    alike = beginning <= first
+    if plan.learning_rate == PINNED_LEARNING_RATE:
+        bound = (GROWTH[plan.dtype] if grows else LOOPS[plan.dtype, record.subject]).bound
+        words += f", all by {distance:.1e} (at most {bound:.0e})"
+        alike = alike and distance <= bound
+    return Finding(record.case.key, bool(alike), words)
+
+
+def rows(records: Sequence[Record], plan: Plan) -> Rows:
+    """Return a row for each case, then one for each size and for each arm of the growth curves.
+
+    Their `kind` is ladder, calibration or growth; and ratio, or fit.
+    """
+    agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
+    sizes = growth_sizes(plan)
+    found = []
+    for record in records:
+        right = agrees.get(record.case.key) is not False
+        if record.subject == CALIBRATION:
+            found.append(_calibration_row(record))
+        elif record.subject in sizes:
+            found.append(_growth_row(record, right, plan))
+        else:
+            found.append(_ladder_row(record, records, right, agrees))
+    return found + best_and_usual(records, plan) + fits(records, plan)
+
+
+def _base(record: Record, kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "kind": kind,
+        "subject": record.subject,
+        "framework": record.framework,
+        "arm": record.method,
+        "status": record.status,
+        "reason": record.reason,
+    }
+    if record.ok:
+        row["step_seconds"] = float(np.median(record.step_seconds))
+        row["spread"] = stats.spread(record.step_seconds)
+    return row
+
+
+def _calibration_row(record: Record) -> dict[str, Any]:
+    row = _base(record, "calibration")
+    return row | {"seconds_per_unit": row["step_seconds"] / record.value["amount"]} if record.ok else row
+
+
+def _ladder_row(record: Record, records: Sequence[Record], agrees: bool, verdicts: Mapping[str, Any]) -> dict[str, Any]:
+    row = _base(record, "ladder") | {"agrees": agrees}
+    if not record.ok:
+        return row
+    stages = {name: seconds for name, seconds in record.stages.items() if name != "import"}
+    row |= {
+        "distance": record.value["distance"],
+        "import_seconds": record.stages["import"],
+        "stages": stages,
+        "compile_seconds": sum(stages.values()),
+        "first_seconds": record.first_seconds,
+    }
+    peers = {r.method: r for r in records if r.ok and (r.subject, r.group) == (record.subject, record.group)}
+    good = {name: r for name, r in peers.items() if verdicts.get(r.case.key) is not False}
+    if agrees:
+        row["notebook_over_it"] = _ratio(good.get(REFERENCE), record)
+        row["it_over_limit"] = _ratio(record, good.get(LIMIT))
+        row["break_even"] = _break_even(record, _simpler(record, good))
+    return row
+
+
+def _ratio(numerator: Record | None, denominator: Record | None) -> stats.Interval | None:
+    if numerator is None or denominator is None or numerator is denominator:
+        return None
+    return stats.ratio(numerator.step_seconds, denominator.step_seconds)
+
+
+def _simpler(record: Record, good: Mapping[str, Record]) -> Record | None:
+    """Return the arm of the same framework that comes before this one on the ladder."""
+    names = list(ARMS[record.framework])
+    before = [name for name in names[: names.index(record.method)] if name in good]
+    return good[before[-1]] if before else None
+
+
+def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None:
+    """Return after how many steps an arm has paid for what it takes longer to compile, where it is surely quicker."""
+    if simpler is None:
+        return None
+    faster = stats.ratio(simpler.step_seconds, record.step_seconds)
+    if not faster.low > 1:
+        return {"than": simpler.method, "steps": None}
+    more = sum(s for n, s in record.stages.items() if n != "import") - sum(
+        s for n, s in simpler.stages.items() if n != "import"
+    )
+    saved = float(np.median(simpler.step_seconds) - np.median(record.step_seconds))
+    return {"than": simpler.method, "steps": max(0, int(np.ceil(more / saved)))}
+
+
+def _growth_row(record: Record, agrees: bool, plan: Plan) -> dict[str, Any]:
+    size = growth_sizes(plan)[record.subject]
+    row = _base(record, "growth") | {"agrees": agrees, "flops": size.flops, "parameters": size.parameters}
+    if record.ok and agrees:
+        row["flops_per_second"] = size.flops / row["step_seconds"]
+    return row
+
+
+def curves_of(plan: Plan) -> dict[str, list[str]]:
+    """Return the sizes of each curve by name, in the order in which they grow."""
+    sizes = growth_sizes(plan)
+    by_size = {size: name for name, size in sizes.items()}
+    return {curve: [by_size[size] for size in members] for curve, members in curves(plan.profile).items()}
+
+
+def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
+    """Return for each size the ratio torch / JAX of the best arms and of the usual ones."""
+    good = {f.subject for f in findings(records, plan) if f.agrees}
+    timed = [r for r in records if r.ok and r.case.key in good]
+    found: Rows = []
+    for curve, names in curves_of(plan).items():
+        for name in names:
+            if not any(r.subject == name for r in timed):
+                continue
+            mine = {(r.framework, r.method): r for r in timed if r.subject == name}
+            best = {f: min((mine[f, a] for a in BEST[f] if (f, a) in mine), key=_seconds, default=None) for f in BEST}
+            usual = {f: mine.get((f, arm)) for f, arm in USUAL.items()}
+            size = growth_sizes(plan)[name]
+            found.append(
+                {
+                    "kind": "ratio",
+                    "curve": curve,
+                    "subject": name,
+                    "flops": size.flops,
+                    "best": {f: r and (r.method, _seconds(r)) for f, r in best.items()},
+                    "usual": {f: r and _seconds(r) for f, r in usual.items()},
+                    "best_ratio": _ratio(best["torch"], best["jax"]),
+                    "usual_ratio": _ratio(usual["torch"], usual["jax"]),
+                }
+            )
+    return found
+
+
+def _seconds(record: Record) -> float:
+    return float(np.median(record.step_seconds))
+
+
+def fits(records: Sequence[Record], plan: Plan) -> Rows:
+    """Return for each arm what of a step is fixed and what grows: seconds = a + b x FLOPs, over all its sizes."""
+    good = {f.subject for f in findings(records, plan) if f.agrees}
+    by_arm: dict[tuple[str, str], list[Record]] = {}
+    for r in records:
+        if r.ok and r.case.key in good and r.subject in growth_sizes(plan):
+            by_arm.setdefault((r.framework, r.method), []).append(r)
+    found = []
+    for (framework, arm), mine in by_arm.items():
+        if len(mine) < 4:
+            continue
+        work = np.array([growth_sizes(plan)[r.subject].flops for r in mine], dtype=float)
+        fixed, slope = stats.overhead(work, np.array([_seconds(r) for r in mine]))
+        found.append(
+            {"kind": "fit", "framework": framework, "arm": arm, "sizes": len(mine), "fixed": fixed, "per_flop": slope}
+        )
+    return found

@@ -1,0 +1,260 @@
+"""The loops as tables, charts and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.report import table as text
+from jaxopt_study.bench.report.figure import COLOURS, Figure
+from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.studies.loops import judgement
+from jaxopt_study.studies.loops.arms import ARMS
+
+Row = Mapping[str, Any]
+COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
+
+
+def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
+    """Return the ladder of each optimizer, the calibration, the growth of the ratio, and the overhead of each arm."""
+    ladders = [_ladder(subject, mine, plan) for subject, mine in _by(rows, "ladder", "subject").items()]
+    makers: dict[str, Callable[[Sequence[Row]], Table]] = {
+        "calibration": _calibration,
+        "ratio": partial(_growth, plan=plan),
+        "fit": _fits,
+    }
+    others = [(make, [r for r in rows if r["kind"] == kind]) for kind, make in makers.items()]
+    return ladders + [make(mine) for make, mine in others if mine]
+
+
+def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
+    """Return the first ladder; of the growth curves the ratio, and the arithmetic beside what the machine can do."""
+    rows = judgement.rows(records, plan)
+    ladder = [r for r in rows if r["kind"] == "ladder" and r["status"] == "ok" and r["agrees"]]
+    ratios = [r for r in rows if r["kind"] == "ratio" and r["best_ratio"]]
+    growth = [r for r in rows if r["kind"] == "growth" and "flops_per_second" in r]
+    found = []
+    if ladder:
+        first = [r for r in ladder if r["subject"] == plan.optimizers[0]]
+        words = f"Time per training step by the way to loop, {plan.optimizers[0]}: median of the blocks."
+        found.append(Figure("loops_ladder", words, partial(_draw_ladder, rows=first)))
+    if ratios:
+        words = "PyTorch's time per step over JAX's, against the work of a step: best arms filled, usual ones hollow."
+        found.append(Figure("loops_ratio", words, partial(_draw_ratio, rows=ratios)))
+    if growth:
+        words = "Arithmetic per second that each arm achieves, and what a large matrix product does (lines)."
+        ceilings = [r for r in rows if r["kind"] == "calibration" and r["arm"] == "matrix_product"]
+        found.append(Figure("loops_flops", words, partial(_draw_flops, rows=growth, ceilings=ceilings)))
+    return found
+
+
+def verdict(rows: Sequence[Row], plan: Plan) -> str:
+    """Say how far the ladder goes, and what the ratio is where a step has most work."""
+    good = [r for r in rows if r["kind"] == "ladder" and r["status"] == "ok" and r["agrees"]]
+    mine = [r for r in good if r["subject"] == plan.optimizers[0] and r["framework"] != "c"]
+    parts = []
+    if len(mine) > 1:
+        slow, fast = (pick(mine, key=lambda r: r["step_seconds"]) for pick in (max, min))
+        parts.append(
+            f"by the way to loop alone a step of {plan.optimizers[0]} takes from {text.seconds(slow['step_seconds'])} "
+            f"({_name(slow)}) to {text.seconds(fast['step_seconds'])} ({_name(fast)})"
+        )
+    largest = max((r for r in rows if r["kind"] == "ratio" and r["best_ratio"]), key=lambda r: r["flops"], default=None)
+    if largest:
+        ratio = largest["best_ratio"]
+        parts.append(
+            f"with {largest['flops'] / 1e6:.3g} MFLOP a step ({largest['subject']}) PyTorch over JAX is "
+            f"{text.interval(ratio)}" + (": no difference" if ratio.spans_one else "")
+        )
+    return "; ".join(parts)
+
+
+def _by(rows: Sequence[Row], kind: str, key: str) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            grouped.setdefault(row[key], []).append(row)
+    return grouped
+
+
+def _name(row: Row) -> str:
+    words = ARMS[row["framework"]][row["arm"]].words
+    return words if row["framework"] == "c" else f"{row['framework']}: {words}"
+
+
+def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
+    lines = [_rung(row) for row in sorted(rows, key=lambda r: -r.get("step_seconds", np.inf))]
+    imports = {r["framework"]: r["import_seconds"] for r in rows if "import_seconds" in r}
+    return Table(
+        f"Ways to loop: {subject}, {plan.workload}, one row a step, {plan.dtype}",
+        (
+            "loop",
+            "parts by",
+            "compile",
+            "first run",
+            "a step",
+            "spread",
+            "notebook/it [95 %]",
+            "it/C [95 %]",
+            "pays after",
+        ),
+        lines,
+        (
+            "Import, once for all: "
+            + ", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items())
+            + ". Compile: trace, lower and compile; for torch.compile its first call. First run: the first lap.",
+            "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
+            "until the compilation is made up for against the arm of the framework that is one simpler. C: with "
+            "-ffast-math, on the same core.",
+            *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
+        ),
+    )
+
+
+def _rung(row: Row) -> tuple[str, ...]:
+    if row["status"] != "ok":
+        return (_name(row), row["status"], *[ABSENT] * 7)
+    if not row["agrees"]:
+        return (_name(row), f"{text.number(row['distance'])}: DISAGREES", *[ABSENT] * 7)
+    pays = row["break_even"]
+    return (
+        _name(row),
+        text.number(row["distance"]),
+        text.seconds(row["compile_seconds"]) if row["stages"] else ABSENT,
+        text.seconds(row["first_seconds"]),
+        text.seconds(row["step_seconds"]),
+        text.spread(row["spread"]),
+        _ratio(row["notebook_over_it"]),
+        _ratio(row["it_over_limit"]),
+        ABSENT if pays is None else "never" if pays["steps"] is None else f"{pays['steps']}",
+    )
+
+
+def _ratio(ratio: Any) -> str:
+    if ratio is None:
+        return ABSENT
+    return text.interval(ratio) + (": no difference" if ratio.spans_one else "")
+
+
+PROBED = {
+    "empty_call": "an empty jitted function, a call",
+    "operator_call": "one operator, a call",
+    "empty_scan": "an empty scan, an iteration",
+    "matrix_product": "a large matrix product",
+    "copy": "a large array read and written",
+}
+
+
+def _calibration(rows: Sequence[Row]) -> Table:
+    lines = []
+    for row in rows:
+        words = f"{row['framework']}: {PROBED[row['arm']]}"
+        if row["status"] != "ok":
+            lines.append((words, row["status"], row["reason"]))
+            continue
+        lines.append((words, text.rate(row["arm"], row["seconds_per_unit"]), text.spread(row["spread"])))
+    return Table("Calibration: what this machine and these versions do", ("what", "rate", "spread"), lines)
+
+
+def _growth(rows: Sequence[Row], plan: Plan) -> Table:
+    lines = []
+    for row in rows:
+        best = row["best"]
+        lines.append(
+            (
+                f"{row['curve']}: {row['subject']}",
+                f"{row['flops'] / 1e6:.3g}",
+                *(ABSENT if not best[f] else f"{text.seconds(best[f][1])}, {best[f][0]}" for f in ("jax", "torch")),
+                _ratio(row["best_ratio"]),
+                _ratio(row["usual_ratio"]),
+            )
+        )
+    return Table(
+        f"Growth: {plan.optimizers[0]}, {plan.dtype}, widths x rows of a batch",
+        (
+            "what grows",
+            "MFLOP",
+            "best of JAX, a step",
+            "best of PyTorch, a step",
+            "torch/jax, best [95 %]",
+            "usual [95 %]",
+        ),
+        lines,
+        (
+            "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
+            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some.",
+        ),
+    )
+
+
+def _fits(rows: Sequence[Row]) -> Table:
+    lines = [
+        (
+            f"{row['framework']}: {ARMS[row['framework']][row['arm']].words}",
+            f"{row['sizes']}",
+            *(_micro(row["fixed"], 1e6), _micro(row["per_flop"], 1e12)),
+        )
+        for row in rows
+    ]
+    return Table(
+        "What is fixed in a step, and what grows: seconds = a + b x FLOP",
+        ("arm", "sizes", "a, µs [95 %]", "b, ps/FLOP [95 %]"),
+        lines,
+        ("Least squares of relative errors over all sizes. No one line holds for all: the intervals say how far.",),
+    )
+
+
+def _micro(interval: Any, scale: float) -> str:
+    return f"{scale * interval.value:.3g} [{scale * interval.low:.3g}, {scale * interval.high:.3g}]"
+
+
+def _draw_ladder(axes: Any, rows: Sequence[Row]) -> None:
+    ordered = sorted(rows, key=lambda r: -r["step_seconds"])
+    for place, row in enumerate(ordered):
+        axes.plot(row["step_seconds"] * 1e6, place, "o", color=COLOUR[row["framework"]])
+    axes.set(xlabel="microseconds per step", xscale="log", yticks=range(len(ordered)), yticklabels=map(_name, ordered))
+    axes.tick_params(axis="y", labelsize="x-small")
+    axes.invert_yaxis()
+    axes.grid(axis="x", which="both", alpha=0.3)
+
+
+def _draw_ratio(axes: Any, rows: Sequence[Row]) -> None:
+    for colour, (curve, mine) in zip(COLOURS, _by(rows, "ratio", "curve").items(), strict=False):
+        for kind, style in (("best_ratio", {}), ("usual_ratio", {"markerfacecolor": "none"})):
+            points = [(r["flops"], r[kind]) for r in mine if r[kind]]
+            if not points:
+                continue
+            flops, ratios = zip(*points, strict=True)
+            values = np.array([[i.value, i.low, i.high] for i in ratios]).T
+            axes.errorbar(
+                flops, values[0], yerr=np.abs(values[1:] - values[0]), color=colour, capsize=2, linewidth=1, marker="o",
+                **style, label=f"{curve}, {'best' if kind == 'best_ratio' else 'usual'}",
+            )  # fmt: skip
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set(xlabel="FLOP of the model in a step", ylabel="PyTorch / JAX", xscale="log", yscale="log")
+    axes.legend(frameon=False, fontsize="x-small")
+
+
+def _draw_flops(axes: Any, rows: Sequence[Row], ceilings: Sequence[Row]) -> None:
+    for number, ((framework, arm), mine) in enumerate(_by_arm(rows).items()):
+        points = sorted((r["flops"], r["flops_per_second"]) for r in mine)
+        label = f"{framework}: {ARMS[framework][arm].words}"
+        axes.plot(*zip(*points, strict=True), ".", color=COLOURS[number % len(COLOURS)], label=label)
+    for ceiling in ceilings:
+        if ceiling["status"] == "ok":
+            style = "--" if ceiling["framework"] == "jax" else ":"
+            axes.axhline(1 / ceiling["seconds_per_unit"], color="black", linewidth=0.8, linestyle=style)
+    axes.set(xlabel="FLOP of the model in a step", ylabel="FLOP/s", xscale="log", yscale="log")
+    axes.legend(frameon=False, fontsize="x-small")
+
+
+def _by_arm(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((row["framework"], row["arm"]), []).append(row)
+    return grouped

@@ -1,0 +1,170 @@
+"""Every way to loop makes the same steps, and none compiles in its measured blocks."""
+
+import numpy as np
+import pytest
+
+from jaxopt_study.bench.baseline import training as formula
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.bench.workload import digits_linear, draw_params, stack_params
+from jaxopt_study.studies import loops as study
+from jaxopt_study.studies import timer
+from jaxopt_study.studies.loops import experiments
+from jaxopt_study.studies.loops.arms import ARMS, CURVES, Size, curves
+from tests.conftest import load_wing, make_plan
+
+OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
+SLOW_TO_COMPILE = ("compiled_eight", "compiled_thirty_two")
+STEPS = 24
+
+
+def run(wing, arm, optimizer, workload, plan, order):
+    loop = experiments._loop(wing, arm, optimizer, workload.widths, plan)
+    data, rows = tuple(map(loop.load, workload.train)), loop.load(order)
+    params = wing.runtime.params_from_numpy(workload.params)
+    stages = list(loop.stages(loop.init(params), data, rows))
+    state, losses = wing.runtime.block(loop.run(loop.init(params), data, rows))
+    compiled = wing.runtime.compilations()
+    wing.runtime.block(loop.run(loop.init(params), data, rows))
+    return stages, experiments._numbers(wing, losses), state.params, wing.runtime.compilations() - compiled
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("framework", "name"), [(f, n) for f, arms in ARMS.items() for n, a in arms.items() if not a.sweep]
+)
+def test_every_loop_trains_as_the_formula_does(framework, name, optimizer):
+    if name in SLOW_TO_COMPILE or (name.startswith("compiled") and optimizer not in ("adam", "sgd")):
+        pytest.skip("compiling takes many seconds; the same steps are tested uncompiled, and by the study")
+    wing, workload, plan = load_wing(framework), digits_linear(0, 1), make_plan()
+    order = np.arange(STEPS)
+    try:
+        _, losses, params, compiled = run(wing, ARMS[framework][name], optimizer, workload, plan, order)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+    expected, end = formula.train(workload.params, workload.train, order, optimizer, plan.learning_rate)
+    found = wing.runtime.params_to_numpy(params)
+    # 3.1e-14 and 1.1e-12 were the worst seen.
+    assert np.abs(losses - expected).max() < 3e-13
+    assert all(np.abs(found[k][n] - leaf).max() < 1e-11 for k, layer in end.items() for n, leaf in layer.items())
+    assert not compiled
+
+
+@pytest.mark.parametrize("name", ["scan", "donated", "whole_scan"])
+def test_what_is_compiled_ahead_is_what_runs(name):
+    wing, workload = load_wing("jax"), digits_linear(0, 1)
+    loop = getattr(wing.loops, name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+    data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
+    params = wing.runtime.params_from_numpy(workload.params)
+    assert list(loop.stages(loop.init(params), data, order)) == ["trace", "lower", "compile"]
+    state = wing.runtime.block(loop.init(params))
+    before = wing.runtime.compilations()
+    wing.runtime.block(loop.run(state, data, order))
+    assert wing.runtime.compilations() == before
+
+
+def test_the_whole_scan_is_one_function_in_what_xla_compiled():
+    """Not a matter of time: XLA's own text says whether it took the loop as one call. A new version may not."""
+    wing, workload = load_wing("jax"), digits_linear(0, 1)
+
+    def compiled(name):
+        loop = getattr(wing.loops, name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+        data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
+        params = wing.runtime.params_from_numpy(workload.params)
+        text = loop.run.lower(loop.init(params), data, order).compile().as_text()
+        return text[text.index("ENTRY") :]
+
+    assert "while(" in compiled("scan")
+    assert "while(" not in compiled("whole_scan")
+    assert "xla_cpu_small_call" in compiled("whole_scan")
+
+
+@pytest.mark.parametrize("sweep", ["many", "in_turn"])
+def test_many_runs_are_the_runs_one_by_one(sweep):
+    wing, workload = load_wing("jax"), digits_linear(0, 1)
+    loop = wing.loops.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+    together = getattr(wing.sweep, sweep)(loop)
+    data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
+    drawn = [draw_params((64, 10), seed) for seed in range(3)]
+    _, losses = together.run(together.init(wing.runtime.params_from_numpy(stack_params(drawn))), data, order)
+    for params, mine in zip(drawn, losses, strict=True):
+        _, alone = loop.run(loop.init(wing.runtime.params_from_numpy(params)), data, order)
+        assert np.abs(np.asarray(mine - alone)).max() < 1e-13  # 3.6e-15 was the worst seen
+
+
+def test_windows_of_eight_steps_are_eight_steps():
+    wing, workload = load_wing("torch"), digits_linear(0, 1)
+    model, pure = wing.models.network((64, 10)), wing.functional.FUNCTIONAL["adam"](1e-3)
+    loops = wing.compiled_loops
+    eight = loops._pure_loop(model, pure, loops._steps(model, pure, 8), 8, compiles=False)
+    data = tuple(map(eight.load, workload.train))
+    params = wing.runtime.params_from_numpy(workload.params)
+    _, losses = eight.run(eight.init(params), data, np.arange(STEPS))
+    one = loops.functional(model, pure)
+    _, expected = one.run(one.init(params), data, np.arange(STEPS))
+    assert np.array_equal(losses.numpy(), expected.numpy())
+    with pytest.raises(ValueError, match="12 steps are no multiple of 8"):
+        eight.run(eight.init(params), data, np.arange(12))
+
+
+@pytest.mark.parametrize("widths", [(64, 32, 10), (64, 16, 16, 10)])
+@pytest.mark.parametrize(
+    ("framework", "name"), [("jax", "scan"), ("jax", "donated"), ("torch", "prepared"), ("torch", "fused")]
+)
+def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
+    wing, workload, size = load_wing(framework), digits_linear(0, 1), Size(widths, 8)
+    plan, params = make_plan(), draw_params(widths, 0)
+    order = np.random.default_rng(0).integers(0, 898, (STEPS, size.batch))
+    loop = experiments._loop(wing, ARMS[framework][name], "adam", widths, plan)
+    inputs, targets = experiments._scaled(workload)
+    data, rows = (loop.load(inputs), loop.load(targets)), loop.load(order)
+    _, losses = loop.run(loop.init(wing.runtime.params_from_numpy(params)), data, rows)
+    expected, _ = formula.train(params, (inputs, targets), order, "adam", 1e-3)
+    assert np.abs(experiments._numbers(wing, losses) - expected).max() < 1e-12  # 4.7e-14 was the worst seen
+
+
+def test_the_formulas_gradient_is_that_of_central_differences():
+    generator = np.random.default_rng(0)
+    leaves = {(k, n): leaf for k, layer in draw_params((5, 4, 3), 0).items() for n, leaf in layer.items()}
+    x, targets = generator.standard_normal((6, 5)), generator.integers(0, 3, 6)
+    _, slopes = formula.loss_and_gradient(leaves, x, targets)
+    for path, leaf in leaves.items():
+        direction = generator.standard_normal(leaf.shape)
+        ends = [formula.loss_and_gradient(leaves | {path: leaf + h * direction}, x, targets)[0] for h in (1e-5, -1e-5)]
+        assert (ends[0] - ends[1]) / 2e-5 == pytest.approx((slopes[path] * direction).sum(), abs=1e-9)
+
+
+def test_flops_are_those_of_the_products():
+    # Forward 2 b (64 w + 10 w); backward twice that, but for the gradient with respect to the inputs.
+    assert Size((64, 256, 10), 4).flops == 2 * 4 * (3 * (64 * 256 + 256 * 10) - 64 * 256)
+    assert Size((64, 256, 10), 4).parameters == 65 * 256 + 257 * 10
+
+
+def test_curves_reach_from_end_to_end_in_default():
+    for name, sizes in curves("default").items():
+        assert (sizes[0], sizes[-1]) == (CURVES[name][0], CURVES[name][-1])
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+@pytest.mark.parametrize("name", timer.DECEIVERS)
+def test_the_timer_is_not_deceived(framework, name):
+    wing = load_wing(framework)
+    try:
+        said = timer.attempt(wing, name)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+    words = {"asynchronous": "dispatch", "recompiling": "compiled anew", "not_returned": "returned nothing"}
+    assert words[name] in said
+
+
+def test_a_planted_error_is_found_and_its_time_is_not_shown():
+    plan = make_plan(studies=("loops",), optimizers=("sgd",), dtype="float32")
+    facts = {"study": "loops", "subject": "sgd", "framework": "jax", "group": "g", "environment": "", "status": "ok"}
+    value = {"distance": 1e-2, "beginning": 0.0, "last_loss": 1.0}
+    from jaxopt_study.bench.record import Record
+
+    wrong = Record(method="scan", value=value, samples=(1.0, 1.0), stages={"import": 1.0}, **facts)
+    (finding,) = study.findings([wrong], plan)
+    assert finding.agrees is False
+    (table,) = study.tables(study.rows([wrong], plan), plan)
+    assert "DISAGREES" in table.rows[0][1]
+    assert not any("1.00 s" in cell for cell in table.rows[0][2:])

@@ -1,0 +1,109 @@
+"""Kernels of known cost, by which one machine or version can be told from another; and three that deceive a timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+
+from torch_reference import runtime
+
+__all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "work"]
+
+SIZE = 768
+"""Rows of the matrices: a product takes milliseconds on one core."""
+
+COPIED = 2**22
+"""Numbers in a copy: more than fit the caches near a core."""
+
+
+class Probe(NamedTuple):
+    """Something whose cost is one number.
+
+    Attributes:
+        run: Do it, and wait for the end.
+        amount: How much of `unit` one run is.
+        unit: `call`, `iteration`, `FLOP` or `byte`.
+    """
+
+    run: Callable[[], Any]
+    amount: float
+    unit: str
+
+
+def operator_call() -> Probe:
+    """Call one operator on one number."""
+    x = _ones(())
+    return _probe(torch.neg, x, amount=1, unit="call")
+
+
+def matrix_product() -> Probe:
+    """Multiply two square matrices: 2 n^3 floating point operations."""
+    return _probe(torch.matmul, *[_ones((SIZE, SIZE))] * 2, amount=2 * SIZE**3, unit="FLOP")
+
+
+def copy() -> Probe:
+    """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
+    x = _ones((COPIED,))
+    return _probe(x.add_, 1, amount=2 * x.nbytes, unit="byte")
+
+
+PROBES: dict[str, Callable[[], Probe]] = {
+    "operator_call": operator_call,
+    "matrix_product": matrix_product,
+    "copy": copy,
+}
+
+
+def work(amount: int) -> Callable[[], Any]:
+    """Return a kernel that does `amount` small matrix products, one after the other, and waits for the end."""
+    return lambda: runtime.block(_products(amount))
+
+
+def asynchronous(amount: int) -> Callable[[], Any]:
+    """Return the same kernel, but for the wait: it hands out its result before it is computed.
+
+    Raises:
+        NotImplementedError: There is no GPU; on a CPU PyTorch waits by itself.
+    """
+    if not _ones(()).is_cuda:
+        raise NotImplementedError("on a CPU PyTorch computes before it returns")
+    return lambda: _products(amount)
+
+
+def recompiling() -> Callable[[], Any]:
+    """Return a kernel that is compiled anew at each call: a number that changes is a constant of its code."""
+    x, numbers = _ones((8,)), count()
+
+    def run() -> Any:
+        number = next(numbers)
+        return runtime.block(torch.compile(lambda x: x + number, backend="eager", dynamic=False)(x))
+
+    return run
+
+
+def not_returned(amount: int) -> Callable[[], Any]:
+    """Return a kernel whose result is not handed out, so that a compiler may leave the work out."""
+
+    def run() -> None:
+        runtime.block(_products(amount))
+
+    return run
+
+
+def _ones(shape: tuple[int, ...]) -> torch.Tensor:
+    return runtime.from_numpy(torch.ones(shape, dtype=torch.float64).numpy())
+
+
+def _products(amount: int) -> torch.Tensor:
+    x = _ones((64, 64)).diag().diag()
+    y = x
+    for _ in range(amount):
+        y = x @ y
+    return y
+
+
+def _probe(function: Callable[..., Any], *arguments: Any, amount: float, unit: str) -> Probe:
+    return Probe(lambda: runtime.block(function(*arguments)), amount, unit)

@@ -1,0 +1,258 @@
+"""Ways to loop over pure training steps, as called and as compiled. Each returns a `training.Loop`.
+
+`torch.compile` gives up in silence after some recompilations and runs as if it were not there; so what is compiled here
+runs under `fail_on_recompile`. Targets are one-hot: integer ones fail in inductor when a step has one row.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count as count_from
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_reference import models, runtime
+from torch_reference.functional import Pure
+from torch_reference.loops import Optimizer, Order, batches, load, trained
+from torch_reference.training import Batch, Loop, Params, State
+
+__all__ = ["compiled", "compiled_eight", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]
+
+
+_numbers = count_from(0)
+
+
+class PureState(NamedTuple):
+    """What the next step needs; nothing is changed in place."""
+
+    params: Params
+    optimizer: Any
+
+
+def functional(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the loop over a pure step made by `torch.func`, called operator by operator."""
+    return _pure_loop(model, optimizer, _steps(model, optimizer, 1), 1, compiles=False)
+
+
+def compiled(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the loop over the same step under `torch.compile`: one call for each step.
+
+    Raises:
+        NotImplementedError: There is no C++ compiler.
+    """
+    return _compiled_steps(model, optimizer, 1)
+
+
+def compiled_eight(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the loop that calls eight steps at once, unrolled in one compiled function.
+
+    Raises:
+        NotImplementedError: There is no C++ compiler.
+    """
+    return _compiled_steps(model, optimizer, 8)
+
+
+def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the same with thirty-two steps, which takes most of a minute to compile.
+
+    Raises:
+        NotImplementedError: There is no C++ compiler.
+    """
+    return _compiled_steps(model, optimizer, 32)
+
+
+def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
+    """Return the usual loop with the model's loss and the optimizer's step compiled, each by itself.
+
+    Raises:
+        NotImplementedError: There is no C++ compiler.
+    """
+    _need_compiler()
+
+    @torch.compile(fullgraph=True, dynamic=False)
+    def loss(net: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(net(inputs), targets)
+
+    held: list[tuple[State, Callable[[], None]]] = []
+
+    def init(params: Params) -> State:
+        """Return the one state there is, begun again: a compiled step is bound to its optimizer's tensors."""
+        if not held:
+            state = trained(model, optimizer, params)
+            held.append((state, torch.compile(state.optimizer.step, dynamic=False)))
+        ((state, _),) = held
+        state.model.load_state_dict(dict(params))
+        for buffers in state.optimizer.state.values():
+            for buffer in buffers.values():
+                buffer.zero_()
+        return state
+
+    def step(batch: Batch) -> Tensor:
+        ((state, update),) = held
+        state.optimizer.zero_grad()
+        value = loss(state.model, *batch)
+        value.backward()
+        update()
+        return value.detach()
+
+    def run(state: State, data: Batch, order: Order) -> tuple[State, Tensor]:
+        with torch.compiler.set_stance("fail_on_recompile"):
+            return state, torch.stack([step(batch) for batch in batches(_one_hot(data, model), order)])
+
+    def stages(state: State, data: Batch, order: Order) -> Iterator[str]:
+        """Make two steps, since an optimizer's first one makes its buffers and is another graph; then begin again."""
+        before = dict(state.params)
+        kept = {name: leaf.detach().clone() for name, leaf in before.items()}
+        for batch in batches(_one_hot(data, model), order[:2]):
+            step(batch)
+        init(kept)
+        yield "compile"
+
+    return Loop(load, init, run, stages)
+
+
+def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the loop that records one step as a CUDA graph and replays it: no call of an operator in a step.
+
+    Raises:
+        NotImplementedError: There is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise NotImplementedError("CUDA graphs need a GPU")
+    one = _steps(model, optimizer, 1)
+    recorded: dict[Any, tuple[Any, PureState, Batch, Tensor]] = {}
+
+    def record(state: PureState, window: Batch) -> tuple[Any, PureState, Batch, Tensor]:
+        """Record one step on tensors of the graph's own, which each replay reads and writes."""
+        held = _map(torch.clone, state)
+        row = (window[0].clone(), window[1].clone())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # the first call makes handles and plans, which a graph must not
+            one(held, row)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            new, loss = one(held, row)
+            for old, value in zip(_leaves(held), _leaves(new), strict=True):
+                old.copy_(value)
+        return graph, held, row, loss
+
+    def prepare(state: PureState, data: Batch, order: Order) -> tuple[Any, list[Batch]]:
+        windows = list(_windows(_one_hot(data, model), order, 1))
+        shape = windows[0][0].shape
+        if shape not in recorded:
+            recorded[shape] = record(state, windows[0])
+        return recorded[shape], windows
+
+    def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
+        (graph, held, row, loss), windows = prepare(state, data, order)
+        for old, value in zip(_leaves(held), _leaves(state), strict=True):
+            old.copy_(value)
+        losses = []
+        for window in windows:
+            for old, value in zip(row, window, strict=True):
+                old.copy_(value)
+            graph.replay()
+            losses.append(loss.clone())
+        return _map(torch.clone, held), torch.cat(losses)
+
+    def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
+        runtime.block(prepare(state, data, order))
+        yield "compile"
+
+    return Loop(load, _init(optimizer), run, stages)
+
+
+def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
+    """Return the pure function of a state and `count` batches, which makes that many steps in a row."""
+    logits = models.predict(model)
+
+    def loss(params: Params, inputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits(params, inputs), targets)
+
+    def steps(state: PureState, window: Batch) -> tuple[PureState, Tensor]:
+        losses = []
+        for number in range(count):
+            inputs, targets = (array[number] for array in window)
+            gradient, value = torch.func.grad_and_value(loss)(dict(state.params), inputs, targets)
+            state = PureState(*optimizer.update(gradient, state.optimizer, dict(state.params)))
+            losses.append(value)
+        return state, torch.stack(losses)
+
+    return steps
+
+
+def _compiled_steps(model: nn.Module, optimizer: Pure, count: int) -> Loop:
+    _need_compiler()
+    steps = torch.compile(_own_code(_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
+    return _pure_loop(model, optimizer, steps, count, compiles=True)
+
+
+def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compiles: bool) -> Loop:
+    """Return the loop that calls `steps` on `count` batches at a time; the order's length is a multiple of it."""
+
+    def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
+        losses = []
+        with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile" if compiles else "default"):
+            for window in _windows(_one_hot(data, model), order, count):
+                state, values = steps(state, window)
+                losses.append(values)
+        return state, torch.cat(losses)
+
+    def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
+        """Make two calls: the strides of what a step returns can differ from those of what it was first given."""
+        windows = iter(_windows(_one_hot(data, model), order, count))
+        with torch.no_grad():
+            state, _ = steps(state, next(windows))
+            yield from runtime.compilation(steps, state, next(windows))
+
+    return Loop(load, _init(optimizer), run, *([stages] if compiles else []))
+
+
+def _own_code(function: Any) -> Any:
+    """Give a function a code object of its own: torch.compile keeps what it made, and counts it, by code object."""
+    function.__code__ = function.__code__.replace(co_name=f"steps_{next(_numbers)}")
+    return function
+
+
+def _init(optimizer: Pure) -> Callable[[Params], PureState]:
+    return lambda params: PureState(dict(params), optimizer.init(dict(params)))
+
+
+def _one_hot(data: Batch, model: nn.Module) -> Batch:
+    inputs, targets = data
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    return inputs, nn.functional.one_hot(targets, last.out_features).to(inputs.dtype)
+
+
+def _windows(data: Batch, order: Any, count: int) -> Iterable[Batch]:
+    """Return the batches of `count` steps at a time.
+
+    Raises:
+        ValueError: The steps are no multiple of that.
+    """
+    if len(order) % count:
+        raise ValueError(f"{len(order)} steps are no multiple of {count}")
+    return zip(*(array[order].split(count) for array in data), strict=True)
+
+
+def _need_compiler() -> None:
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        raise NotImplementedError("torch.compile needs a C++ compiler: none of c++, g++, clang++ is found")
+
+
+def _leaves(state: PureState) -> list[Tensor]:
+    count, buffers = state.optimizer
+    return [*state.params.values(), count, *(leaf for leaves in buffers.values() for leaf in leaves)]
+
+
+def _map(function: Callable[[Tensor], Tensor], state: PureState) -> PureState:
+    count, buffers = state.optimizer
+    return PureState(
+        {name: function(leaf) for name, leaf in state.params.items()},
+        (function(count), {name: tuple(map(function, leaves)) for name, leaves in buffers.items()}),
+    )

@@ -1,0 +1,93 @@
+"""Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
+
+All make the same steps; they differ in how much of them one call covers, and so in what the steps cost beside their
+arithmetic. Those that need what is not here raise NotImplementedError with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from torch_reference import models, runtime
+from torch_reference.training import Batch, Loop, Params, State, make_step
+
+__all__ = ["foreach", "fused", "notebook", "prepared"]
+
+Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+Order = npt.NDArray[np.integer]
+
+
+def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
+    """Return the notebook's own loop: data stay in NumPy, each step converts its row and reads its loss by `item`."""
+    step = make_step(models.cross_entropy)
+
+    def run(state: State, data: Batch, order: Order) -> tuple[State, npt.NDArray[np.floating]]:
+        losses = []
+        for rows in order:
+            inputs, targets = (runtime.from_numpy(array[rows]) for array in data)
+            state, value = step(state, (inputs, targets))
+            losses.append(value.item())
+        return state, np.array(losses)
+
+    return Loop(np.asarray, partial(trained, model, optimizer), run)
+
+
+def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
+    """Return the usual loop: data are tensors, rows are taken out beforehand, and losses stay tensors until the end."""
+    step = make_step(models.cross_entropy)
+
+    def run(state: State, data: Batch, order: Order) -> tuple[State, Tensor]:
+        losses = []
+        for batch in batches(data, order):
+            state, value = step(state, batch)
+            losses.append(value.detach())
+        return state, torch.stack(losses)
+
+    return Loop(load, partial(trained, model, optimizer), run)
+
+
+def foreach(model: nn.Module, optimizer: Optimizer) -> Loop:
+    """Return `prepared` with the optimizer's `foreach` implementation: one call for all parameters of each operator."""
+    return prepared(model, _implementation(optimizer, "foreach"))
+
+
+def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
+    """Return `prepared` with the optimizer's `fused` implementation: one kernel for the whole update.
+
+    Raises:
+        NotImplementedError: The optimizer has none.
+    """
+    return prepared(model, _implementation(optimizer, "fused"))
+
+
+def load(array: npt.NDArray[Any]) -> Any:
+    """Return inputs and targets as tensors on the device; an order, too, is one."""
+    return runtime.from_numpy(array)
+
+
+def batches(data: Batch, order: Any) -> Iterable[Batch]:
+    """Return the batch of each step, all taken out of the data at once."""
+    return zip(*(array[order].unbind() for array in data), strict=True)
+
+
+def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
+    """Return a copy of the model with these parameters, and an optimizer of them."""
+    copied = copy.deepcopy(model).to(runtime.ravel(params).device)
+    copied.load_state_dict(dict(params))
+    return State(copied, optimizer(copied.parameters()))
+
+
+def _implementation(optimizer: Optimizer, name: str) -> Optimizer:
+    kind = getattr(optimizer, "func", optimizer)
+    if name not in inspect.signature(kind).parameters:
+        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
+    return partial(optimizer, **{name: True})
