@@ -66,6 +66,8 @@ def small(tmp_path_factory):
         (["--resume", "no-such-folder"], "holds no run"),
         (["--resume", "a", "--out", "b"], "cannot be given with"),
         (["--epochs"], "requires an argument"),
+        (["--against", "no-such-folder"], "--against no-such-folder holds no run"),
+        (["--export", "csv"], "Choose from"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments, words, tmp_path, capsys, monkeypatch):
@@ -103,6 +105,44 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(small):
     assert answer.returncode == 2
     assert "already holds a run" in answer.stderr
     assert (folder / "records.jsonl").read_bytes() == before
+
+
+def test_a_run_is_compared_with_another_and_exported_for_pyperf(small, tmp_path):
+    folder, _ = small
+    other = tmp_path / "other"
+    options = ("--studies", "optimizers", "--optimizers", "sgd", *SMALL)
+    answer = compare(*options, "--out", other, "--against", folder, "--export", "pyperf")
+    assert answer.returncode == 0, answer.stderr
+    assert "nothing but the time" in answer.stdout
+    assert "optimizers/sgd/jax/whole_scan" in answer.stdout
+    assert "Then and now" in (other / "report.md").read_text()
+    again = compare(*options, "--resume", folder, "--export", "pyperf", "--json")
+    assert "against" not in json.loads(again.stdout)
+    for words in (["stats"], ["compare_to", folder / "pyperf.json"]):
+        read = subprocess.run(
+            [sys.executable, "-m", "pyperf", *map(str, words), str(other / "pyperf.json")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert read.returncode == 0, read.stderr
+        assert "sgd/torch/notebook" in read.stdout
+
+
+def test_a_run_that_cannot_be_read_is_refused_before_anything_is_measured(small, tmp_path):
+    folder, _ = small
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "environment.json").write_text((folder / "environment.json").read_text())
+    (bad / "records.jsonl").write_text("rubbish\n")
+    with pytest.raises(ConfigError, match=r"--against .*records.jsonl:1 is not a record"):
+        door.run(Config(against=bad, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_exporter_is_one_sentence(monkeypatch):
+    found = config.find_spec
+    monkeypatch.setattr(config, "find_spec", lambda name: None if name == "pyperf" else found(name))
+    with pytest.raises(ConfigError, match="--export pyperf needs a package that is not installed"):
+        check(Config(export="pyperf"))
 
 
 def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path):

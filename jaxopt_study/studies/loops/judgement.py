@@ -18,6 +18,9 @@ from jaxopt_study.studies.tolerances import BEGINNING, GROWTH, LOOPS
 
 Rows = list[dict[str, Any]]
 
+ADAMS_PASSES = 7
+"""An update of Adam reads parameters, gradient and both moments, and writes all but the gradient."""
+
 
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
     """Hold the losses of each loop to training by formula."""
@@ -128,6 +131,7 @@ def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None
 def _growth_row(record: Record, agrees: bool, plan: Plan) -> dict[str, Any]:
     size = growth_sizes(plan)[record.subject]
     row = _base(record, "growth") | {"agrees": agrees, "flops": size.flops, "parameters": size.parameters}
+    row["optimizer_bytes"] = ADAMS_PASSES * size.parameters * np.dtype(plan.dtype).itemsize
     if record.ok and agrees:
         row["flops_per_second"] = size.flops / row["step_seconds"]
     return row

@@ -47,8 +47,11 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
         words = "PyTorch's time per step over JAX's, against the work of a step: best arms filled, usual ones hollow."
         found.append(Figure("loops_ratio", words, partial(_draw_ratio, rows=ratios)))
     if growth:
-        words = "Arithmetic per second that each arm achieves, and what a large matrix product does (lines)."
-        ceilings = [r for r in rows if r["kind"] == "calibration" and r["arm"] == "matrix_product"]
+        words = (
+            "Arithmetic per second that each arm achieves; black, what a large matrix product does (JAX dashed, PyTorch "
+            "dotted); grey crosses, the bound where Adam's arrays are read and written at the rate of a large copy."
+        )
+        ceilings = [r for r in rows if r["kind"] == "calibration" and r["status"] == "ok"]
         found.append(Figure("loops_flops", words, partial(_draw_flops, rows=growth, ceilings=ceilings)))
     return found
 
@@ -245,10 +248,14 @@ def _draw_flops(axes: Any, rows: Sequence[Row], ceilings: Sequence[Row]) -> None
         points = sorted((r["flops"], r["flops_per_second"]) for r in mine)
         label = f"{framework}: {ARMS[framework][arm].words}"
         axes.plot(*zip(*points, strict=True), ".", color=COLOURS[number % len(COLOURS)], label=label)
-    for ceiling in ceilings:
-        if ceiling["status"] == "ok":
-            style = "--" if ceiling["framework"] == "jax" else ":"
-            axes.axhline(1 / ceiling["seconds_per_unit"], color="black", linewidth=0.8, linestyle=style)
+    by_probe = {(r["arm"], r["framework"]): r["seconds_per_unit"] for r in ceilings}
+    for framework, style in (("jax", "--"), ("torch", ":")):
+        if ("matrix_product", framework) in by_probe:
+            axes.axhline(1 / by_probe["matrix_product", framework], color="black", linewidth=0.8, linestyle=style)
+    copies = [seconds for (probe, _), seconds in by_probe.items() if probe == "copy"]
+    if copies:
+        bounds = {r["flops"]: r["flops"] / (r["optimizer_bytes"] * min(copies)) for r in rows}
+        axes.plot(*zip(*sorted(bounds.items()), strict=True), "x", color="grey", markersize=4)
     axes.set(xlabel="FLOP of the model in a step", ylabel="FLOP/s", xscale="log", yscale="log")
     axes.legend(frameon=False, fontsize="x-small")
 
