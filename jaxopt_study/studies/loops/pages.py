@@ -48,7 +48,7 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
         found.append(Figure("loops_ratio", words, partial(_draw_ratio, rows=ratios)))
     if growth:
         words = (
-            "Arithmetic per second that each arm achieves; black, what a large matrix product does (JAX dashed, PyTorch "
+            "Arithmetic per second that each arm achieves; black, a large matrix product (JAX dashed, PyTorch "
             "dotted); grey crosses, the bound where Adam's arrays are read and written at the rate of a large copy."
         )
         ceilings = [r for r in rows if r["kind"] == "calibration" and r["status"] == "ok"]
