@@ -87,7 +87,7 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
 
     def turn(state: State) -> State:
         state = advance(problem, method, start, options, state)
-        return when(unsettled(state), lambda s: settle(problem, method, s), state)
+        return when(unsettled(state), lambda s: settle(problem, method, options, s), state)
 
     begun = begin(problem, method, start, options)
     return jax.lax.while_loop(lambda s: running(s) | unsettled(s), turn, begun)
@@ -121,18 +121,19 @@ def _ended(problem: Problem, options: Any, state: State, status: Array) -> Array
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 
-def settle(problem: Problem, method: Method, state: State) -> State:
+def settle(problem: Problem, method: Method, options: Any, state: State) -> State:
     """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
     made = _off_saddle(problem, state.point)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
+    status = jnp.where(left & (state.iteration >= options.max_iterations), Status.ITERATIONS, made.status)
     return state._replace(
         point=made.point,
         memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
         counts=counts,
         convex=~left,
-        status=made.status.astype(state.status.dtype),
+        status=status.astype(state.status.dtype),
         path=path,
     )
 

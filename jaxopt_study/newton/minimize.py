@@ -135,7 +135,7 @@ def _advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: 
 @part
 def _settle(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
     problem, method, _, unravel = _setup(fun, options, x0, args)
-    return _end(settle(problem, method, state), unravel)
+    return _end(settle(problem, method, options, state), unravel)
 
 
 def _setup(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> tuple[Problem, Method, Any, Any]:
