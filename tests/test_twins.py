@@ -23,6 +23,7 @@ MODULES = (
 
 # What only one wing has, by name.
 JAX_ALONE = {
+    ("newton", "many"),
     ("training", "scan"),
     ("training", "full_batch"),
     ("training", "row_by_row"),

@@ -21,7 +21,7 @@ from jaxopt_study.newton.result import Result, Status
 from jaxopt_study.newton.step import Method
 from jaxopt_study.newton.trust_region import trust_exact, trust_krylov
 
-__all__ = ["METHODS", "minimize"]
+__all__ = ["METHODS", "many", "minimize"]
 
 METHODS: dict[str, Callable[[Problem, Any], Method]] = {
     "exact": exact,
@@ -89,6 +89,18 @@ def minimize(
         rows = int(result.iterations) + 1
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
     return result
+
+
+def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
+    """Return the function (x0, *args) -> Result of many runs at once, each with leaves of its own.
+
+    Args:
+        fun: As for `minimize`.
+        in_axes: As for `jax.vmap`, for x0 and each further argument: 0 where each run has an entry of the leading axis,
+            None where all share what is given.
+        **options: Of `minimize`.
+    """
+    return jax.jit(jax.vmap(partial(minimize, fun, **options), in_axes=in_axes))
 
 
 def _first(array: Any, rows: int) -> Any:
