@@ -357,15 +357,16 @@ def test_it_can_be_compiled_and_batched(method, wings):
 
 
 def test_a_second_run_compiles_nothing(wings):
-    from jaxopt_study.newton.minimize import _run
+    from jaxopt_study.newton.minimize import _begin_and_advance, _settle
 
     def fun(x, shift):
         return ((x - shift) ** 4).sum()
 
     for shift in (1.0, 2.0):
         wings["jax"].newton.minimize(fun, jnp.zeros(3), jnp.asarray(shift))
-        before = _run._cache_size() if shift == 1.0 else before
-    assert _run._cache_size() == before
+        now = [part._cache_size() for part in (_begin_and_advance, _settle)]
+        before = now if shift == 1.0 else before
+    assert now == before
 
 
 @pytest.mark.parametrize("method", ["exact", "newton_cg", "trust_exact", "trust_krylov", "lbfgs"])
@@ -433,6 +434,31 @@ def test_counts_are_those_of_calls(name, wings):
     assert [int(c) for c in result.counts] == [int(c) for c in other.counts]
 
 
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_saddle_left_at_the_limit_takes_no_step_more(name, wings):
+    """One step leads from the axis to the saddle, and there the limit is reached."""
+    function = TEST_FUNCTIONS["saddle"].value
+    result = minimize(wings, name, function, (1.0, 0.0), method="newton_cg", max_iterations=1)
+    assert int(result.iterations) == 1
+    assert len(result.path) == 2
+    assert "iteration limit" in result.reason
+
+
+def test_what_closes_over_a_batch_is_batched(wings):
+    shifts = jnp.arange(3.0)
+    many = jax.vmap(lambda shift: wings["jax"].newton.minimize(lambda x: ((x - shift) ** 2).sum(), jnp.zeros(2)))
+    assert np.allclose(many(shifts).x, shifts[:, None])
+
+
+def test_without_a_saddle_the_way_off_is_not_compiled(wings):
+    from jaxopt_study.newton.minimize import _settle
+
+    before = _settle._cache_size()
+    result = wings["jax"].newton.minimize(lambda x: ((x - 5) ** 2).sum(), jnp.zeros(2))
+    assert result.converged
+    assert _settle._cache_size() == before
+
+
 # What is refused.
 
 
@@ -444,6 +470,7 @@ BAD = [
     (lambda x: x**2, {}, ValueError, r"the objective returns shape \(2,\)"),
     (good, {"x0": np.array([np.nan, 1.0])}, ValueError, "x0 is not finite"),
     (lambda x: (x - 1).sum() / (x.sum() - x.sum()), {}, ValueError, "not finite at the start"),
+    (lambda x: (x**0.5).sum(), {"x0": np.array([1.0, 0.0])}, ValueError, "not finite at the start"),
     (good, {"x0": np.array([1, 2])}, TypeError, "x0 has a leaf of type .*int"),
     (good, {"x0": np.zeros(0)}, TypeError, "no parameters"),
     (good, {"hessian": lambda x: x}, ValueError, r"the Hessian function returns shape .*must return shape \(2, 2\)"),
@@ -473,7 +500,8 @@ def test_bad_input_is_one_clear_line(name, fun, options, kind, words, wings):
 
 
 def test_what_can_be_seen_before_compiling_is(wings, monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxopt_study.newton.minimize"], "_run", None)
+    for part in ("_whole", "_begin_and_advance"):
+        monkeypatch.setattr(sys.modules["jaxopt_study.newton.minimize"], part, None)
     for fun, options, kind, words in BAD:
         if "not symmetric" in words or "at the start" in words:
             continue  # they depend on values

@@ -33,6 +33,7 @@ JAX_ALONE = {
     ("loops", "scan"),
     ("loops", "unrolled_scan"),
     ("loops", "whole_scan"),
+    ("newton", "many"),
     ("training", "full_batch"),
     ("training", "row_by_row"),
     ("trajectories", "namesake"),

@@ -6,7 +6,7 @@ Files: `minimize` (the door), `driver` (the loop, for all algorithms), a file fo
 """
 
 from jaxopt_study.newton.linear import logistic_hessian, softmax_system
-from jaxopt_study.newton.minimize import METHODS, minimize
+from jaxopt_study.newton.minimize import METHODS, many, minimize
 from jaxopt_study.newton.problem import Composite, System
 from jaxopt_study.newton.result import Counts, Result, Status
 
@@ -18,6 +18,7 @@ __all__ = [
     "Status",
     "System",
     "logistic_hessian",
+    "many",
     "minimize",
     "softmax_system",
 ]

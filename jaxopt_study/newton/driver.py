@@ -15,7 +15,7 @@ from jaxopt_study.newton.problem import Point, Problem, Vector
 from jaxopt_study.newton.result import Counts, Status
 from jaxopt_study.newton.step import Method, Step, tally, when
 
-__all__ = ["State", "drive"]
+__all__ = ["State", "advance", "begin", "drive", "settle"]
 
 PROBES = 20
 """Hessian-vector products spent on looking for a saddle."""
@@ -26,7 +26,7 @@ FAR = 100.0
 
 
 class State(NamedTuple):
-    """What the next iteration needs."""
+    """What the next iteration needs; a value below `bottom` has no minimum under it."""
 
     point: Point
     memory: Any
@@ -35,6 +35,7 @@ class State(NamedTuple):
     decrement: Float[Array, ""]
     convex: Bool[Array, ""]
     status: Int[Array, ""]
+    bottom: Float[Array, ""]
     path: Path | None
 
 
@@ -46,50 +47,72 @@ class Path(NamedTuple):
 
     def at(self, iteration: Array, point: Vector, counts: Counts) -> Path:
         """Return the path with this point for that iteration."""
-        return Path(self.points.at[iteration].set(point), self.counts.at[iteration].set(jnp.stack(counts)))
+        put = jax.lax.dynamic_update_index_in_dim
+        return Path(put(self.points, point, iteration, 0), put(self.counts, jnp.stack(counts), iteration, 0))
 
 
-def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
-    """Take steps from `start` until there is a reason to stop."""
+def begin(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Return the state at the start; a start that is already stationary is not stepped from."""
     point = problem.at(start)
-    bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
     path = None
     if options.keep_path:
         rows = options.max_iterations + 1
         path = Path(jnp.full((rows, start.size), jnp.nan, start.dtype), jnp.full((rows, 4), -1, jnp.int32))
         path = path.at(jnp.array(0), start, tally(1, 1))
+    bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
     status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
-    zero = jnp.zeros_like(point.value)
-    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, jnp.array(False), status, path)
-    # A start that is already stationary is not stepped from.
-    state = state._replace(status=_ended(problem, options, state, bottom, status))
+    zero, no = jnp.zeros_like(point.value), jnp.array(False)
+    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, status, bottom, path)
+    return state._replace(status=_ended(problem, options, state, status))
 
-    def turn(state: State) -> State:
-        stepped = when(state.status == Status.RUNNING, lambda s: _step(problem, method, options, bottom, s), state)
-        return when(_unsettled(stepped), lambda s: _settle(problem, method, s), stepped)
 
-    state = jax.lax.while_loop(lambda s: (s.status == Status.RUNNING) | _unsettled(s), turn, state)
+def running(state: State) -> Array:
+    """Whether there is no reason to stop yet."""
+    return state.status == Status.RUNNING
+
+
+def unsettled(state: State) -> Array:
+    """Whether the gradient vanishes and the Hessian was not seen to be positive definite: it may be a saddle."""
+    return (state.status == Status.GRADIENT) & ~state.convex
+
+
+def advance(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
+    """Take steps until there is a reason to stop, and see whether that is an optimum at infinity."""
+    state = jax.lax.while_loop(running, lambda s: _step(problem, method, options, s), state)
     return _look_further(problem, start, state)
 
 
-def _step(problem: Problem, method: Method, options: Any, bottom: Array, state: State) -> State:
+def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Go from the start to the end in one compiled piece, as it must be inside `jit` and `vmap`."""
+
+    def turn(state: State) -> State:
+        state = advance(problem, method, start, options, state)
+        return when(unsettled(state), lambda s: settle(problem, method, options, s), state)
+
+    begun = begin(problem, method, start, options)
+    return jax.lax.while_loop(lambda s: running(s) | unsettled(s), turn, begun)
+
+
+def _step(problem: Problem, method: Method, options: Any, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
-    moved = State(made.point, made.memory, counts, iteration, made.decrement, made.convex, state.status, path)
-    status = _ended(problem, options, moved, bottom, made.status)
-    return moved._replace(status=status.astype(state.status.dtype))
+    moved = state._replace(
+        point=made.point, memory=made.memory, counts=counts, iteration=iteration, decrement=made.decrement,
+        convex=made.convex, path=path,
+    )  # fmt: skip
+    return moved._replace(status=_ended(problem, options, moved, made.status).astype(state.status.dtype))
 
 
-def _ended(problem: Problem, options: Any, state: State, bottom: Array, status: Array) -> Array:
+def _ended(problem: Problem, options: Any, state: State, status: Array) -> Array:
     """Return why to stop, if there is a reason; the first that holds counts."""
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
         (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
         (status != Status.RUNNING, status),
-        (state.point.value < bottom, Status.UNBOUNDED),
+        (state.point.value < state.bottom, Status.UNBOUNDED),
         (state.iteration >= options.max_iterations, Status.ITERATIONS),
     ]  # fmt: skip
     if options.decrement_tolerance is not None:
@@ -98,22 +121,19 @@ def _ended(problem: Problem, options: Any, state: State, bottom: Array, status: 
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 
-def _unsettled(state: State) -> Array:
-    return (state.status == Status.GRADIENT) & ~state.convex
-
-
-def _settle(problem: Problem, method: Method, state: State) -> State:
+def settle(problem: Problem, method: Method, options: Any, state: State) -> State:
     """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
     made = _off_saddle(problem, state.point)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
+    status = jnp.where(left & (state.iteration >= options.max_iterations), Status.ITERATIONS, made.status)
     return state._replace(
         point=made.point,
         memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
         counts=counts,
         convex=~left,
-        status=made.status.astype(state.status.dtype),
+        status=status.astype(state.status.dtype),
         path=path,
     )
 
@@ -147,6 +167,7 @@ def _look_further(problem: Problem, start: Vector, state: State) -> State:
     lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
     far = jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
-    at_rest = jnp.isin(state.status, jnp.array([Status.GRADIENT, Status.DECREMENT, Status.FLOOR, Status.STALLED]))
-    away = at_rest & much_lower | (at_rest | (state.status == Status.ITERATIONS)) & lower & far
+    s = state.status
+    at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.FLOOR) | (s == Status.STALLED)
+    away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & far
     return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))

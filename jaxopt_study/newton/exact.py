@@ -21,10 +21,11 @@ MOST = 1e12
 
 
 class Solved(NamedTuple):
-    """A solution of the damped Newton equations."""
+    """A solution of the damped Newton equations, and the objective's slope along it."""
 
     damping: Array
     direction: Vector
+    slope: Array
     ok: Bool[Array, ""]
 
 
@@ -51,7 +52,7 @@ def _direction(problem: Problem, options: Any, point: Point, damping: Array) -> 
     status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)
     if callable(options.hessian):
         status = jnp.where(_symmetric(built), status, Status.ASYMMETRIC)
-    return Direction(solved.direction, solved.damping, tally(hessian=1), solved.damping == 0, status)
+    return Direction(solved.direction, solved.slope, solved.damping, tally(hessian=1), solved.damping == 0, status)
 
 
 def _damped(problem: Problem, built: Any, gradient: Vector, damping: Array) -> Solved:
@@ -59,14 +60,16 @@ def _damped(problem: Problem, built: Any, gradient: Vector, damping: Array) -> S
 
     def attempt(damping: Array) -> Solved:
         direction, ok = problem.system.solve(built, gradient, damping)
-        descends = jnp.isfinite(direction).all() & (gradient @ direction <= 0)
-        return Solved(damping, direction, ok & descends)
+        slope = gradient @ direction
+        # An entry of the direction that is not finite makes the slope so.
+        return Solved(damping, direction, slope, ok & jnp.isfinite(slope) & (slope <= 0))
 
     def again(state: tuple[Array, Solved]) -> tuple[Array, Solved]:
         solved = attempt(state[0])
         return _more(solved.damping), solved
 
-    untried = Solved(jnp.zeros_like(damping), jnp.zeros_like(gradient), jnp.array(False))
+    none = jnp.zeros_like(damping)
+    untried = Solved(none, jnp.zeros_like(gradient), none, jnp.array(False))
     return jax.lax.while_loop(lambda s: ~s[1].ok & (s[1].damping < MOST), again, (damping, untried))[1]
 
 

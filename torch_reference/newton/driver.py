@@ -45,13 +45,15 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [(start, Counts(1, 1))])
     # A start that is already stationary is not stepped from.
     state = state._replace(status=_ended(problem, options, state, bottom, status))
-    state = _settle(problem, method, state)
-    while state.status == Status.RUNNING:
-        state = _turn(problem, method, options, bottom, state)
-    return _look_further(problem, start, state)
+    while True:
+        while state.status == Status.RUNNING:
+            state = _step(problem, method, options, bottom, state)
+        state = _settle(problem, method, options, _look_further(problem, start, state))
+        if state.status != Status.RUNNING:
+            return state
 
 
-def _turn(problem: Problem, method: Method, options: Any, bottom: float, state: State) -> State:
+def _step(problem: Problem, method: Method, options: Any, bottom: float, state: State) -> State:
     made = method.step(state.point, state.memory)
     counts = state.counts.plus(made.counts)
     moved = State(
@@ -65,7 +67,7 @@ def _turn(problem: Problem, method: Method, options: Any, bottom: float, state: 
         [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
     )
     status = _ended(problem, options, moved, bottom, made.status)
-    return _settle(problem, method, moved._replace(status=status))
+    return moved._replace(status=status)
 
 
 def _ended(problem: Problem, options: Any, state: State, bottom: float, status: Status) -> Status:
@@ -85,17 +87,18 @@ def _ended(problem: Problem, options: Any, state: State, bottom: float, status: 
     return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
 
 
-def _settle(problem: Problem, method: Method, state: State) -> State:
+def _settle(problem: Problem, method: Method, options: Any, state: State) -> State:
     """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
     if state.status != Status.GRADIENT or state.convex:
         return state
     made = _off_saddle(problem, state.point)
+    left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     return state._replace(
         point=made.point,
-        memory=method.init(made.point) if made.status == Status.RUNNING else state.memory,
+        memory=method.init(made.point) if left else state.memory,
         counts=counts,
-        status=made.status,
+        status=Status.ITERATIONS if left and state.iteration >= options.max_iterations else made.status,
         path=[*state.path[:-1], (made.point.x, counts)],
     )
 
