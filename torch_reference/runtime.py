@@ -14,11 +14,11 @@ __all__ = [
     "configure",
     "describe",
     "from_numpy",
-    "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
     "preload",
     "ravel",
+    "temporary_memory",
     "to_numpy",
 ]
 
@@ -113,7 +113,7 @@ def block(output: Any) -> Any:
     return output
 
 
-def memory_needed(function: Any, *arguments: Any) -> int | None:
+def temporary_memory(function: Any, *arguments: Any) -> int | None:
     """Return None: PyTorch does not foresee what memory a function takes."""
     del function, arguments
     return None
