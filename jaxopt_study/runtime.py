@@ -112,13 +112,16 @@ def block(output: Any) -> Any:
 
 
 def temporary_memory(function: Any, *arguments: Any) -> int | None:
-    """Return the bytes that the compiler sets aside for temporaries, the result not among them; None if unknown.
+    """Return the bytes that the compiler sets aside for temporaries, the result not among them; None if not known.
 
     Args:
         function: What this wing's `derivatives`, `blocks` or `closed_form` made. It is compiled, unless it was called.
         arguments: What it will be, or was, called with.
     """
-    analysis = getattr(function, "compiled", function).lower(*arguments).compile().memory_analysis()
+    compiled = getattr(function, "compiled", function)
+    if not hasattr(compiled, "lower"):
+        return None
+    analysis = compiled.lower(*arguments).compile().memory_analysis()
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 

@@ -3,7 +3,8 @@
 A Hessian is a P x P matrix; `runtime.ravel` says in which order its rows count the parameters. The functions here take
 the whole basis at once; `blocks` takes it a few vectors at a time.
 
-Every function made here raises what `validation` raises, before anything is computed.
+Every Hessian made here raises what `validation` raises, before anything is computed. A gradient or a product takes less
+time than that check, and is called in loops; what is wrong there, the framework says.
 """
 
 from __future__ import annotations

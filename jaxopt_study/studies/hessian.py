@@ -73,6 +73,8 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         return wing.runtime.temporary_memory(compute, params, batch) if route.result == "matrix" else None
 
     _refuse_too_large(case, problem, plan, temporary)
+    if case.subject != DIGITS and curves.repeats(case.subject, case.method, plan) == 0:
+        temporary()  # which compiles: a lone call's time is the run's
 
     def export(output: Any) -> Value:
         if route.result in ("gradient", "product"):
@@ -145,8 +147,9 @@ def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
 
 def _curve_groups(plan: Plan) -> list[Group]:
     return [
-        Group(_cases([BY_NAME[method] for method in methods], problem, plan), curves.repeats(problem, plan), fresh=True)
+        Group(_cases([BY_NAME[method]], problem, plan), curves.repeats(problem, method, plan), fresh=True)
         for problem, methods in curves.problems_and_routes(plan).items()
+        for method in methods
     ]
 
 

@@ -74,8 +74,8 @@ def cases(rows: Sequence[Row], plan: Plan) -> Table:
             for r in rows
         ],
         (
-            "Residual: of three products H v from central differences of the gradient in float64. Spread - : a lone "
-            "call, compilation included.",
+            "Residual: of three products H v from central differences of the gradient in float64. Where there is no "
+            "spread, a lone call, compiled before it began.",
             *_reasons(rows),
         ),
     )
@@ -231,6 +231,8 @@ def _draw(axes: Any, records: Sequence[Record], plan: Plan, units: Mapping[str, 
     names = list(dict.fromkeys(r.method for r in records))
     for framework, colour in zip((*plan.frameworks, "numpy"), COLOURS, strict=False):
         mine = [r for r in records if r.framework == framework and (not units or framework in units)]
+        if not mine:
+            continue
         unit = units.get(framework, 1e-3)
         quarters = np.array([np.percentile(r.step_seconds, [25, 50, 75]) for r in mine]).reshape(-1, 3).T / unit
         places = [names.index(r.method) for r in mine]
