@@ -35,7 +35,8 @@ _device = torch.device("cpu")
 def configure(dtype: str, device: str, threads: int) -> None:
     """Set the floating point type, the device and the threads of everything that follows.
 
-    Call it before any tensor is made. `torch.compile` keeps nothing from earlier processes. Subnormal numbers are flushed to zero, as XLA does on CPU.
+    Call it before any tensor is made. Subnormal numbers are flushed to zero, as XLA does on CPU. `torch.compile` takes
+    nothing from earlier processes.
 
     Args:
         dtype: `float32` or `float64`; it becomes the default type, in which optimizers keep their scalars.
