@@ -211,6 +211,8 @@ def test_a_loss_with_kinks_says_so_and_a_smooth_one_does_not(name, kinked, digit
     wing = load_wing(name)
     with pytest.warns(UserWarning, match="the loss has kinks"):
         wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
+    with torch.no_grad(), pytest.warns(UserWarning, match="the loss has kinks"):
+        wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss = wing.models.loss(wing.models.network((64, 10)))

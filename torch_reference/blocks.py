@@ -129,7 +129,7 @@ def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
         return tensor
 
     leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
-    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         loss(leaves, batch)
     vector = runtime.ravel(params)
     wanted = CACHED_VECTORS if vector.device.type == "cpu" else len(vector)

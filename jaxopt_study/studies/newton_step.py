@@ -45,7 +45,7 @@ LEARNING_RATE = 1e-3
 def groups(plan: Plan) -> list[Group]:
     """Return one group: the parts, the whole step and the epoch, of all frameworks in turn."""
     cases = tuple(Case("newton_step", plan.workload, f, part) for f in plan.frameworks for part in PARTS)
-    return [Group(cases, max(1, plan.repeats // 2))]
+    return [Group(cases, max(1, plan.repeats // 3))]
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
