@@ -221,9 +221,9 @@ def _project(matrix: np.ndarray, places: np.ndarray, problem: Problem) -> Value:
 
 
 def _asymmetry(matrix: np.ndarray) -> float:
-    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix."""
+    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix, which would count as peak."""
     apart = [np.abs(matrix[i : i + 256] - matrix[:, i : i + 256].T).max() for i in range(0, len(matrix), 256)]
-    return float(max(apart) / np.abs(matrix).max())
+    return float(max(apart) / np.maximum(matrix.max(), -matrix.min()))
 
 
 def _reference_vector(route: Route, problem: Problem) -> np.ndarray:
