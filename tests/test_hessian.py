@@ -16,7 +16,7 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.baseline import derivatives as baseline
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.task import TooLarge
+from jaxopt_study.bench.task import Skipped, TooLarge
 from jaxopt_study.bench.workload import digits_linear, ravel, shift
 from jaxopt_study.studies import curves, hessian, routes
 from jaxopt_study.studies.routes import PARTS, ROUTES
@@ -77,6 +77,12 @@ def test_a_wrong_route_is_seen_through_its_products(monkeypatch):
 def test_what_would_not_fit_is_refused_with_the_estimate():
     with pytest.raises(TooLarge, match=r"estimated .* GiB, the limit is"):
         run("torch", ROUTES[0], "64-2000-10 x 898")
+
+
+def test_without_a_compiler_the_compiled_route_is_skipped(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Skipped, match=r"needs a C\+\+ compiler"):
+        run("torch", routes.BY_NAME["hessian_compiled"], "5-3 x 30")
 
 
 def test_the_compiler_is_asked_where_the_formula_says_no():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
-from jaxopt_study.bench.task import Task, TooLarge, Value, single
+from jaxopt_study.bench.task import Skipped, Task, TooLarge, Value, single
 from jaxopt_study.bench.workload import Workload, enumerate_params
 from jaxopt_study.studies import curves, routes
 from jaxopt_study.studies import hessian_report as report
@@ -41,6 +42,8 @@ OVERVIEW = ("hessian_forward_over_reverse", "hessian_double_backward", "hessian_
 
 LONG = ("hessian_compiled", "hessian_forward_over_forward")
 """Routes that take ten seconds or more on digits, to compile or to run: `full` alone has them."""
+
+COMPILERS = ("g++", "clang++", "c++")
 
 MEMORY_SHARE = 0.8
 """A route may take this part of the memory that is free."""
@@ -62,6 +65,8 @@ def groups(plan: Plan) -> list[Group]:
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return one route on one problem, at its initial parameters; its value is brought to the project's order."""
     problem, route = problems.make(case.subject, workload, plan.seed), BY_NAME[case.method]
+    if case.method == "hessian_compiled" and plan.device == "cpu" and not any(map(which, COMPILERS)):
+        raise Skipped(f"torch.compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}")
     batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
     params = wing.runtime.params_from_numpy(problem.params)
     compute = routes.make(wing, route, problem)
