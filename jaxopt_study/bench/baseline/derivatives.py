@@ -12,21 +12,17 @@ from jaxopt_study.bench import workload
 Array = npt.NDArray[Any]
 
 
-def loss_network(params: Any, batch: tuple[Array, Array]) -> float:
-    """Return the mean cross-entropy of a network of dense layers with tanh between."""
-    inputs, targets = batch
-    logits = _activations(params, inputs)[-1]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(targets)), targets]))
-
-
 def gradient_network(params: Any, batch: tuple[Array, Array]) -> Array:
     """Return the gradient of the mean cross-entropy of a network of dense layers with tanh between, as a vector.
 
     Backpropagation written out; the vector counts parameters as `workload.ravel` does.
     """
     inputs, targets = batch
-    layers, activations = [params[name] for name in sorted(params)], _activations(params, inputs)
+    layers = [params[name] for name in sorted(params)]
+    activations = [inputs]
+    for number, layer in enumerate(layers):
+        z = activations[-1] @ layer["kernel"] + layer["bias"]
+        activations.append(np.tanh(z) if number + 1 < len(layers) else z)
     errors = softmax(activations.pop())
     errors[np.arange(len(errors)), targets] -= 1
     errors /= len(errors)
@@ -49,12 +45,3 @@ def softmax(logits: Array) -> Array:
     """Return the probabilities of each row of logits."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def _activations(params: Any, inputs: Array) -> list[Array]:
-    """Return the inputs, what each layer puts out, and last the logits."""
-    activations = [inputs]
-    for number, name in enumerate(sorted(params), start=1):
-        z = activations[-1] @ params[name]["kernel"] + params[name]["bias"]
-        activations.append(np.tanh(z) if number < len(params) else z)
-    return activations

@@ -1,4 +1,4 @@
-"""Training by hand, in NumPy: what an epoch must give, from formulas that share no code with a framework."""
+"""Training by formula, in float64: what the losses of every loop are held to."""
 
 from __future__ import annotations
 
@@ -6,69 +6,78 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from jaxopt_study.bench import workload
-from jaxopt_study.bench.baseline.derivatives import gradient_network, loss_network
+from jaxopt_study.bench.workload import Array, ParameterTree
 
-__all__ = ["RULES", "train"]
-
-Array = npt.NDArray[Any]
-Memory = tuple[Array, Array]
-Rule = Callable[[Array, int, Memory], tuple[Array, Memory]]
+Rule = Callable[..., Array]
+"""rule(gradient, first buffer, second buffer, step from 1 on): the update, before the learning rate."""
 
 
 def train(
-    params: Any, data: tuple[Array, Array], order: npt.NDArray[np.integer], optimizer: str, learning_rate: float
-) -> tuple[Array, Any]:
-    """Train a network of dense layers with tanh between them on the mean cross-entropy, in the arrays' own type.
+    params: ParameterTree, data: tuple[Array, Array], order: Array, optimizer: str, learning_rate: float
+) -> tuple[Array, ParameterTree]:
+    """Make one step for each entry of `order`; return the losses before each, and the parameters after the last.
 
     Args:
-        params: Initial parameters in flax's layout.
+        params: In flax's layout; dense layers with tanh between them.
         data: Inputs (rows, features) and integer targets (rows,).
-        order: The row, or rows, of each step: (steps,) or (steps, batch).
-        optimizer: A name in `RULES`.
-        learning_rate: What the rule's direction is multiplied by.
-
-    Returns:
-        The loss before each step, (steps,), and the parameters after the last.
+        order: The rows of each step: (steps,), one row each, or (steps, batch).
+        optimizer: A row of the optimizer table, with its defaults there.
+        learning_rate: The learning rate.
     """
-    rule, losses = RULES[optimizer], np.empty(len(order))
-    zeros = np.zeros_like(workload.ravel(params))
-    memory = (zeros, zeros)
-    for number, rows in enumerate(order):
-        batch = tuple(array[np.atleast_1d(rows)] for array in data)
-        losses[number] = loss_network(params, batch)
-        direction, memory = rule(gradient_network(params, batch), number + 1, memory)
-        params = workload.shift(params, -learning_rate * direction)
-    return losses, params
+    inputs, targets = data
+    leaves = {(k, n): np.asarray(leaf, dtype=float) for k, layer in params.items() for n, leaf in layer.items()}
+    buffers = {path: np.zeros((2, *leaf.shape)) for path, leaf in leaves.items()}
+    rule, losses = RULES[optimizer], []
+    for t, rows in enumerate(order, start=1):
+        chosen = np.atleast_1d(rows)
+        loss, slopes = loss_and_gradient(leaves, inputs[chosen].astype(float), targets[chosen])
+        leaves = {p: leaf - learning_rate * rule(slopes[p], *buffers[p], t) for p, leaf in leaves.items()}
+        losses.append(loss)
+    return np.array(losses), {k: {n: leaves[k, n] for n in layer} for k, layer in params.items()}
 
 
-def adam(gradient: Array, step: int, memory: Memory) -> tuple[Array, Memory]:
-    """Return Adam's direction (Kingma and Ba, 2015), with b1 = 0.9, b2 = 0.999, eps = 1e-8."""
-    m = 0.9 * memory[0] + (1 - 0.9) * gradient
-    v = 0.999 * memory[1] + (1 - 0.999) * gradient**2
-    return m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8), (m, v)
+def loss_and_gradient(leaves: dict[tuple[str, str], Array], x: Array, targets: Array) -> tuple[float, dict[Any, Array]]:
+    """Return the mean of -log softmax(logits)[target] over the rows of x, and its gradient, by backpropagation."""
+    layers = sorted({layer for layer, _ in leaves})
+    entering = [x]
+    for number, layer in enumerate(layers):
+        z = entering[-1] @ leaves[layer, "kernel"] + leaves[layer, "bias"]
+        entering.append(z if number == len(layers) - 1 else np.tanh(z))
+    z = entering.pop()
+    z = z - z.max(axis=1, keepdims=True)
+    sums, rows = np.exp(z).sum(axis=1), np.arange(len(x))
+    delta = np.exp(z) / sums[:, None]
+    delta[rows, targets] -= 1
+    delta /= len(x)
+    slopes = {}
+    for layer, h in zip(reversed(layers), reversed(entering), strict=True):
+        slopes[layer, "kernel"], slopes[layer, "bias"] = h.T @ delta, delta.sum(axis=0)
+        delta = (delta @ leaves[layer, "kernel"].T) * (1 - h**2)
+    return float(np.mean(np.log(sums) - z[rows, targets])), slopes
 
 
-def rmsprop(gradient: Array, step: int, memory: Memory) -> tuple[Array, Memory]:
-    """Return RMSprop's direction (Tieleman and Hinton, 2012), with decay 0.99 and eps = 1e-8 outside the root."""
-    del step
-    v = 0.99 * memory[0] + (1 - 0.99) * gradient**2
-    return gradient / (np.sqrt(v) + 1e-8), (v, memory[1])
+def _adam(g: Array, m: Array, v: Array, t: int) -> Array:
+    m += 0.1 * (g - m)
+    v += 0.001 * (g * g - v)
+    return m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
 
 
-def sgd(gradient: Array, step: int, memory: Memory) -> tuple[Array, Memory]:
-    """Return the gradient."""
-    del step
-    return gradient, memory
+def _rmsprop(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, t
+    v += 0.01 * (g * g - v)
+    return g / (np.sqrt(v) + 1e-8)
 
 
-def adagrad(gradient: Array, step: int, memory: Memory) -> tuple[Array, Memory]:
-    """Return Adagrad's direction (Duchi, Hazan and Singer, 2011), with eps = 1e-10 outside the root of a sum from 0."""
-    del step
-    total = memory[0] + gradient**2
-    return gradient / (np.sqrt(total) + 1e-10), (total, memory[1])
+def _sgd(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, v, t
+    return g
 
 
-RULES: dict[str, Rule] = {"adam": adam, "rmsprop": rmsprop, "sgd": sgd, "adagrad": adagrad}
+def _adagrad(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, t
+    v += g * g
+    return g / (np.sqrt(v) + 1e-10)
+
+
+RULES: dict[str, Rule] = {"adam": _adam, "rmsprop": _rmsprop, "sgd": _sgd, "adagrad": _adagrad}
