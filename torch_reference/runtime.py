@@ -35,8 +35,7 @@ _device = torch.device("cpu")
 def configure(dtype: str, device: str, threads: int) -> None:
     """Set the floating point type, the device and the threads of everything that follows.
 
-    Call it before any tensor is made. Subnormal numbers are flushed to zero, as XLA does on CPU. `torch.compile` takes
-    nothing from earlier processes.
+    Call it before any tensor is made. Subnormal numbers are flushed to zero, as XLA does on CPU.
 
     Args:
         dtype: `float32` or `float64`; it becomes the default type, in which optimizers keep their scalars.
@@ -54,7 +53,6 @@ def configure(dtype: str, device: str, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     torch.set_flush_denormal(True)
-    torch.compiler.config.force_disable_caches = True  # the time of a compilation is that of a first one
 
 
 def preload() -> None:
