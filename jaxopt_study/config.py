@@ -17,7 +17,7 @@ from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.environment import cores_at_hand
 from jaxopt_study.bench.report.export import FORMATS
 from jaxopt_study.bench.workload import WORKLOADS
-from jaxopt_study.studies import MAIN_JOB, STUDIES
+from jaxopt_study.studies import COMPANIONS, MAIN_JOB, STUDIES
 from jaxopt_study.studies.optimizers import OPTIMIZERS
 
 FRAMEWORKS = ("jax", "torch")
@@ -95,7 +95,7 @@ def check(config: Config) -> Plan:
     """
     profile = PROFILES[_known("profile", config.profile, PROFILES)]
     plan = Plan(
-        studies=_all_known("study", config.studies or MAIN_JOB, STUDIES),
+        studies=_with_companions(config.studies) or MAIN_JOB,
         overview=not config.studies,
         workload=_known("workload", config.workload, WORKLOADS),
         optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
@@ -123,6 +123,11 @@ def check(config: Config) -> Plan:
             f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
         )
     return plan
+
+
+def _with_companions(studies: Sequence[str]) -> tuple[str, ...]:
+    named = _all_known("study", studies, STUDIES) if studies else ()
+    return tuple(dict.fromkeys(name for study in named for name in (study, *COMPANIONS.get(study, ()))))
 
 
 def _installed(frameworks: Sequence[str]) -> None:

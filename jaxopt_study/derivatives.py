@@ -3,7 +3,8 @@
 A Hessian is a P x P matrix; `runtime.ravel` says in which order its rows count the parameters. The functions here take
 the whole basis at once; `blocks` takes it a few vectors at a time.
 
-Every function made here raises what `validation` raises, before anything is compiled.
+Every Hessian made here raises what `validation` raises, before anything is compiled. A gradient or a product takes less
+time than that check, and is called in loops; what is wrong there, the framework says.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
 
     def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:
         check_params(params)
-        shapes = str(jax.tree.map(jax.typeof, (params, batch)))
+        leaves, structure = jax.tree.flatten((params, batch))
+        shapes = (structure, *((jnp.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves))
         if shapes not in known:
             check_loss(loss, params, batch)
             known.add(shapes)

@@ -21,11 +21,11 @@ __all__ = [
     "describe",
     "from_numpy",
     "is_ready",
-    "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
     "preload",
     "ravel",
+    "temporary_memory",
     "to_numpy",
 ]
 
@@ -140,15 +140,18 @@ def compilations() -> int:
     return len(_compilation_seconds())
 
 
-def memory_needed(function: Any, *arguments: Any) -> int | None:
-    """Return the bytes that the compiler foresees for temporaries and result; None where it cannot say.
+def temporary_memory(function: Any, *arguments: Any) -> int | None:
+    """Return the bytes that the compiler sets aside for temporaries, the result not among them; None if not known.
 
     Args:
-        function: What this wing's `derivatives` or `blocks` made.
-        arguments: What it will be called with.
+        function: What this wing's `derivatives`, `blocks` or `closed_form` made. It is compiled, unless it was called.
+        arguments: What it will be, or was, called with.
     """
-    analysis = function.compiled.lower(*arguments).compile().memory_analysis()
-    return None if analysis is None else int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
+    compiled = getattr(function, "compiled", function)
+    if not hasattr(compiled, "lower"):
+        return None
+    analysis = compiled.lower(*arguments).compile().memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
 @cache

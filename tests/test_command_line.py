@@ -14,6 +14,7 @@ from jaxopt_study import compare as door
 from jaxopt_study import config, session
 from jaxopt_study.bench import record
 from jaxopt_study.config import Config, ConfigError, check
+from jaxopt_study.studies import MAIN_JOB
 from tests.conftest import compare
 
 SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
@@ -186,6 +187,11 @@ def test_help_and_list():
 
 def test_names_can_be_joined_by_commas():
     assert check(Config(optimizers=("adam,sgd", "adam"))).optimizers == ("adam", "sgd")
+
+
+def test_the_hessian_brings_the_newton_step_along():
+    assert check(Config(studies=("hessian", "spread"))).studies == ("hessian", "newton_step", "spread")
+    assert check(Config()).studies == MAIN_JOB
 
 
 def test_a_run_writes_records_environment_report_and_figures(small):

@@ -16,9 +16,9 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.baseline import derivatives as baseline
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.task import TooLarge
+from jaxopt_study.bench.task import Skipped, TooLarge
 from jaxopt_study.bench.workload import digits_linear, ravel, shift
-from jaxopt_study.studies import hessian, routes
+from jaxopt_study.studies import curves, hessian, routes
 from jaxopt_study.studies.routes import PARTS, ROUTES
 from tests.conftest import load_wing, make_plan
 
@@ -77,6 +77,12 @@ def test_a_wrong_route_is_seen_through_its_products(monkeypatch):
 def test_what_would_not_fit_is_refused_with_the_estimate():
     with pytest.raises(TooLarge, match=r"estimated .* GiB, the limit is"):
         run("torch", ROUTES[0], "64-2000-10 x 898")
+
+
+def test_without_a_compiler_the_compiled_route_is_skipped(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Skipped, match=r"needs a C\+\+ compiler"):
+        run("torch", routes.BY_NAME["hessian_compiled"], "5-3 x 30")
 
 
 def test_the_compiler_is_asked_where_the_formula_says_no():
@@ -211,6 +217,8 @@ def test_a_loss_with_kinks_says_so_and_a_smooth_one_does_not(name, kinked, digit
     wing = load_wing(name)
     with pytest.warns(UserWarning, match="the loss has kinks"):
         wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
+    with torch.no_grad(), pytest.warns(UserWarning, match="the loss has kinks"):
+        wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss = wing.models.loss(wing.models.network((64, 10)))
@@ -236,18 +244,74 @@ def test_an_exponent_is_found_with_its_interval():
     assert fit.high - fit.low < 0.1
 
 
+def record_of(subject, framework, method, samples, group="one", **value):
+    depth, size = subject.count("-"), problems.size_of(subject)
+    kept = {"depth": depth, "parameters": size, "rows": problems.rows_of(subject), "residual": 0.0} | value
+    return Record("hessian", subject, framework, method, "ok", group, "", samples=tuple(samples), value=kept)
+
+
 def test_a_case_that_is_foreseen_to_take_too_long_is_skipped_with_the_reason():
-    plan = make_plan(profile="smoke")
-    value = {"depth": 2, "parameters": 610}
-    facts = {
-        "study": "hessian",
-        "framework": "torch",
-        "method": "hessian_blocked",
-        "status": "ok",
-        "group": "",
-        "environment": "",
-    }
-    before = [Record(subject="64-8-10 x 898", samples=(0.1,), value=value, **facts)]
-    small, large = (Case("hessian", f"64-{n}-10 x 898", "torch", "hessian_blocked") for n in (9, 800))
-    assert hessian.skip(small, before, plan) is None
-    assert "budget" in hessian.skip(large, before, plan)
+    """By the largest smaller problem of its route: time grows with rows, and with the square of the parameters."""
+    plan = make_plan(profile="default")
+    tiny, small = (record_of(f"64-{n}-10 x 898", "torch", "hessian_blocked", [s]) for n, s in ((2, 9.0), (4, 0.1)))
+    more, rows = (
+        Case("hessian", subject, "torch", "hessian_blocked") for subject in ("64-7-10 x 898", "64-4-10 x 89800")
+    )
+    assert hessian.skip(more, [tiny, small], plan) is None
+    assert hessian.skip(rows, [tiny, small], plan) == "foreseen: 10.0 s, budget: 2 s"
+    assert hessian.skip(dataclasses.replace(more, framework="jax"), [tiny, small], plan) is None
+
+
+@pytest.mark.parametrize("curve", curves.CURVES, ids=lambda curve: curve.grows)
+def test_each_curve_has_five_sizes_that_grow(curve):
+    for profile in ("default", "full"):
+        names = curve.problems[profile]
+        costs = [problems.size_of(name) ** 2 * problems.rows_of(name) for name in names]
+        assert len(names) >= 5
+        assert costs == sorted(set(costs))
+
+
+def test_growth_and_crossovers_are_those_of_known_times():
+    """One route is quadratic in the parameters and starts cheaper; the other is linear."""
+    plan, subjects = make_plan(profile="default"), curves.CURVES[0].problems["default"]
+    sizes = np.array([problems.size_of(subject) for subject in subjects])
+    records = [
+        record_of(subject, "jax", method, [seconds] * 2)
+        for method, times in (
+            ("hessian_forward_over_reverse", 1e-8 * sizes**2),
+            ("hessian_blocked", 1e-8 * sizes * 300),
+        )
+        for subject, seconds in zip(subjects, times, strict=True)
+    ]
+    rows = hessian.rows(records, plan)
+    fits = {arm[1]: (points, e.value) for _, arm, points, e in curves.growth(rows, plan)}
+    assert fits["hessian_forward_over_reverse"] == (5, pytest.approx(2))
+    assert fits["hessian_blocked"] == (5, pytest.approx(1))
+    (crossing,) = curves.tables(rows, plan)[1].rows
+    assert crossing[1:] == ("jax forward over reverse", "jax blocked", "300", "jax blocked")
+
+
+def test_ratios_are_of_routes_measured_in_the_same_turns():
+    plan, digits = make_plan(), hessian.DIGITS
+    own, blocked, apart = (
+        record_of(digits, "jax", "hessian_forward_over_reverse", [4.0, 4.2, 4.1], temporary_bytes=800),
+        record_of(digits, "jax", "hessian_blocked", [1.0, 1.05, 1.025], temporary_bytes=100),
+        record_of(digits, "torch", "hessian_blocked", [2.0, 2.0, 2.0], group="another"),
+    )
+    rows = hessian.rows([own, blocked, apart], plan)
+    (ratio,) = rows[1]["ratios"]
+    assert (ratio["framework"], ratio["route"], ratio["memory"]) == ("jax", "hessian_forward_over_reverse", 1 / 8)
+    assert ratio["time"].value == pytest.approx(0.25)
+    words = hessian.verdict(rows, plan)
+    assert "blocks take 0.250 [0.250, 0.250] of jax.hessian's time and 1/8 of its temporary memory" in words
+    wrong = dataclasses.replace(blocked, value=blocked.value | {"residual": 1.0})
+    assert hessian.rows([own, wrong, apart], plan)[1]["ratios"] == []
+
+
+def test_the_compiler_says_what_memory_blocks_save():
+    """The prototype's bound: an eighth of jax.hessian's; a 40th is measured."""
+    kept = [run("jax", routes.BY_NAME[name], "64-10 x 898", "float32")[0]["temporary_bytes"] for name in ROUTE_PAIR]
+    assert kept[1] <= kept[0] / 8
+
+
+ROUTE_PAIR = ("hessian_forward_over_reverse", "hessian_blocked")

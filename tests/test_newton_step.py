@@ -34,13 +34,32 @@ def test_each_part_holds_to_the_closed_form(name, part, dtype):
     assert finding.agrees, finding.words
 
 
-def test_the_epochs_of_adam_are_held_to_each_other():
+def test_the_epochs_of_adam_are_held_to_numpy_and_to_each_other():
     records = [run(name, "adam_epoch")[0] for name in WINGS]
-    (finding,) = newton_step.findings(records, make_plan())
-    assert finding.agrees, finding.words
-    planted = dataclasses.replace(records[1], value={"loss": records[1].value["loss"] * (1 + 1e-9)})
-    (finding,) = newton_step.findings([records[0], planted], make_plan())
-    assert finding.agrees is False
+    findings = newton_step.findings(records, make_plan())
+    assert [finding.subject for finding in findings] == ["jax adam_epoch", "torch adam_epoch", "adam_epoch"]
+    assert all(finding.agrees for finding in findings), findings
+
+
+@pytest.mark.parametrize(("entry", "by"), [("loss", 1e-14), ("params", 1e-14)])
+def test_epochs_that_part_in_losses_or_in_parameters_disagree(entry, by):
+    first, second = (run("jax", "adam_epoch")[0] for _ in range(2))
+    moved = first.value[entry] * (1 + by) if entry == "loss" else [p + by for p in first.value[entry]]
+    planted = dataclasses.replace(second, framework="torch", value=second.value | {entry: moved})
+    assert newton_step.findings([first, planted], make_plan())[-1].agrees is False
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_a_single_framework_with_another_optimizer_is_wrong(name, monkeypatch):
+    """There is no other framework to differ from: NumPy's epoch finds it."""
+    wing = load_wing(name)
+    right = wing.optimizers.adam
+    monkeypatch.setattr(wing.optimizers, "adam", lambda learning_rate: right(learning_rate, b2=0.99901))
+    record, plan = run(name, "adam_epoch")
+    (row,) = newton_step.rows([record], plan)
+    assert row["agrees"] is False
+    assert "seconds" not in row
+    assert "WRONG" in newton_step.tables([row], plan)[0].rows[0]
 
 
 @pytest.mark.parametrize("name", WINGS)
@@ -51,7 +70,8 @@ def test_a_step_in_the_wrong_direction_is_wrong_and_has_no_time(name, monkeypatc
     record, plan = run(name, "newton_step")
     (row,) = newton_step.rows([record], plan)
     assert row["agrees"] is False
-    assert "WRONG" in newton_step.tables([row], plan)[0].rows[0][1]
+    assert "seconds" not in row
+    assert "WRONG" in newton_step.tables([row], plan)[0].rows[0]
 
 
 def test_the_backward_error_is_that_of_a_known_solution():
@@ -70,8 +90,7 @@ def test_a_damping_that_is_not_allowed_is_named(name, damping):
 
 
 def test_a_ratio_needs_the_same_turns():
-    records = [
-        Record("newton_step", "digits-linear", "jax", part, "ok", group, "", samples=(2.0, 2.0), value=value)
-        for part, group, value in (("solve", "one", {"residual": 0.0}), ("adam_epoch", "two", {"loss": 1.0}))
-    ]
-    assert newton_step.rows(records, make_plan())[0]["in_epochs"] is None
+    solve, epoch = (run("jax", part)[0] for part in ("solve", "adam_epoch"))
+    apart = dataclasses.replace(epoch, group="another")
+    assert newton_step.rows([solve, epoch], make_plan())[0]["in_epochs"].value == 1
+    assert newton_step.rows([solve, apart], make_plan())[0]["in_epochs"] is None

@@ -18,11 +18,11 @@ __all__ = [
     "describe",
     "from_numpy",
     "is_ready",
-    "memory_needed",
     "params_from_numpy",
     "params_to_numpy",
     "preload",
     "ravel",
+    "temporary_memory",
     "to_numpy",
 ]
 
@@ -138,7 +138,7 @@ def compilations() -> int:
     return int(utils.counters["stats"]["unique_graphs"]) if utils else 0
 
 
-def memory_needed(function: Any, *arguments: Any) -> int | None:
+def temporary_memory(function: Any, *arguments: Any) -> int | None:
     """Return None: PyTorch does not foresee what memory a function takes."""
     del function, arguments
     return None

@@ -75,7 +75,9 @@ def check_damping(damping: float) -> None:
 def kinks(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> list[str]:
     """Return the names of the operations in `loss` that have no second derivative somewhere, ReLU among them."""
     leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
-    return sorted({name for name in _operations(loss(leaves, batch).grad_fn) if name in KINKS})
+    with torch.enable_grad():
+        root = loss(leaves, batch).grad_fn
+    return sorted({name for name in _operations(root) if name in KINKS})
 
 
 def _operations(root: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Problem:
     @property
     def size(self) -> int:
         """How many parameters it has."""
-        return sum((inputs + 1) * outputs for inputs, outputs in zip(self.widths, self.widths[1:], strict=False))
+        return _size(self.widths)
 
     @property
     def activations(self) -> int:
@@ -38,13 +39,22 @@ def name_of(widths: tuple[int, ...], rows: int) -> str:
     return f"{'-'.join(map(str, widths))} x {rows}"
 
 
+def size_of(name: str) -> int:
+    """Return how many parameters the problem of that name has."""
+    return _size(_parts(name)[0])
+
+
+def rows_of(name: str) -> int:
+    """Return how many rows the problem of that name has."""
+    return _parts(name)[1]
+
+
 def make(name: str, workload: Workload, seed: int) -> Problem:
     """Return the problem of that name: on the workload's rows, repeated as need be, where the widths fit it.
 
     Other widths get inputs drawn from a normal distribution and targets drawn evenly.
     """
-    layers, count = name.split(" x ")
-    widths, rows = tuple(map(int, layers.split("-"))), int(count)
+    widths, rows = _parts(name)
     params = workload.params if widths == workload.widths else draw_params(widths, seed)
     if (widths[0], widths[-1]) == (workload.widths[0], workload.widths[-1]):
         inputs, targets = (np.resize(array, (rows, *array.shape[1:])) for array in workload.train)
@@ -52,3 +62,12 @@ def make(name: str, workload: Workload, seed: int) -> Problem:
         generator = np.random.default_rng(seed)
         inputs, targets = generator.standard_normal((rows, widths[0])), generator.integers(0, widths[-1], rows)
     return Problem(widths, params, (inputs, targets))
+
+
+def _parts(name: str) -> tuple[tuple[int, ...], int]:
+    layers, count = name.split(" x ")
+    return tuple(map(int, layers.split("-"))), int(count)
+
+
+def _size(widths: tuple[int, ...]) -> int:
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))

@@ -59,7 +59,8 @@ class Worker:
         return seconds
 
     def preload(self) -> None:
-        """Load also what the framework loads lazily, so that children forked from here need not do it again."""
+        """Load the studies and what the framework loads lazily, so that children forked from here need not do it."""
+        importlib.import_module("jaxopt_study.studies")
         self._wing.runtime.preload()
 
     def configure(self, plan: Plan, cores: tuple[int, ...]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload
 from jaxopt_study.studies import derivatives, dictionary, hessian, loops, newton, newton_step, optimizers, spread, timer
 
-__all__ = ["MAIN_JOB", "STUDIES", "Study"]
+__all__ = ["COMPANIONS", "MAIN_JOB", "STUDIES", "Study"]
 
 
 Rows = list[dict[str, Any]]
@@ -64,3 +64,6 @@ STUDIES: dict[str, Study] = {
 
 MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""
+
+COMPANIONS = {"hessian": ("newton_step",)}
+"""What comes along with a study that is asked for by name: the notebook's claim on Hessians has two halves."""

@@ -6,8 +6,9 @@ the cost curves, where each case has a process of its own, to central difference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
-from jaxopt_study.bench.task import Task, TooLarge, Value, single
+from jaxopt_study.bench.task import Skipped, Task, TooLarge, Value, single
 from jaxopt_study.bench.workload import Workload, enumerate_params
+from jaxopt_study.studies import curves, routes
 from jaxopt_study.studies import hessian_report as report
-from jaxopt_study.studies import routes
 from jaxopt_study.studies.routes import BY_NAME, PARTS, ROUTES, Route
 from jaxopt_study.studies.tolerances import HESSIAN, PRODUCTS
 
@@ -39,50 +40,46 @@ PROBES = 4
 # In the main job: the frameworks' own way, the notebook's, the block way, and the formula.
 OVERVIEW = ("hessian_forward_over_reverse", "hessian_double_backward", "hessian_blocked", "hessian_closed_form")
 
-# The curves: name -> (what grows, problems). `full` goes to the limits.
-HIDDEN = {"smoke": (8, 27), "default": (8, 16, 32), "full": (8, 16, 27, 53, 107, 267)}
-SHAPES = {
-    "smoke": ((16, 5),),
-    "default": ((16, 5), (32, 10), (128, 10)),
-    "full": ((16, 5), (32, 10), (128, 10), (256, 20)),
-}
-CURVE_ROUTES = ("gradient", "hessian_forward_over_reverse", "hessian_blocked")
-
 LONG = ("hessian_compiled", "hessian_forward_over_forward")
-"""Routes that take tens of seconds on digits, to compile or to run: `full` alone has them."""
+"""Routes that take ten seconds or more on digits, to compile or to run: `full` alone has them."""
+
+COMPILERS = ("g++", "clang++", "c++")
 
 MEMORY_SHARE = 0.8
 """A route may take this part of the memory that is free."""
-
-BUDGET_SECONDS = {"smoke": 0.5, "default": 0.7, "full": 300.0}
-"""A curve ends where a Hessian is foreseen to take longer."""
 
 
 def groups(plan: Plan) -> list[Group]:
     """Return the routes on digits, measured in turn, and the curves, each case in a process of its own."""
     if plan.overview:
-        short = [route for route in ROUTES if route.method in OVERVIEW]
-        return [Group(_cases(short, DIGITS, plan), max(1, plan.repeats // 4))]
-    quick = [route for route in (*ROUTES, *PARTS) if not route.slow]
-    slow = [route for route in ROUTES if route.slow and (plan.profile == "full" or route.method not in LONG)]
-    on_digits = [Group(_cases(quick, DIGITS, plan), max(1, plan.repeats // 3)), Group(_cases(slow, DIGITS, plan), 1)]
-    curves = [
-        Group(_cases([BY_NAME[name] for name in methods], name_, plan), max(1, plan.repeats // 6), fresh=True)
-        for name_, methods in _curve_problems(plan)
-        for methods in [methods]
+        chosen = [route for route in ROUTES if route.method in OVERVIEW]
+    else:
+        chosen = [route for route in (*ROUTES, *PARTS) if plan.profile == "full" or route.method not in LONG]
+    on_digits = [
+        Group(_cases([route for route in chosen if not route.slow], DIGITS, plan), max(1, plan.repeats // 2)),
+        Group(_cases([route for route in chosen if route.slow], DIGITS, plan), 1),
     ]
-    return on_digits + curves
+    return [group for group in on_digits if group.cases] + ([] if plan.overview else _curve_groups(plan))
 
 
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return one route on one problem, at its initial parameters; its value is brought to the project's order."""
     problem, route = problems.make(case.subject, workload, plan.seed), BY_NAME[case.method]
+    if case.method == "hessian_compiled" and plan.device == "cpu" and not any(map(which, COMPILERS)):
+        raise Skipped(f"torch.compile needs a C++ compiler, and there is none of {', '.join(COMPILERS)}")
     batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
     params = wing.runtime.params_from_numpy(problem.params)
     compute = routes.make(wing, route, problem)
     places = routes.places(wing, problem.params)
     rest = _arguments(wing, route, problem)
-    _refuse_too_large(case, problem, plan, lambda: wing.runtime.memory_needed(compute, params, batch, *rest))
+
+    @cache
+    def temporary() -> int | None:
+        return wing.runtime.temporary_memory(compute, params, batch) if route.result == "matrix" else None
+
+    _refuse_too_large(case, problem, plan, temporary)
+    if case.subject != DIGITS and curves.repeats(case.subject, case.method, plan) == 0:
+        temporary()  # which compiles: a lone call's time is the run's
 
     def export(output: Any) -> Value:
         if route.result in ("gradient", "product"):
@@ -92,7 +89,8 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
             return {"vector": array.ravel()}
         if array.ndim == 1:
             return {"vector": array[places]}
-        return _project(array, places, problem)
+        known = {} if temporary() is None else {"temporary_bytes": np.array(temporary())}
+        return {**_project(array, places, problem), **known}
 
     return single(lambda: wing.runtime.block(compute(params, batch, *rest)), export)
 
@@ -102,6 +100,8 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     problem, route = problems.make(case.subject, workload, plan.seed), BY_NAME[case.method]
     kept: dict[str, Any] = {"parameters": problem.size, "rows": len(problem.batch[0]), "depth": len(problem.widths) - 1}
     kept["estimated_bytes"] = routes.estimate_bytes(route, case.framework, problem, np.dtype(plan.dtype).itemsize)
+    if "temporary_bytes" in value:
+        kept["temporary_bytes"] = int(value["temporary_bytes"])
     if "vector" in value:
         return kept | {"residual": stats.residual(value["vector"], _reference_vector(route, problem))}
     expected = np.stack(
@@ -116,17 +116,8 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
 
 
 def skip(case: Case, records: Sequence[Record], plan: Plan) -> str | None:
-    """Say why a case of a curve need not be tried: a smaller one of its route took too long, or did not fit."""
-    if case.subject == DIGITS:
-        return None
-    same = [r for r in records if (r.method, r.framework) == (case.method, case.framework) and r.ok]
-    smaller = [r for r in same if r.value["depth"] == case.subject.count("-") and r.subject != DIGITS]
-    if not smaller:
-        return None
-    nearest, size = smaller[-1], _size_of(case.subject)
-    foreseen = float(np.median(nearest.step_seconds)) * (size / nearest.value["parameters"]) ** 2
-    budget = BUDGET_SECONDS[plan.profile]
-    return f"foreseen: {foreseen:.0f} s, budget: {budget:g} s" if foreseen > budget else None
+    """Say why a case of a curve need not be tried: it would take too long."""
+    return None if case.subject == DIGITS else curves.skip(case, records, plan)
 
 
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
@@ -136,37 +127,35 @@ def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
 
 def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
     """Return one row for each case."""
-    agrees = [finding.agrees for finding in findings(records, plan)]
-    verdicts = iter(agrees)
-    return [report.row(record, next(verdicts) if record.ok else None, records) for record in records]
+    agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
+    return report.rows(records, {case for case, good in agrees.items() if good}, DIGITS)
 
 
 def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
-    """Return the routes on digits, and the curves with what was fitted to them."""
-    return report.tables(rows, DIGITS, plan)
+    """Return the routes on digits with their ratios, and the curves with what was fitted to them."""
+    found = report.tables([r for r in rows if r["problem"] == DIGITS], DIGITS, plan)
+    drawn = [r for r in rows if r["problem"] != DIGITS]
+    return found + ([report.cases(drawn, plan), *curves.tables(drawn, plan)] if drawn else [])
 
 
 def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
-    """Return the cost in time and memory against the number of parameters."""
+    """Return the routes' times on digits, and time and memory against the number of parameters."""
     good = {finding.subject for finding in findings(records, plan) if finding.agrees}
-    return report.figures([r for r in records if r.ok and r.case.key in good], DIGITS)
+    sound = [r for r in records if r.ok and r.case.key in good]
+    return report.figures([r for r in sound if r.subject == DIGITS], plan) + curves.figures(sound, plan)
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
-    """Say how the frameworks' best routes by automatic differentiation compare."""
-    return report.verdict(rows, DIGITS, plan)
+    """Say how the frameworks' best routes by automatic differentiation compare, and what blocks save."""
+    return report.verdict([r for r in rows if r["problem"] == DIGITS and r["agrees"]], plan)
 
 
-def _curve_problems(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for hidden in HIDDEN[plan.profile]:
-        yield problems.name_of((64, hidden, 10), 898), CURVE_ROUTES
-    for features, classes in SHAPES[plan.profile]:
-        yield problems.name_of((features, classes), 898), (*CURVE_ROUTES, "hessian_closed_form")
-    if plan.profile != "smoke":
-        for count in (225, 1796):
-            yield problems.name_of((64, 8, 10), count), CURVE_ROUTES
-        for depth in (3, 4):
-            yield problems.name_of((64, *[8] * (depth - 1), 10), 898), CURVE_ROUTES
+def _curve_groups(plan: Plan) -> list[Group]:
+    return [
+        Group(_cases([BY_NAME[method]], problem, plan), curves.repeats(problem, method, plan), fresh=True)
+        for problem, methods in curves.problems_and_routes(plan).items()
+        for method in methods
+    ]
 
 
 def _cases(chosen: Sequence[Route], subject: str, plan: Plan) -> tuple[Case, ...]:
@@ -179,19 +168,14 @@ def _cases(chosen: Sequence[Route], subject: str, plan: Plan) -> tuple[Case, ...
     )
 
 
-def _refuse_too_large(case: Case, problem: Problem, plan: Plan, foreseen: Callable[[], int | None]) -> None:
+def _refuse_too_large(case: Case, problem: Problem, plan: Plan, temporary: Callable[[], int | None]) -> None:
     """Refuse what would not fit. The formula is quick and errs upwards; where it says no, the compiler is asked."""
-    limit = MEMORY_SHARE * psutil.virtual_memory().available
-    needed = routes.estimate_bytes(BY_NAME[case.method], case.framework, problem, np.dtype(plan.dtype).itemsize)
-    if needed > limit:
-        needed = foreseen() or needed
+    itemsize, limit = np.dtype(plan.dtype).itemsize, MEMORY_SHARE * psutil.virtual_memory().available
+    needed = routes.estimate_bytes(BY_NAME[case.method], case.framework, problem, itemsize)
+    if needed > limit and (known := temporary()) is not None:
+        needed = known + itemsize * problem.size**2
     if plan.device == "cpu" and needed > limit:
         raise TooLarge(f"estimated {needed / 2**30:.1f} GiB, the limit is {limit / 2**30:.1f} GiB")
-
-
-def _size_of(subject: str) -> int:
-    widths = [int(width) for width in subject.split(" x ")[0].split("-")]
-    return sum((a + 1) * b for a, b in pairwise(widths))
 
 
 def _directions(problem: Problem) -> np.ndarray:
@@ -242,9 +226,9 @@ def _project(matrix: np.ndarray, places: np.ndarray, problem: Problem) -> Value:
 
 
 def _asymmetry(matrix: np.ndarray) -> float:
-    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix."""
+    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix, which would count as peak."""
     apart = [np.abs(matrix[i : i + 256] - matrix[:, i : i + 256].T).max() for i in range(0, len(matrix), 256)]
-    return float(max(apart) / np.abs(matrix).max())
+    return float(max(apart) / np.maximum(matrix.max(), -matrix.min()))
 
 
 def _reference_vector(route: Route, problem: Problem) -> np.ndarray:

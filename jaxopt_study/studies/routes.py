@@ -26,7 +26,7 @@ class Route:
         result: `matrix`, `product` (with a vector), `diagonal`, `probed diagonal`, `gradient` or
             `products`, of the closed form.
         columns: How many columns of the matrix are under way at once: `all`, `some`, or `pairs` (all P x P of them).
-        slow: Whether one call takes most of a second or more on digits, so that it is measured less often.
+        slow: Whether it is too slow on digits to be anyone's choice, so that it is measured once.
     """
 
     module: str
@@ -43,10 +43,10 @@ ROUTES = (
     Route("derivatives", "hessian_reverse_over_reverse", columns="all"),
     Route("derivatives", "hessian_forward_over_forward", columns="pairs", slow=True),
     Route("derivatives", "hessian_functional", ("torch",), slow=True),
-    Route("derivatives", "hessian_functional_vectorized", ("torch",), columns="all"),
-    Route("derivatives", "hessian_functional_forward", ("torch",), columns="all"),
+    Route("derivatives", "hessian_functional_vectorized", ("torch",), columns="all", slow=True),
+    Route("derivatives", "hessian_functional_forward", ("torch",), columns="all", slow=True),
     Route("derivatives", "hessian_double_backward", ("torch",), slow=True),
-    Route("derivatives", "hessian_compiled", ("torch",), columns="all", slow=True),
+    Route("derivatives", "hessian_compiled", ("torch",), columns="all"),
     Route("blocks", "hessian_blocked"),
     Route("blocks", "gauss_newton", of="model"),
     Route("closed_form", "hessian_closed_form", ("jax", "torch", "numpy"), of="nothing"),
@@ -64,9 +64,16 @@ PARTS = (
 
 BY_NAME = {route.method: route for route in (*ROUTES, *PARTS)}
 
-# Bytes for each activation and column under way, in units of the type's size. Measured: the compiler says 2.1 to 3.0
+# Bytes for each activation and column under way, in units of the type's size. Measured: the compiler says 2.1 to 3.7
 # for JAX, and a fresh process's peak 4 to 10 for PyTorch.
-LIVE_COPIES = {"jax": 3, "torch": 8, "numpy": 2}
+LIVE_COPIES = {"jax": 4, "torch": 8, "numpy": 2}
+MOST_COLUMNS = 65
+"""Columns under way at once in the larger of the wings' blocks."""
+
+
+def short(method: str) -> str:
+    """Return a route's name for the reader."""
+    return method.removeprefix("hessian_").replace("_", " ")
 
 
 def make(wing: Any, route: Route, problem: Problem) -> Callable[..., Any]:
@@ -85,7 +92,7 @@ def make(wing: Any, route: Route, problem: Problem) -> Callable[..., Any]:
 def estimate_bytes(route: Route, framework: str, problem: Problem, itemsize: int) -> int:
     """Return about how much memory the route takes beside what the process holds already."""
     size = problem.size
-    columns = {"all": size, "pairs": size**2, "some": min(size, 325)}[route.columns]
+    columns = {"all": size, "pairs": size**2, "some": min(size, MOST_COLUMNS)}[route.columns]
     result = size**2 if route.result == "matrix" else size
     return itemsize * (2 * result + LIVE_COPIES[framework] * columns * problem.activations)
 
