@@ -136,14 +136,10 @@ def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: 
 
 
 def _names(row: Row, plan: Plan) -> list[str]:
-    """Return which experiments a row gets: all of them for the first row of a class, and in profile full."""
+    """Return which experiments a row gets: all of them but in profile smoke, which shortens."""
     if row.name == "LBFGS":
         return ["digits"] if plan.profile == "smoke" else ["digits", "mlp"]
-    if plan.profile == "smoke":
-        return ["schedule", "digits"]
-    if row in FIRST or plan.profile == "full":
-        return ["replay", "schedule", "digits", "mlp"]
-    return ["schedule", "digits"]
+    return ["schedule", "digits"] if plan.profile == "smoke" else ["replay", "schedule", "digits", "mlp"]
 
 
 def moved_too(row: Row) -> tuple[str, ...]:
