@@ -148,6 +148,18 @@ def test_replayed_gradients_give_the_same_parameters(wings, row):
         assert apart.max() <= allowed, (name, apart)
 
 
+def test_replay_leaves_the_arrays_it_is_given(wings):
+    params, gradients = experiments.draw_replay(Row("SGD"), 3, 0)
+    before = experiments.move(params)  # a copy, one unit higher
+    for wing in wings.values():
+        wing.trajectories.replay(wing.trajectories.make("SGD", {"lr": 1.0}), params, gradients, (3,))
+    assert all(
+        np.array_equal(before[layer][name], np.nextafter(leaf, np.inf))
+        for layer, leaves in params.items()
+        for name, leaf in leaves.items()
+    )
+
+
 CHOICES = {
     "weight_decay": [0.0, 0.01, 0.1],
     "momentum": [0.0, 0.5, 0.9],

@@ -84,7 +84,8 @@ def replay(optimizer: Optimizer, params: Tree, gradients: Tree, kept: Sequence[i
         gradients: For each leaf the gradients, with the steps as first axis.
         kept: Numbers of steps made.
     """
-    leaves = {name: nn.Parameter(leaf) for name, leaf in runtime.params_from_numpy(params).items()}
+    # Copied, since steps are made in place and a tensor may share its memory with the NumPy array it came from.
+    leaves = {name: nn.Parameter(leaf.clone()) for name, leaf in runtime.params_from_numpy(params).items()}
     given = runtime.params_from_numpy(gradients)
     stepper = optimizer(leaves.values())
     sparse = isinstance(stepper.optimizers[0], torch.optim.SparseAdam)

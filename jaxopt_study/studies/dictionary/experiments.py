@@ -53,7 +53,11 @@ def groups(plan: Plan) -> list[Group]:
     """Return one group for each row, and one for conventions and known defects."""
     subjects = [row.key for row in (FIRST if plan.profile == "smoke" else TABLE)]
     return [
-        Group(tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks), repeats=1)
+        Group(
+            tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks),
+            repeats=1,
+            together=True,
+        )
         for subject in [*subjects, CONVENTIONS_AND_QUIRKS]
     ]
 
