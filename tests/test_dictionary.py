@@ -359,6 +359,8 @@ def _word(value):
         (["Adam", "lr=inf"], "lr=inf cannot be translated"),
         (["Adam", "betas=0.9"], "two numbers in [0, 1), as 0.9,0.999"),
         (["SGD", "nesterov=True"], "it needs a momentum above 0 and dampening 0"),
+        (["torch.optim.Adam"], "did you mean Adam?"),
+        (["Adam", "lr=0.1", "lr=0.2"], "lr is given more than once"),
         (["Adam", "lr"], "'lr' is no option: write OPTION=VALUE, as lr=0.01"),
         (["LBFGS", "line_search_fn=wolfe"], "it must be None or strong_wolfe"),
     ],
@@ -369,10 +371,26 @@ def test_a_wrong_question_is_one_line(capsys, arguments, words):
     assert words in err
 
 
+def test_the_door_says_what_schedule_means(capsys):
+    status, out, _ = answer(capsys, "SGD", "--schedule", "momentum=0.9")
+    assert status == 0
+    assert "optax.sgd(schedule, momentum=0.9)" in out
+    assert "# schedule: your function from the number of steps made" in out
+    assert "# schedule" not in answer(capsys, "Adagrad")[1]  # scale_by_schedule is optax's
+
+
 def test_the_door_lists_all_classes(capsys):
     status, out, _ = answer(capsys)
     assert status == 0
     assert all(f"\n{name} " in "\n" + out for name in CLASSES)
+
+
+def test_from_python_a_named_class_is_made_as_well(wings):
+    made = dictionary.translate("SGD", lr=0.1).transformation()
+    scheduled = translate("SGD", {}, "schedule").transformation(lambda count: 0.1 * (count + 1.0))
+    params = jnp.ones(())
+    assert float(made.update(params, made.init(params))[0]) == -0.1
+    assert float(scheduled.update(params, scheduled.init(params))[0]) == -0.1
 
 
 # Live objects.

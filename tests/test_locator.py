@@ -308,6 +308,15 @@ def test_what_cannot_be_compared_is_refused(first, second, words):
         parity.locate(first, second)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("steps", -1), ("tolerance", -1.0), ("tolerance", float("nan")), ("steps", float("nan"))]
+)
+def test_what_is_no_tolerance_or_number_of_steps_is_refused(option, value):
+    """NaN would make every comparison false, and so all trainings the same."""
+    with pytest.raises(ValueError, match=f"{option} must be at least 0, not {value!r}"):
+        parity.locate(run(adam(), steps=2), run(adam(sign=1), steps=2), **{option: value})
+
+
 def test_files_give_what_the_trees_give(tmp_path):
     paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
     right, wrong, *_ = FAULTS["wrong sign"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="a class of torch.optim; all are listed without one")
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="what differs from torch's defaults")
     parser.add_argument("--schedule", action="store_true", help="with a learning rate that changes: schedule(step)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     try:
         print(_listing() if given.name is None else _answer(given.name, given.options, given.schedule))
     except DictionaryError as error:
@@ -40,11 +41,17 @@ def show(translation: Translation) -> str:
         imports.append("from jaxopt_study import transforms")
     words = [f"# torch.optim.{translation.name}({given})", f"# {translation.status}: {translation.reason}"]
     words += [f"# {translation.condition}"] if translation.condition else []
+    if "schedule" in re.findall(r"\w+", translation.expression):
+        words.append("# schedule: your function from the number of steps made to the learning rate")
     return "\n".join([*words, *imports, "", f"optimizer = {translation.expression}"])
 
 
 def _answer(name: str, options: list[str], schedule: bool) -> str:
-    return show(translate(name, dict(_option(name, word) for word in options), "schedule" if schedule else ""))
+    given = dict(_option(name, word) for word in options)
+    if len(given) < len(options):
+        names = [word.partition("=")[0] for word in options]
+        raise DictionaryError(f"{max(names, key=names.count)} is given more than once")
+    return show(translate(name, given, "schedule" if schedule else ""))
 
 
 def _option(name: str, word: str) -> tuple[str, Any]:

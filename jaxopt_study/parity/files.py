@@ -62,5 +62,5 @@ def _read(path: str | Path) -> Leaves:
 
 
 def _reason(error: Exception) -> str:
-    words = str(error)
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return "it is no .npz file" if "pickle" in words or "zip" in words.lower() else words

@@ -71,8 +71,12 @@ def locate(
             parameter, in the coarser of the two types.
 
     Raises:
-        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory.
+        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, `steps` or
+            `tolerance` is below 0 or no number.
     """
+    for name, value in (("steps", steps), ("tolerance", tolerance)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} must be at least 0, not {value!r}")
     trees = zip_longest(_trees(first, steps), _trees(second, steps))
     before: list[tuple[Leaves, Leaves]] = []
     distances: list[float] = []
