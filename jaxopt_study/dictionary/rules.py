@@ -184,8 +184,8 @@ def rmsprop(o: Options, lr: str) -> Translation:
     if not (o["momentum"] and o["weight_decay"]):
         return _made("RMSprop", o, made, reason)
     condition = (
-        "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: 1,000 "
-        "replayed gradients of digits part by 6e-7, torch from itself, one unit in the last place away, by 5e-7"
+        "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
+        "1,000 replayed gradients of digits part by 6e-7, torch from itself, begun one unit away, by 5e-7"
     )
     return _made("RMSprop", o, made, reason, CONDITIONS, condition)
 

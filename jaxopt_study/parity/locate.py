@@ -21,6 +21,9 @@ Trajectory = Iterable[Tree] | str | Path
 ROUNDINGS = 4096
 """Without a tolerance given, two parameters may part by this many units in the last place of the largest one."""
 
+PART, HALF_ROUNDINGS = 0.01, 16
+"""But by no more than this part of it, or, in types so short that this is less than a few units, by so many units."""
+
 AROUND = 12
 """Steps kept before the first difference, and looked at after it, to tell what it looks like."""
 
@@ -68,7 +71,7 @@ def locate(
         second: The other one, with the same names and shapes.
         steps: How many steps to compare, after the initial parameters; by default, all.
         tolerance: The largest absolute difference allowed; by default, 4096 units in the last place of the largest
-            parameter, in the coarser of the two types.
+            parameter, in the coarser of the two types (of 16 bits: 16 units).
 
     Raises:
         ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, `steps` or
@@ -156,7 +159,7 @@ def _allowed(pair: tuple[Leaves, Leaves]) -> float:
     leaves = [leaf for tree in pair for leaf in tree.values()]
     coarsest = max((_eps(leaf.dtype) for leaf in leaves), default=0.0)
     largest = max((float(np.max(np.abs(leaf[np.isfinite(leaf)]), initial=0)) for leaf in leaves), default=0.0)
-    return ROUNDINGS * coarsest * largest
+    return min(ROUNDINGS * coarsest, max(PART, HALF_ROUNDINGS * coarsest)) * largest
 
 
 def _eps(dtype: np.dtype) -> float:
