@@ -470,6 +470,19 @@ def test_groups_by_name_and_by_labels(wings):
     assert follow(optimizer, network, dictionary.translate(optimizer, labels=labels)) < 1e-13
 
 
+def test_a_live_translation_prints_as_code(wings):
+    network = model()
+    groups = [{"params": [pair], "lr": 0.1 * n} for n, pair in enumerate(network.named_parameters(), start=1)]
+    optimizer = torch.optim.Adam(groups, foreach=True)
+    text = str(dictionary.translate(optimizer))
+    assert text.count("# torch.optim.Adam(lr=") == 4
+    assert "# not carried over: foreach" in text
+    assert '# labels: which leaf is in which group ("0", "1", ...)' in text
+    space = {"labels": {"a": "0", "b": "3"}}
+    exec(text, space)
+    assert isinstance(space["optimizer"], optax.GradientTransformation)
+
+
 def test_a_schedule_takes_the_place_of_the_learning_rate(wings):
     network = model()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)

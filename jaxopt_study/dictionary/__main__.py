@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
 import sys
 from typing import Any
 
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
-from jaxopt_study.dictionary.rules import Translation, translate
+from jaxopt_study.dictionary.rules import translate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,27 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def show(translation: Translation) -> str:
-    """Return a translation as text: the code first, comments that say what to know."""
-    given = ", ".join(f"{name}={value!r}" for name, value in translation.options.items())
-    imports = ["import optax"]
-    if "jnp." in translation.expression:
-        imports.insert(0, "import jax.numpy as jnp")
-    if "transforms." in translation.expression:
-        imports.append("from jaxopt_study import transforms")
-    words = [f"# torch.optim.{translation.name}({given})", f"# {translation.status}: {translation.reason}"]
-    words += [f"# {translation.condition}"] if translation.condition else []
-    if "schedule" in re.findall(r"\w+", translation.expression):
-        words.append("# schedule: your function from the number of steps made to the learning rate")
-    return "\n".join([*words, *imports, "", f"optimizer = {translation.expression}"])
-
-
 def _answer(name: str, options: list[str], schedule: bool) -> str:
     given = dict(_option(name, word) for word in options)
     if len(given) < len(options):
         names = [word.partition("=")[0] for word in options]
         raise DictionaryError(f"{max(names, key=names.count)} is given more than once")
-    return show(translate(name, given, "schedule" if schedule else ""))
+    return str(translate(name, given, "schedule" if schedule else ""))
 
 
 def _option(name: str, word: str) -> tuple[str, Any]:

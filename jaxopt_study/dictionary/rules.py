@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.options import Options, check
+from jaxopt_study.dictionary.text import show
 
 EXACT, CONDITIONS, APPROXIMATE, NONE = "exact", "exact under conditions", "approximate", "no counterpart"
 
@@ -37,6 +38,9 @@ class Translation:
     reason: str
     condition: str = ""
     decays: bool = False
+
+    def __str__(self) -> str:
+        return show(self.expression, [self])
 
     def transformation(self, schedule: Callable[[Any], Any] | None = None) -> Any:
         """Return the `optax.GradientTransformation`.
@@ -264,7 +268,8 @@ def muon(o: Options, lr: str) -> Translation:
     )
     condition = (
         "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not; 1,000 "
-        "replayed steps at learning rate 1e-3 part by 2e-5, digits in training by 2e-3"
+        "replayed steps at learning rate 1e-3 part by 2e-5, digits in training by 2e-3. Hold kernels as torch does, "
+        "(outputs, inputs)"
     )
     # torch decays by lr itself, the update's size is adjusted.
     return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)
@@ -295,7 +300,10 @@ def sparse_adam(o: Options, lr: str) -> Translation:
     b1, b2 = o["betas"]
     scale = f"transforms.scale_by_torch_sparse_adam(b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
     reason = "rows that a batch does not have keep moments and parameters; optax.adam moves them on"
-    condition = "if a row of the gradient is zero only where the batch does not have it: JAX's gradients are dense"
+    condition = (
+        "if a row (along a leaf's first axis) of the gradient is zero only where the batch does not have it: JAX's "
+        "gradients are dense"
+    )
     return _made("SparseAdam", o, _chain(_ascent(o), scale, _rate(lr)), reason, CONDITIONS, condition)
 
 
