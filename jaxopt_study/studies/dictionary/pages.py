@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxopt_study.bench.case import Plan
@@ -148,7 +148,7 @@ def _distances(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         if "digits" not in row:
             continue
-        namesake = " ".join(text.number(x) for x in row["namesake"].values()) if "namesake" in row else ABSENT
+        namesake = _joined(row["namesake"].values()) if "namesake" in row else ABSENT
         closed = [cell for name in ("digits", "mlp") for cell in _path(row.get(name))]
         replay = [_path(row.get(name))[0] for name in ("replay", "schedule")]
         lines.append((row["subject"], namesake, *closed, *replay))
@@ -162,7 +162,11 @@ def _distances(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _path(found: Mapping[str, Any] | None) -> tuple[str, str]:
     if found is None:
         return ABSENT, ABSENT
-    return " ".join(text.number(x) for x in found["distance"]), text.number(found["floor"][-1])
+    return _joined(found["distance"]), _joined(found["floor"])
+
+
+def _joined(distances: Iterable[float]) -> str:
+    return " ".join(text.number(x) for x in distances)
 
 
 def _growth(grown: Sequence[Mapping[str, Any]]) -> Table:
