@@ -28,8 +28,8 @@ GROWTH_NOTES = (
     "Trained: on digits, each framework with its own gradients. Replayed: random gradients, the same for both; "
     "the optimizer's arithmetic alone, which is held to a bound.",
     "Rounding of the gradients: where a row is almost surely right, the gradient of its class is p - 1, and the two "
-    "softmax round it to float32 numbers 1.2e-7 apart. A rule that divides by the size of rare gradients makes whole "
-    "steps of that: the parameters that part are those of pixels that are lit in 3 of 898 rows. SparseAdam leaves a "
+    "softmax round it to float32 numbers 1.2e-7 apart. A rule that divides by the size of rare gradients makes its "
+    "steps of them: the parameters that part are those of pixels that are lit in 3 of 898 rows. SparseAdam leaves a "
     "class out where its gradient is 0, which by underflow it can be in one framework alone.",
 )
 
@@ -188,8 +188,10 @@ def _why_apart(row: Mapping[str, Any]) -> str:
     if row["name"] == "Muon":
         return "torch iterates in bfloat16: another order of summation flips its bits"
     if row["decays"]:
-        return "torch rounds 1 - lr weight_decay, the same way at every step: the distance grows as the steps"
+        return "torch rounds 1 - lr weight_decay (ASGD: lambd), alike at every step: the distance grows as the steps"
     trained, replayed = row["distance"][-1], row["replayed"][-1]
+    if trained == replayed == 0:
+        return "equal to the last bit"
     return "rounding of the gradients" if trained > 10 * max(replayed, row["floor"][-1]) else "rounding"
 
 
