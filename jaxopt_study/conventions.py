@@ -24,7 +24,9 @@ def schedule(code: str, steps: int) -> Array:
     """Return the learning rate of each of the first `steps` steps."""
     rate = eval(code, KNOWN)
     # int32, as optax counts: under x64 a quotient of int32 numbers is still float32.
-    return np.array([float(rate(jnp.int32(count))) for count in range(steps)])
+    counts = jnp.arange(steps, dtype=jnp.int32)
+    rates = jax.jit(jax.vmap(lambda count: jnp.asarray(rate(count))))(counts)
+    return runtime.to_numpy(rates)
 
 
 def clipped(code: str, gradients: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,13 +1,35 @@
-"""Known defects of optax that this project works around, each with a probe: is it still so?"""
+"""What the installed optax is: its optimizers, and known defects, each with a probe: is it still so?"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 import optax
 
-__all__ = ["QUIRKS"]
+__all__ = ["QUIRKS", "optimizers"]
+
+
+def optimizers() -> list[str]:
+    """Return the optimizers of the installed optax by name, contrib's too.
+
+    An optimizer is a public function that is first given a learning rate, or another optimizer.
+    """
+    return sorted(
+        f"{module.__name__}.{name}"
+        for module in (optax, optax.contrib)
+        for name, value in vars(module).items()
+        if not name.startswith(("_", "scale_by_")) and _is_optimizer(value)
+    )
+
+
+def _is_optimizer(value: object) -> bool:
+    if not (inspect.isfunction(value) or isinstance(value, partial)):  # optax.nadam is a partial of optax.adam
+        return False
+    first = next(iter(inspect.signature(value).parameters), "")
+    return first.endswith(("learning_rate", "optimizer"))
 
 
 def rprop_lags() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import flax.linen as nn
@@ -18,8 +19,12 @@ from jaxopt_study.dictionary.rules import translate
 
 __all__ = ["make", "namesake", "replay", "search", "train"]
 
-# These programs run once, in milliseconds; XLA would take a third longer to compile them for speed.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# These programs run once, in milliseconds; XLA would take four times as long to compile them for speed.
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
@@ -125,10 +130,24 @@ def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tup
 
     start = runtime.params_from_numpy(params)
     first = training.State(start, optimizer.init(start))
-    run = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]), compiler_options=QUICKLY)
+    run = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]), compiler_options=_compiler_options())
     _, (losses, evaluations) = run(first)
     # The first value is computed before any search.
     return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
+
+
+@cache
+def _compiler_options() -> dict[str, Any]:
+    """Return those of `QUICKLY` that the installed XLA knows."""
+    return {name: value for name, value in QUICKLY.items() if _known(name, value)}
+
+
+def _known(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda x: x, compiler_options={name: value}).lower(0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _path(
@@ -143,7 +162,7 @@ def _path(
     def run(params: Any, inputs: Any) -> Any:
         return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
 
-    path = jax.jit(run, compiler_options=QUICKLY)(start, inputs)
+    path = jax.jit(run, compiler_options=_compiler_options())(start, inputs)
     places = np.array(kept) - 1
     tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
     return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}

@@ -384,3 +384,11 @@ def test_trees_that_do_not_match_are_refused():
 def test_a_record_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         a_record().status = "ok"
+
+
+def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(monkeypatch):
+    monkeypatch.setattr(environment, "cores_at_hand", lambda: [0, 1, 2, 3])
+    assert [environment.worker_cores(1, place) for place in range(3)] == [(3,), (2,), (1,)]
+    assert [environment.worker_cores(2, place) for place in range(3)] == [(2, 3), (0, 1), (2, 3)]
+    monkeypatch.setattr(environment, "cores_at_hand", lambda: [5])
+    assert [environment.worker_cores(1, place) for place in range(2)] == [(5,), (5,)]

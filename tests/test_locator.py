@@ -308,6 +308,29 @@ def test_what_cannot_be_compared_is_refused(first, second, words):
         parity.locate(first, second)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("steps", -1), ("tolerance", -1.0), ("tolerance", float("nan")), ("steps", float("nan"))]
+)
+def test_what_is_no_tolerance_or_number_of_steps_is_refused(option, value):
+    """NaN would make every comparison false, and so all trainings the same."""
+    with pytest.raises(ValueError, match=f"{option} must be at least 0, not {value!r}"):
+        parity.locate(run(adam(), steps=2), run(adam(sign=1), steps=2), **{option: value})
+
+
+def test_half_precision_has_a_tolerance_that_can_fail():
+    """4096 units of float16 would be four times the parameter."""
+    first = [{"w": np.array([0.5, 1.0], np.float16)}]
+    assert parity.locate(first, [{"w": np.array([0.5, 1.01])}]).same
+    assert not parity.locate(first, [{"w": np.array([0.5, 1.03])}]).same
+
+
+def test_names_of_several_types_and_shapes_that_change(tmp_path):
+    mixed = [{1: np.ones(2), "w": np.ones(2)}]
+    assert parity.locate(mixed, mixed).same
+    with pytest.raises(ValueError, match=r"step 1: w has shape \(3,\), and \(2,\) at step 0"):
+        parity.save_trajectory(tmp_path / "a.npz", [{"w": np.ones(2)}, {"w": np.ones(3)}])
+
+
 def test_files_give_what_the_trees_give(tmp_path):
     paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
     right, wrong, *_ = FAULTS["wrong sign"]

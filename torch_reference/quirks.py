@@ -1,12 +1,23 @@
-"""Known defects of torch.optim that a translation meets, each with a probe: is it still so?"""
+"""What the installed torch.optim is: its classes, and defects that a translation meets: is each still so?"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
 
-__all__ = ["QUIRKS"]
+__all__ = ["QUIRKS", "optimizers"]
+
+
+def optimizers() -> list[str]:
+    """Return the optimizer classes of the installed torch.optim by name."""
+    base = torch.optim.Optimizer
+    return sorted(
+        f"torch.optim.{name}"
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+    )
 
 
 def asgd_lags() -> float:

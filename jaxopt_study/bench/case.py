@@ -79,11 +79,14 @@ class Group:
     Attributes:
         repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
         fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
+        together: Whether the frameworks compute at the same time, each on cores of its own if there are enough: for
+            values alone, since no time that is taken so may be shown.
     """
 
     cases: tuple[Case, ...]
     repeats: int
     fresh: bool = False
+    together: bool = False
 
     @property
     def blocks(self) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe
@@ -185,6 +186,8 @@ class Engine:
             return [
                 self._measure_alone(case, group.repeats, workload, environment_key, advance) for case in group.cases
             ]
+        if group.together:
+            return self._measure_together(group, workload, environment_key, advance)
         facts: dict[Case, dict[str, Any]] = {}
         rest = list(group.cases)
         while rest:
@@ -245,6 +248,26 @@ class Engine:
         finally:
             self._workers[case.framework] = shared
         return _record(case, facts[case], environment_key)
+
+    def _measure_together(
+        self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
+    ) -> list[Record]:
+        """Measure the cases at the same time, each in the worker of its own framework."""
+        facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []} for case in group.cases}
+        pool = ThreadPoolExecutor()
+        try:
+            self._place(group, apart=True)
+            list(pool.map(lambda case: self._measure([case], group.repeats, workload, facts, advance), group.cases))
+            self._place(group, apart=False)
+        finally:
+            pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
+        return [_record(case, facts[case], environment_key) for case in group.cases]
+
+    def _place(self, group: Group, apart: bool) -> None:
+        """Give each worker cores of its own, or give all the same ones back."""
+        for place, case in enumerate(group.cases):
+            cores = environment.worker_cores(self._plan.threads, place if apart else 0)
+            self._worker(case.framework).ask("configure", self._plan, cores)
 
     def _begin(self, workload: Workload, repeats: int, case: Case, facts: dict[str, Any]) -> None:
         worker = self._worker(case.framework)

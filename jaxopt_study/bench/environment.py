@@ -25,9 +25,14 @@ MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds",
 FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
 
 
-def worker_cores(threads: int) -> tuple[int, ...]:
-    """Return the CPUs on which the workers run: the last ones at hand, since the first serve most interrupts."""
-    return tuple(cores_at_hand()[-threads:])
+def worker_cores(threads: int, place: int = 0) -> tuple[int, ...]:
+    """Return the CPUs on which the workers run: the last ones at hand, since the first serve most interrupts.
+
+    Where workers run at the same time, each has its own `place` and those CPUs before, if there are enough.
+    """
+    at_hand = cores_at_hand()
+    last = len(at_hand) - place * threads
+    return tuple(at_hand[last - threads : last] if last >= threads else at_hand[-threads:])
 
 
 def cores_at_hand() -> list[int]:

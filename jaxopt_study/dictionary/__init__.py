@@ -5,7 +5,8 @@
 
 Either is a `Translation` or, of a live object, a `LiveTranslation`: `.expression` is the code to paste, `.status` how
 exact it is, `.reason` why the function of the same name differs, and `.transformation()` the
-`optax.GradientTransformation` itself. From the shell: `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
+`optax.GradientTransformation` itself; printed, it is all of that as a script. From the shell:
+`python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
 
 Importing it loads no framework. `rules` holds the translations, `table` the configurations that are verified by
 `python -m jaxopt_study.compare --studies dictionary`.

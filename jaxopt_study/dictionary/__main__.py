@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
-from jaxopt_study.dictionary.rules import Translation, translate
+from jaxopt_study.dictionary.rules import translate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="a class of torch.optim; all are listed without one")
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="what differs from torch's defaults")
     parser.add_argument("--schedule", action="store_true", help="with a learning rate that changes: schedule(step)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     try:
         print(_listing() if given.name is None else _answer(given.name, given.options, given.schedule))
     except DictionaryError as error:
@@ -30,21 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def show(translation: Translation) -> str:
-    """Return a translation as text: the code first, comments that say what to know."""
-    given = ", ".join(f"{name}={value!r}" for name, value in translation.options.items())
-    imports = ["import optax"]
-    if "jnp." in translation.expression:
-        imports.insert(0, "import jax.numpy as jnp")
-    if "transforms." in translation.expression:
-        imports.append("from jaxopt_study import transforms")
-    words = [f"# torch.optim.{translation.name}({given})", f"# {translation.status}: {translation.reason}"]
-    words += [f"# {translation.condition}"] if translation.condition else []
-    return "\n".join([*words, *imports, "", f"optimizer = {translation.expression}"])
-
-
 def _answer(name: str, options: list[str], schedule: bool) -> str:
-    return show(translate(name, dict(_option(name, word) for word in options), "schedule" if schedule else ""))
+    given = dict(_option(name, word) for word in options)
+    if len(given) < len(options):
+        names = [word.partition("=")[0] for word in options]
+        raise DictionaryError(f"{max(names, key=names.count)} is given more than once")
+    return str(translate(name, given, "schedule" if schedule else ""))
 
 
 def _option(name: str, word: str) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
 from jaxopt_study.dictionary.rules import Translation, translate
+from jaxopt_study.dictionary.text import show
 
 # What a group holds beside options.
 GROUP_KEYS = ("params", "param_names", "initial_lr", "swa_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -37,6 +38,9 @@ class LiveTranslation:
     notes: tuple[str, ...]
     schedule: Callable[[Any], Any] | None = field(default=None, repr=False)
     labels: Any = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return show(self.expression, self.groups, self.notes)
 
     @property
     def expression(self) -> str:

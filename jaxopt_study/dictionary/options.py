@@ -192,6 +192,6 @@ def _known(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> str:
     if name in known:
         return name
     by_lower = {item.lower(): item for item in known}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    near = difflib.get_close_matches(str(name).lower().removeprefix("torch.optim."), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
     raise DictionaryError(f"unknown {kind} {name!r}: choose from {', '.join(known)}{hint}")

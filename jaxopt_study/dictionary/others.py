@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from jaxopt_study.dictionary.options import OPTIONS
+
 OPTAX_ALONE: dict[str, tuple[str, ...]] = {
     "optax": (
-        "adabelief", "adamaxw", "adan", "fromage", "lamb", "lars", "lion", "noisy_sgd", "novograd", "optimistic_adam",
-        "optimistic_adam_v2", "optimistic_gradient_descent", "polyak_sgd", "sign_sgd", "signum", "sm3", "yogi",
+        "adabelief", "adamaxw", "adan", "fromage", "lamb", "lars", "lion", "lookahead", "noisy_sgd", "novograd",
+        "optimistic_adam", "optimistic_adam_v2", "optimistic_gradient_descent", "polyak_sgd", "sign_sgd", "signum",
+        "sm3", "yogi",
     ),
     "optax.contrib": (
-        "acprop", "ademamix", "adopt", "cocob", "dadapt_adamw", "dog", "dowg", "dpsgd", "galore", "madgrad", "momo",
-        "momo_adam", "prodigy", "sam", "schedule_free_adamw", "schedule_free_sgd", "simplified_ademamix", "sophia",
+        "acprop", "ademamix", "adopt", "cocob", "dadapt_adamw", "dog", "dowg", "dpsgd", "galore", "madgrad",
+        "mechanize", "momo", "momo_adam", "prodigy", "sam", "schedule_free", "schedule_free_adamw",
+        "schedule_free_sgd", "simplified_ademamix", "sophia",
     ),
 }  # fmt: skip
 
@@ -27,7 +31,19 @@ COUNTERPARTS: dict[str, str] = {
     "radam": "RAdam",
     "rmsprop": "RMSprop",
     "rprop": "Rprop",
+    "selective_transform": "parameters with requires_grad=False, or not given to the optimizer",
     "sgd": "SGD",
     "contrib.muon": "Muon",
 }
 """Of these optax functions torch.optim has the class, though not always the same arithmetic."""
+
+OPTAX = frozenset(
+    [
+        *(f"optax.{name}" for name in COUNTERPARTS),
+        *(f"{where}.{name}" for where, names in OPTAX_ALONE.items() for name in names),
+    ]
+)
+"""Every optimizer of optax that is a counterpart or has none."""
+
+TORCH = frozenset(f"torch.optim.{name}" for name in OPTIONS)
+"""Every class of torch.optim that is in the dictionary."""

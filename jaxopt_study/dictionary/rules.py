@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.options import Options, check
+from jaxopt_study.dictionary.text import show
 
 EXACT, CONDITIONS, APPROXIMATE, NONE = "exact", "exact under conditions", "approximate", "no counterpart"
 
@@ -36,6 +38,17 @@ class Translation:
     reason: str
     condition: str = ""
     decays: bool = False
+
+    def __str__(self) -> str:
+        return show(self.expression, [self])
+
+    def transformation(self, schedule: Callable[[Any], Any] | None = None) -> Any:
+        """Return the `optax.GradientTransformation`.
+
+        Args:
+            schedule: What the name `schedule` means in the expression, if it was translated with one.
+        """
+        return build(self.expression, schedule)
 
 
 def translate(name: str, options: Options, learning_rate: str = "") -> Translation:
@@ -171,7 +184,14 @@ def rmsprop(o: Options, lr: str) -> Translation:
         "torch's decay is 0.99 and eps is outside the root; optax.rmsprop has 0.9 and inside, and keeps the learning "
         "rate in the momentum"
     )
-    return _made("RMSprop", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
+    made = _chain(_ascent(o), _decay(o["weight_decay"]), *rule)
+    if not (o["momentum"] and o["weight_decay"]):
+        return _made("RMSprop", o, made, reason)
+    condition = (
+        "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
+        "1,000 replayed gradients of digits part by 6e-7, torch from itself, begun one unit away, by 5e-7"
+    )
+    return _made("RMSprop", o, made, reason, CONDITIONS, condition)
 
 
 def adagrad(o: Options, lr: str) -> Translation:
@@ -215,7 +235,10 @@ def rprop(o: Options, lr: str) -> Translation:
     """Our own transform; the learning rate is the first step size alone, so a schedule changes nothing."""
     rule = f"transforms.torch_rprop({_at(lr, '0')}, etas={o['etas']!r}, step_sizes={o['step_sizes']!r})"
     reason = "optax.rprop applies the update of the step before, and compares signs with it rather than the gradient"
-    condition = "if no product of two gradients underflows, or torch.set_flush_denormal(True), since XLA flushes"
+    condition = (
+        "if no product of two gradients underflows, or torch.set_flush_denormal(True), since XLA flushes: without it, "
+        "1,000 steps on digits part by 27"
+    )
     return _made("Rprop", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
 
 
@@ -243,7 +266,11 @@ def muon(o: Options, lr: str) -> Translation:
         "torch iterates in bfloat16 and takes matrices alone; optax.contrib.muon keeps the type, corrects Nesterov's "
         "bias, decays by 0 by default"
     )
-    condition = "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not"
+    condition = (
+        "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not; 1,000 "
+        "replayed steps at learning rate 1e-3 part by 2e-5, digits in training by 2e-3. Hold kernels as torch does, "
+        "(outputs, inputs)"
+    )
     # torch decays by lr itself, the update's size is adjusted.
     return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)
 
@@ -273,7 +300,10 @@ def sparse_adam(o: Options, lr: str) -> Translation:
     b1, b2 = o["betas"]
     scale = f"transforms.scale_by_torch_sparse_adam(b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
     reason = "rows that a batch does not have keep moments and parameters; optax.adam moves them on"
-    condition = "if a row of the gradient is zero only where the batch does not have it: JAX's gradients are dense"
+    condition = (
+        "if a row (along a leaf's first axis) of the gradient is zero only where the batch does not have it: JAX's "
+        "gradients are dense"
+    )
     return _made("SparseAdam", o, _chain(_ascent(o), scale, _rate(lr)), reason, CONDITIONS, condition)
 
 

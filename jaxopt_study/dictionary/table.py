@@ -60,7 +60,7 @@ TABLE: tuple[Row, ...] = (
     Row("Adagrad", {"lr": 1e-2, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "weight_decay": 0.01}),
     Row("Adagrad", {"lr": 1e-2, "eps": 0.01}),
     Row("Adadelta", {"lr": 1.0}, "optax.adadelta(1.0)"),
-    Row("Adadelta", {"lr": 1.0, "weight_decay": 0.01, "eps": 0.01, "rho": 0.95}),
+    Row("Adadelta", {"lr": 0.1, "weight_decay": 0.01, "eps": 0.01, "rho": 0.95}),
     Row("Adamax", {"lr": 1e-3}, "optax.adamax(1e-3)"),
     Row("Adamax", {"lr": 1e-3, "weight_decay": 0.01, "eps": 0.01}),
     Row("ASGD", {"lr": 1e-3}, "optax.sgd(1e-3)"),

@@ -19,7 +19,7 @@ def save_trajectory(path: str | Path, trees: Iterable[Tree]) -> None:
         trees: The parameters at each step, the initial ones first.
 
     Raises:
-        ValueError: There is no tree, or two of them differ in names.
+        ValueError: There is no tree, or two of them differ in names or shapes.
     """
     flat = [flatten(tree, f"step {step}") for step, tree in enumerate(trees)]
     if not flat:
@@ -27,6 +27,9 @@ def save_trajectory(path: str | Path, trees: Iterable[Tree]) -> None:
     for step, leaves in enumerate(flat):
         if leaves.keys() != flat[0].keys():
             raise ValueError(f"step {step}: the names differ from those of step 0")
+        for name, leaf in leaves.items():
+            if leaf.shape != flat[0][name].shape:
+                raise ValueError(f"step {step}: {name} has shape {leaf.shape}, and {flat[0][name].shape} at step 0")
     np.savez(path, **{name: np.stack([leaves[name] for leaves in flat]) for name in flat[0]})  # type: ignore[arg-type]
 
 
@@ -62,5 +65,5 @@ def _read(path: str | Path) -> Leaves:
 
 
 def _reason(error: Exception) -> str:
-    words = str(error)
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return "it is no .npz file" if "pickle" in words or "zip" in words.lower() else words

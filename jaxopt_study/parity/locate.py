@@ -21,6 +21,9 @@ Trajectory = Iterable[Tree] | str | Path
 ROUNDINGS = 4096
 """Without a tolerance given, two parameters may part by this many units in the last place of the largest one."""
 
+PART, HALF_ROUNDINGS = 0.01, 16
+"""But by no more than this part of it, or, in types so short that this is less than a few units, by so many units."""
+
 AROUND = 12
 """Steps kept before the first difference, and looked at after it, to tell what it looks like."""
 
@@ -68,11 +71,15 @@ def locate(
         second: The other one, with the same names and shapes.
         steps: How many steps to compare, after the initial parameters; by default, all.
         tolerance: The largest absolute difference allowed; by default, 4096 units in the last place of the largest
-            parameter, in the coarser of the two types.
+            parameter, in the coarser of the two types (of 16 bits: 16 units).
 
     Raises:
-        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory.
+        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, `steps` or
+            `tolerance` is below 0 or no number.
     """
+    for name, value in (("steps", steps), ("tolerance", tolerance)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} must be at least 0, not {value!r}")
     trees = zip_longest(_trees(first, steps), _trees(second, steps))
     before: list[tuple[Leaves, Leaves]] = []
     distances: list[float] = []
@@ -152,7 +159,7 @@ def _allowed(pair: tuple[Leaves, Leaves]) -> float:
     leaves = [leaf for tree in pair for leaf in tree.values()]
     coarsest = max((_eps(leaf.dtype) for leaf in leaves), default=0.0)
     largest = max((float(np.max(np.abs(leaf[np.isfinite(leaf)]), initial=0)) for leaf in leaves), default=0.0)
-    return ROUNDINGS * coarsest * largest
+    return min(ROUNDINGS * coarsest, max(PART, HALF_ROUNDINGS * coarsest)) * largest
 
 
 def _eps(dtype: np.dtype) -> float:

@@ -47,7 +47,8 @@ def _initial(evidence: Evidence) -> Pattern:
         if a.ndim == 2 and a.shape[0] == a.shape[1] and np.allclose(a, b.T, rtol=1e-6, atol=0):
             return Pattern("a transposed leaf", f"{name} is the transpose of the other training's from the start")
     which = ", ".join(evidence.leaves)
-    return Pattern("different initialization", f"{which} differs before the first step; the other leaves are equal")
+    rest = "; the other leaves are equal" if len(first) > len(evidence.leaves) else ""
+    return Pattern("different initialization", f"{which} differs before the first step{rest}")
 
 
 def _rounding(evidence: Evidence) -> str:

@@ -83,7 +83,7 @@ def distance(first: Leaf, second: Leaf) -> Leaf:
 
 
 def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    for name, node in sorted(tree.items()):
+    for name, node in sorted(tree.items(), key=lambda item: str(item[0])):
         if isinstance(node, Mapping):
             yield from _leaves(node, f"{path}{name}/")
         else:

@@ -17,6 +17,12 @@ FLOORS = 20
 CHAOTIC = 0.01
 """Where one unit in the last place moves parameters this far, only replay can tell two rules apart."""
 
+# The same in float32, after 13,470 steps. torch rounds 1 - lr * weight_decay to float32, the same way at every step
+# (at lr * weight_decay = 1e-7, that of ASGD's default lambd, it decays by 19 % more).
+REPLAY_FLOAT32 = Bound(1.5e-5, 1.5e-6)
+REPLAY_FLOAT32_DECAYED = Bound(4e-3, 3.7e-4)
+REPLAY_FLOAT32_BFLOAT16 = Bound(1e-3, 9.4e-5)
+
 # Muon: a flipped bit of bfloat16 is 1 % of a step. By replay, and in the closed loop.
 BFLOAT16_REPLAY = Bound(2e-4, 1.6e-5)
 BFLOAT16_TRAINED = Bound(2e-2, 2.3e-3)
@@ -39,6 +45,13 @@ def replay_bound(translation: Translation) -> float:
     if translation.name == "Muon":
         return BFLOAT16_REPLAY.bound
     return (REPLAY_DECAYED if translation.decays else REPLAY).bound
+
+
+def float32_bound(translation: Translation) -> float:
+    """Return how far replayed float32 parameters may part after 13,470 steps."""
+    if translation.name == "Muon":
+        return REPLAY_FLOAT32_BFLOAT16.bound
+    return (REPLAY_FLOAT32_DECAYED if translation.decays else REPLAY_FLOAT32).bound
 
 
 def fed_back(translation: Translation) -> bool:

@@ -2,9 +2,9 @@
 
 An experiment is one lap: `replay` (given gradients, constant learning rate), `schedule` (the same, with a learning rate
 that changes), `digits` and `mlp` (closed loop, each framework with its own gradients; the second with a learning rate
-that changes), `growth` (digits in float32). PyTorch makes the closed loops again from parameters moved by one unit in
-the last place: the floor. JAX adds the optax function of the same name. No time of this study is shown, so that each
-experiment is made only once, however often the timer asks.
+that changes), `growth` and `growth replay` (digits, and given gradients, in float32). PyTorch makes the closed loops
+again from parameters moved by one unit in the last place: the floor. JAX adds the optax function of the same name. No
+time of this study is shown, so that each experiment is made only once, however often the timer asks.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from jaxopt_study.studies.dictionary.bounds import fed_back
 
 STUDY = "dictionary"
 QUIRKS = "quirks"
+OPTIMIZERS = "optimizers"
 CONVENTIONS_AND_QUIRKS = "conventions and known defects"
 GROWTH = "growth"
+GROWTH_REPLAY = "growth replay"
 METHODS = {"jax": "optax", "torch": "torch.optim"}
 MLP = (64, 16, 10)
 KINDS = {f"conventions {kind}": kind for kind in ("schedule", "clipping", "initializer")}
@@ -51,7 +53,11 @@ def groups(plan: Plan) -> list[Group]:
     """Return one group for each row, and one for conventions and known defects."""
     subjects = [row.key for row in (FIRST if plan.profile == "smoke" else TABLE)]
     return [
-        Group(tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks), repeats=1)
+        Group(
+            tuple(Case(STUDY, subject, framework, METHODS[framework]) for framework in plan.frameworks),
+            repeats=1,
+            together=True,
+        )
         for subject in [*subjects, CONVENTIONS_AND_QUIRKS]
     ]
 
@@ -93,7 +99,7 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     kept: dict[str, Any] = {}
     for name in dict.fromkeys(key.split(":")[0] for key in value):
         leaves = {key.split(":")[1]: array for key, array in value.items() if key.split(":")[0] == name}
-        if name in (QUIRKS, "search", *KINDS):
+        if name in (QUIRKS, OPTIMIZERS, "search", *KINDS):
             kept[name] = {leaf: np.asarray(array).tolist() for leaf, array in leaves.items()}
             continue
         path = _flat(leaves)
@@ -136,14 +142,10 @@ def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: 
 
 
 def _names(row: Row, plan: Plan) -> list[str]:
-    """Return which experiments a row gets: all of them for the first row of a class, and in profile full."""
+    """Return which experiments a row gets: all of them but in profile smoke, which shortens."""
     if row.name == "LBFGS":
         return ["digits"] if plan.profile == "smoke" else ["digits", "mlp"]
-    if plan.profile == "smoke":
-        return ["schedule", "digits"]
-    if row in FIRST or plan.profile == "full":
-        return ["replay", "schedule", "digits", "mlp"]
-    return ["schedule", "digits"]
+    return ["schedule", "digits"] if plan.profile == "smoke" else ["replay", "schedule", "digits", "mlp"]
 
 
 def moved_too(row: Row) -> tuple[str, ...]:
@@ -199,9 +201,15 @@ def _growth(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan)
         optimizer = wing.trajectories.make(row.name, row.options)
         return _train(wing, row, "digits", optimizer, workload, growth_steps(), plan.seed, moved)
 
-    made: dict[str, Experiment] = {"growth": partial(grow, "")}
+    def replay() -> Value:
+        params, gradients = draw_replay(row, GROWTH_STEPS, plan.seed)
+        return wing.trajectories.replay(
+            wing.trajectories.make(row.name, row.options), params, gradients, growth_steps()
+        )
+
+    made: dict[str, Experiment] = {GROWTH: partial(grow, ""), GROWTH_REPLAY: replay}
     if framework == "torch":
-        made["growth moved"] = partial(grow, "float32")
+        made[f"{GROWTH} moved"] = partial(grow, "float32")
     return made
 
 
@@ -209,11 +217,14 @@ def _quirks(wing: Any) -> Value:
     return {name: np.array(probe()) for name, probe in wing.quirks.QUIRKS.items()}
 
 
+def _optimizers(wing: Any) -> Value:
+    return {name: np.array(1.0) for name in wing.quirks.optimizers()}
+
+
 def _conventions(wing: Any, framework: str, seed: int) -> dict[str, Experiment]:
-    """Return one experiment for each kind of convention, and one for the known defects."""
+    """Return one experiment for each kind of convention, one for the known defects, one for what is installed."""
     made: dict[str, Experiment] = {name: partial(_kind, wing, framework, kind, seed) for name, kind in KINDS.items()}
-    made[QUIRKS] = partial(_quirks, wing)
-    return made
+    return made | {QUIRKS: partial(_quirks, wing), OPTIMIZERS: partial(_optimizers, wing)}
 
 
 def _kind(wing: Any, framework: str, kind: str, seed: int) -> Value:

@@ -11,11 +11,14 @@ from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record, unpack
 from jaxopt_study.dictionary.conventions import CONVENTIONS
+from jaxopt_study.dictionary.others import OPTAX, TORCH
 from jaxopt_study.dictionary.rules import APPROXIMATE, Translation, translate
 from jaxopt_study.studies.dictionary import bounds
 from jaxopt_study.studies.dictionary.experiments import (
     CONVENTIONS_AND_QUIRKS,
     GROWTH,
+    GROWTH_REPLAY,
+    OPTIMIZERS,
     QUIRKS,
     ROWS,
     growth_steps,
@@ -28,19 +31,19 @@ EXPERIMENTS = ("replay", "schedule", "digits", "mlp")
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
     """Return for each row that both frameworks ran whether its class holds, and for each defect whether it is there."""
     return [
-        Finding(row["subject"], row["holds"], row["words"])
+        Finding(row["subject"] + ", float32" * (row["kind"] == "float32"), row["holds"], row["words"])
         for row in rows(records, plan)
-        if row["kind"] in ("row", "convention") and row["words"]
+        if row["kind"] in ("row", "convention", "float32") and row["words"]
     ]
 
 
 def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each configuration, one for each float32 growth, one for each known defect."""
+    """Return one row for each configuration, float32 growth, known defect, and optimizer that is new or gone."""
     found: list[dict[str, Any]] = []
     for subject in dict.fromkeys(record.subject for record in records):
         pair = {record.framework: record for record in records if record.subject == subject}
         if subject == CONVENTIONS_AND_QUIRKS:
-            found += [*_conventions(pair), *_quirks(pair)]
+            found += [*_conventions(pair), *_quirks(pair), *_unknown(pair)]
         else:
             found += [_row(subject, pair, plan), *_growth(subject, pair)]
     return found
@@ -171,8 +174,21 @@ def _growth(subject: str, pair: Mapping[str, Record]) -> list[dict[str, Any]]:
     if {"jax", "torch"} - pair.keys() or not all(record.ok and GROWTH in record.value for record in pair.values()):
         return []
     jax, torch = pair["jax"].value, pair["torch"].value
-    distances = _distances(jax[GROWTH], torch[GROWTH], torch[f"{GROWTH} moved"], growth_steps())
-    return [{"kind": "float32", "subject": subject, **distances}]
+    translation = translate(ROWS[subject].name, ROWS[subject].options)
+    steps, bound = growth_steps(), bounds.float32_bound(translation)
+    replayed = _distances(jax[GROWTH_REPLAY], torch[GROWTH_REPLAY], None, steps)["distance"]
+    return [
+        {
+            "kind": "float32",
+            "subject": subject,
+            "name": translation.name,
+            **_distances(jax[GROWTH], torch[GROWTH], torch[f"{GROWTH} moved"], steps),
+            "replayed": replayed,
+            "decays": translation.decays,
+            "holds": max(replayed) <= bound,
+            "words": f"float32: replayed {max(replayed):.1e} after {steps[-1]} steps (at most {bound:.1e})",
+        }
+    ]
 
 
 def _quirks(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
@@ -182,3 +198,13 @@ def _quirks(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
         if record.ok
         for name, there in record.value[QUIRKS].items()
     ]
+
+
+def _unknown(pair: Mapping[str, Record]) -> list[dict[str, Any]]:
+    """Return the optimizers installed that the dictionary does not know, and those it knows that are gone."""
+    found = []
+    for framework, known in (("jax", OPTAX), ("torch", TORCH)):
+        if framework in pair and pair[framework].ok:
+            there = set(pair[framework].value[OPTIMIZERS])
+            found += [{"kind": "optimizer", "subject": name, "there": name in there} for name in sorted(there ^ known)]
+    return found
