@@ -25,7 +25,7 @@ def groups(plan: Plan) -> list[Group]:
     """Return one case for each optimizer, in JAX alone: there, all runs go at once."""
     if "jax" not in plan.frameworks:
         return []
-    repeats = max(1, plan.repeats // 6)  # a block takes as long as all runs: half a second
+    repeats = max(1, plan.repeats // (12 if plan.overview else 6))  # a block takes as long as all runs: half a second
     return [Group((Case("spread", name, "jax", "scan under vmap"),), repeats) for name in plan.optimizers]
 
 

@@ -32,7 +32,7 @@ def groups(plan: Plan) -> list[Group]:
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
     ladders = [
-        Group(_ladder(name, full if number == 0 else OTHERS, frameworks), plan.repeats)
+        Group(_ladder(name, full if number == 0 else OTHERS, frameworks), max(1, 3 * plan.repeats // 4))
         for number, name in enumerate(plan.optimizers)
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
@@ -103,11 +103,12 @@ def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
 
 
 def _compiled_sizes(plan: Plan) -> set[str]:
-    """Return the sizes that torch.compile is tried at: each takes it seconds, so in profile default the ends alone."""
+    """Return the sizes that torch.compile is tried at: each takes it seconds, so in profile default some alone."""
     if plan.profile == "full":
         return set(growth_sizes(plan))
-    ends = [size for sizes in curves(plan.profile).values() for size in (sizes[0], sizes[-1])]
-    return set() if plan.profile == "smoke" else {problems.name_of(size.widths, size.batch) for size in ends}
+    members = curves(plan.profile)
+    chosen = [*members["batch"][::2], *(sizes[-1] for sizes in members.values() if sizes is not members["depth"])]
+    return set() if plan.profile == "smoke" else {problems.name_of(size.widths, size.batch) for size in chosen}
 
 
 def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:

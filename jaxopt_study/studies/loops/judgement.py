@@ -165,11 +165,17 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "flops": size.flops,
                     "best": {f: r and (r.method, _seconds(r)) for f, r in best.items()},
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
-                    "best_ratio": _ratio(best["torch"], best["jax"]),
+                    # Where one of the arms that may be best was not tried, or failed, there is no best.
+                    "best_ratio": _ratio(best["torch"], best["jax"]) if _all_tried(mine) else None,
                     "usual_ratio": _ratio(usual["torch"], usual["jax"]),
                 }
             )
     return found
+
+
+def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:
+    """Say whether every arm that may be PyTorch's best has a time at this size."""
+    return all(("torch", arm) in mine for arm in BEST["torch"])
 
 
 def _seconds(record: Record) -> float:

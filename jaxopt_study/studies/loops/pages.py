@@ -36,7 +36,7 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
     """Return the first ladder; of the growth curves the ratio, and the arithmetic beside what the machine can do."""
     rows = judgement.rows(records, plan)
     ladder = [r for r in rows if r["kind"] == "ladder" and r["status"] == "ok" and r["agrees"]]
-    ratios = [r for r in rows if r["kind"] == "ratio" and r["best_ratio"]]
+    ratios = [r for r in rows if r["kind"] == "ratio" and (r["best_ratio"] or r["usual_ratio"])]
     growth = [r for r in rows if r["kind"] == "growth" and "flops_per_second" in r]
     found = []
     if ladder:
@@ -190,7 +190,8 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         lines,
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
-            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some.",
+            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and there alone "
+            "best is compared with best.",
         ),
     )
 
