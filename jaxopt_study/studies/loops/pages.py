@@ -190,7 +190,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         lines,
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
-            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and there alone "
+            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and only there "
             "best is compared with best.",
         ),
     )
