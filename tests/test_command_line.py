@@ -200,7 +200,10 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     names = {path.name for path in folder.iterdir()}
     assert {"records.jsonl", "environment.json", "report.md"} <= names
     assert {f"{name}.{kind}" for name in ("loss_per_epoch", "time_per_step") for kind in ("png", "svg")} <= names
-    assert [r.case.key for r in record.read(folder)] == ["optimizers/sgd/jax/scan", "optimizers/sgd/torch/notebook"]
+    assert [r.case.key for r in record.read(folder)] == [
+        "optimizers/sgd/jax/whole_scan",
+        "optimizers/sgd/torch/notebook",
+    ]
     assert all(len(r.samples) == 2 for r in record.read(folder))
     where = json.loads((folder / "environment.json").read_text())
     assert where["workers"]["jax"]["dtype"] == where["workers"]["torch"]["dtype"] == "float32"
@@ -223,7 +226,7 @@ def test_the_summary_is_json_alone(tmp_path):
 def test_one_framework_runs_alone(tmp_path):
     answer = compare("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
     assert answer.returncode == 0
-    assert {r.framework for r in record.read(tmp_path / "run")} == {"jax", "numpy"}
+    assert {r.framework for r in record.read(tmp_path / "run")} == {"jax", "numpy", "c"}
     assert "Jax holds to its references" in answer.stdout
 
 

@@ -206,12 +206,14 @@ class Engine:
         workload: Workload,
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
+        timed: bool = True,
     ) -> Case | None:
         """Measure the cases in turn; return the one whose process died, if one did."""
+        block = self._block if timed else self._lap
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
         parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
         for turn in range(repeats):
-            parts += [(case, self._block) for case in (cases if turn % 2 == 0 else reversed(cases))]
+            parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
         for case, part in parts:
             if "reason" in facts[case]:
@@ -225,7 +227,7 @@ class Engine:
                     advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
                     return case
             else:
-                advance(part == self._block)
+                advance(part == block)
         return None
 
     def _measure_alone(
@@ -257,7 +259,8 @@ class Engine:
         pool = ThreadPoolExecutor()
         try:
             self._place(group, apart=True)
-            list(pool.map(lambda case: self._measure([case], group.repeats, workload, facts, advance), group.cases))
+            measure = partial(self._measure, timed=False)
+            list(pool.map(lambda case: measure([case], group.repeats, workload, facts, advance), group.cases))
             self._place(group, apart=False)
         finally:
             pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
@@ -281,6 +284,10 @@ class Engine:
 
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
+
+    def _lap(self, case: Case, facts: dict[str, Any]) -> None:
+        """Make one lap of a case whose time is not shown: it may compile."""
+        facts["samples"].append(self._workers[case.framework].ask("first", case))
 
     def _finish(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
         value, facts["peak_bytes"] = self._workers[case.framework].ask("finish", case)

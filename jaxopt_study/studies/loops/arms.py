@@ -23,6 +23,7 @@ class Arm:
         takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, or the `name`.
         sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
         full: Whether only the profile `full` has it, since it takes most of a minute to compile.
+        simpler: The arm of the same framework that is one simpler: this one must make up for compiling longer.
     """
 
     function: str
@@ -32,6 +33,7 @@ class Arm:
     takes: str = "optimizer"
     sweep: str | None = None
     full: bool = False
+    simpler: str | None = None
 
     @property
     def runs(self) -> int:
@@ -39,34 +41,45 @@ class Arm:
         return RUNS if self.sweep else 1
 
 
-# From the slowest to the fastest: the next simpler arm, against which an arm must pay, is the one before it.
 ARMS: dict[str, dict[str, Arm]] = {
     "jax": {
         "operator_by_operator": Arm("operator_by_operator", "no jit", 16),
-        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 224),
-        "jitted": Arm("jitted", "jit of the step", 896),
-        "donated": Arm("donated", "jit of the step, state donated", 896),
-        "epoch_scan": Arm("scan", "an epoch in lax.scan", 898),
-        "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN),
-        "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN),
-        "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN),
-        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN),
-        "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many"),
-        "in_turn": Arm("whole_scan", f"{RUNS} runs in turn in one program, each", 898, sweep="in_turn"),
+        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 224, simpler="operator_by_operator"),
+        "jitted": Arm("jitted", "jit of the step", 896, simpler="operator_by_operator"),
+        "donated": Arm("donated", "jit of the step, state donated", 896, simpler="jitted"),
+        "epoch_scan": Arm("scan", "an epoch in lax.scan", 898, simpler="donated"),
+        "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN, simpler="donated"),
+        "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN, simpler="scan"),
+        "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN, simpler="scan"),
+        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN, simpler="scan"),
+        "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many", simpler="scan"),
+        "in_turn": Arm(
+            "whole_scan", f"{RUNS} runs in turn in one program, each", 898, sweep="in_turn", simpler="whole_scan"
+        ),
     },
     "torch": {
         "functional": Arm("functional", "torch.func step", 224, "compiled_loops", "pure"),
         "notebook": Arm("notebook", "the notebook's loop", 224),
-        "prepared": Arm("prepared", "rows prepared, no .item()", 224),
-        "foreach": Arm("foreach", "rows prepared, foreach", 224),
-        "fused": Arm("fused", "rows prepared, fused", 224),
-        "compiled_parts": Arm("compiled_parts", "model and optimizer compiled", 224, "compiled_loops"),
-        "compiled": Arm("compiled", "torch.compile of the step", 224, "compiled_loops", "pure"),
-        "compiled_eight": Arm("compiled_eight", "torch.compile of 8 steps", 896, "compiled_loops", "pure"),
-        "compiled_thirty_two": Arm(
-            "compiled_thirty_two", "torch.compile of 32 steps", 896, "compiled_loops", "pure", full=True
+        "prepared": Arm("prepared", "rows prepared, no .item()", 224, simpler="notebook"),
+        "foreach": Arm("foreach", "rows prepared, foreach", 224, simpler="prepared"),
+        "fused": Arm("fused", "rows prepared, fused", 224, simpler="prepared"),
+        "compiled_parts": Arm(
+            "compiled_parts", "model and optimizer compiled", 224, "compiled_loops", simpler="prepared"
         ),
-        "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 896, "compiled_loops", "pure"),
+        "compiled": Arm("compiled", "torch.compile of the step", 224, "compiled_loops", "pure", simpler="functional"),
+        "compiled_eight": Arm(
+            "compiled_eight", "torch.compile of 8 steps", 896, "compiled_loops", "pure", simpler="compiled"
+        ),
+        "compiled_thirty_two": Arm(
+            "compiled_thirty_two",
+            "torch.compile of 32 steps",
+            896,
+            "compiled_loops",
+            "pure",
+            full=True,
+            simpler="compiled_eight",
+        ),
+        "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 896, "compiled_loops", "pure", simpler="functional"),
     },
     "c": {
         "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),

@@ -84,12 +84,11 @@ def _ladder_row(record: Record, records: Sequence[Record], agrees: bool, verdict
     row = _base(record, "ladder") | {"agrees": agrees}
     if not record.ok:
         return row
-    stages = {name: seconds for name, seconds in record.stages.items() if name != "import"}
     row |= {
         "distance": record.value["distance"],
         "import_seconds": record.stages["import"],
-        "stages": stages,
-        "compile_seconds": sum(stages.values()),
+        "stages": {name: seconds for name, seconds in record.stages.items() if name != "import"},
+        "compile_seconds": _compilation(record),
         "first_seconds": record.first_seconds,
     }
     peers = {r.method: r for r in records if r.ok and (r.subject, r.group) == (record.subject, record.group)}
@@ -97,7 +96,7 @@ def _ladder_row(record: Record, records: Sequence[Record], agrees: bool, verdict
     if agrees:
         row["notebook_over_it"] = _ratio(good.get(REFERENCE), record)
         row["it_over_limit"] = _ratio(record, good.get(LIMIT))
-        row["break_even"] = _break_even(record, _simpler(record, good))
+        row["break_even"] = _break_even(record, good.get(ARMS[record.framework][record.method].simpler or ""))
     return row
 
 
@@ -107,13 +106,6 @@ def _ratio(numerator: Record | None, denominator: Record | None) -> stats.Interv
     return stats.ratio(numerator.step_seconds, denominator.step_seconds)
 
 
-def _simpler(record: Record, good: Mapping[str, Record]) -> Record | None:
-    """Return the arm of the same framework that comes before this one on the ladder."""
-    names = list(ARMS[record.framework])
-    before = [name for name in names[: names.index(record.method)] if name in good]
-    return good[before[-1]] if before else None
-
-
 def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None:
     """Return after how many steps an arm has paid for what it takes longer to compile, where it is surely quicker."""
     if simpler is None:
@@ -121,11 +113,14 @@ def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None
     faster = stats.ratio(simpler.step_seconds, record.step_seconds)
     if not faster.low > 1:
         return {"than": simpler.method, "steps": None}
-    more = sum(s for n, s in record.stages.items() if n != "import") - sum(
-        s for n, s in simpler.stages.items() if n != "import"
-    )
+    more = _compilation(record) - _compilation(simpler)
     saved = float(np.median(simpler.step_seconds) - np.median(record.step_seconds))
     return {"than": simpler.method, "steps": max(0, int(np.ceil(more / saved)))}
+
+
+def _compilation(record: Record) -> float:
+    """Return the seconds of all stages but the import, which is the same for all."""
+    return sum(seconds for name, seconds in record.stages.items() if name != "import")
 
 
 def _growth_row(record: Record, agrees: bool, plan: Plan) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             + ", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items())
             + ". Compile: trace, lower and compile; for torch.compile its first call. First run: the first lap.",
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
-            "until the compilation is made up for against the arm of the framework that is one simpler. C: with "
+            "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math, on the same core.",
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
