@@ -107,8 +107,10 @@ def _compiled_sizes(plan: Plan) -> set[str]:
     if plan.profile == "full":
         return set(growth_sizes(plan))
     members = curves(plan.profile)
-    chosen = [*members["batch"][::2], *(sizes[-1] for sizes in members.values() if sizes is not members["depth"])]
-    return set() if plan.profile == "smoke" else {problems.name_of(size.widths, size.batch) for size in chosen}
+    if plan.profile == "smoke":
+        return set()
+    chosen = (members["batch"][0], members["width"][-1], members["work"][-1])
+    return {problems.name_of(size.widths, size.batch) for size in chosen}
 
 
 def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:
