@@ -56,8 +56,9 @@ def groups(plan: Plan) -> list[Group]:
     else:
         chosen = [route for route in (*ROUTES, *PARTS) if plan.profile == "full" or route.method not in LONG]
     on_digits = [
-        Group(_cases([route for route in chosen if not route.slow], DIGITS, plan), max(1, plan.repeats // 2)),
-        Group(_cases([route for route in chosen if route.slow], DIGITS, plan), 0 if plan.overview else 1),
+        Group(_cases([route for route in chosen if not route.slow], DIGITS, plan), max(1, plan.repeats // 3)),
+        # Of slow routes one call is enough, where it does not compile.
+        Group(_cases([route for route in chosen if route.slow], DIGITS, plan), int(plan.profile == "full")),
     ]
     return [group for group in on_digits if group.cases] + ([] if plan.overview else _curve_groups(plan))
 
