@@ -32,7 +32,7 @@ def groups(plan: Plan) -> list[Group]:
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
     ladders = [
-        Group(_ladder(name, full if number == 0 else OTHERS, frameworks), max(1, 3 * plan.repeats // 4))
+        Group(_ladder(name, OTHERS if number else full, frameworks), max(1, plan.repeats * (2 if number else 3) // 4))
         for number, name in enumerate(plan.optimizers)
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
@@ -42,7 +42,7 @@ def groups(plan: Plan) -> list[Group]:
 
 def _repeats(size: Size, plan: Plan) -> int:
     """Return how many blocks of a size are measured: fewer where one takes a second."""
-    return max(1, plan.repeats // (2 if size.flops < 1e9 else 4))
+    return max(1, plan.repeats // (3 if size.flops < 1e9 else 4))
 
 
 def growth_sizes(plan: Plan) -> dict[str, Size]:
