@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from torch_reference import models, runtime
 from torch_reference.functional import Pure
-from torch_reference.loops import Optimizer, Order, batches, load, trained
+from torch_reference.loops import Optimizer, Order, batches, trained
 from torch_reference.training import Batch, Loop, Params, State
 
 __all__ = ["compiled", "compiled_eight", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]
@@ -111,7 +111,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
         init(kept)
         yield "compile"
 
-    return Loop(load, init, run, stages)
+    return Loop(runtime.from_numpy, init, run, stages)
 
 
 def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
@@ -164,7 +164,7 @@ def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
         runtime.block(prepare(state, data, order))
         yield "compile"
 
-    return Loop(load, _init(optimizer), run, stages)
+    return Loop(runtime.from_numpy, _init(optimizer), run, stages)
 
 
 def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
@@ -210,7 +210,7 @@ def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compil
             state, _ = steps(state, next(windows))
             yield from runtime.compilation(steps, state, next(windows))
 
-    return Loop(load, _init(optimizer), run, *([stages] if compiles else []))
+    return Loop(runtime.from_numpy, _init(optimizer), run, *([stages] if compiles else []))
 
 
 def _own_code(function: Any) -> Any:

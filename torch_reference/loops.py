@@ -52,7 +52,7 @@ def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
             losses.append(value.detach())
         return state, torch.stack(losses)
 
-    return Loop(load, partial(trained, model, optimizer), run)
+    return Loop(runtime.from_numpy, partial(trained, model, optimizer), run)
 
 
 def foreach(model: nn.Module, optimizer: Optimizer) -> Loop:
@@ -67,11 +67,6 @@ def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
         NotImplementedError: The optimizer has none.
     """
     return prepared(model, _implementation(optimizer, "fused"))
-
-
-def load(array: npt.NDArray[Any]) -> Any:
-    """Return inputs and targets as tensors on the device; an order, too, is one."""
-    return runtime.from_numpy(array)
 
 
 def batches(data: Batch, order: Any) -> Iterable[Batch]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench import environment, stats
+from jaxopt_study.bench import stats
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.table import Table
@@ -44,11 +44,6 @@ def tables(compared: Sequence[Mapping[str, Any]], changes: Sequence[str], where:
             "Then and now", ("case", "then, a step", "now", "now/then [95 %]", "verdict", "same value"), lines, notes
         ),
     ]
-
-
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return one line for each entry of the environments that differs, but for the moment's."""
-    return environment.differences(before, after)
 
 
 def _row(before: Record, after: Record) -> dict[str, Any]:
