@@ -34,12 +34,12 @@ JAX_ALONE = {
     ("loops", "unrolled_scan"),
     ("loops", "whole_scan"),
     ("newton", "many"),
-    ("training", "full_batch"),
-    ("training", "row_by_row"),
     ("trajectories", "namesake"),
 }
 TORCH_ALONE = {
     ("newton", "peers"),
+    ("optimizers", "implementation"),
+    ("optimizers", "quickest"),
     ("loops", "foreach"),
     ("loops", "fused"),
     ("loops", "notebook"),

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from torch_reference import models, runtime
 from torch_reference.functional import Pure
-from torch_reference.loops import Optimizer, Order, batches, trained
+from torch_reference.loops import Order, batches, trained
+from torch_reference.optimizers import Optimizer
 from torch_reference.training import Batch, Loop, Params, State
 
 __all__ = ["compiled", "compiled_eight", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]

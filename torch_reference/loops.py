@@ -7,8 +7,7 @@ arithmetic. Those that need what is not here raise NotImplementedError with the 
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_reference import models, runtime
+from torch_reference.optimizers import Optimizer, implementation
 from torch_reference.training import Batch, Loop, Params, State, make_step
 
 __all__ = ["foreach", "fused", "notebook", "prepared"]
 
-Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 Order = npt.NDArray[np.integer]
 
 
@@ -57,7 +56,7 @@ def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
 
 def foreach(model: nn.Module, optimizer: Optimizer) -> Loop:
     """Return `prepared` with the optimizer's `foreach` implementation: one call for all parameters of each operator."""
-    return prepared(model, _implementation(optimizer, "foreach"))
+    return prepared(model, implementation(optimizer, "foreach"))
 
 
 def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
@@ -66,7 +65,7 @@ def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
     Raises:
         NotImplementedError: The optimizer has none.
     """
-    return prepared(model, _implementation(optimizer, "fused"))
+    return prepared(model, implementation(optimizer, "fused"))
 
 
 def batches(data: Batch, order: Any) -> Iterable[Batch]:
@@ -79,10 +78,3 @@ def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
     copied = copy.deepcopy(model).to(runtime.ravel(params).device)
     copied.load_state_dict(dict(params))
     return State(copied, optimizer(copied.parameters()))
-
-
-def _implementation(optimizer: Optimizer, name: str) -> Optimizer:
-    kind = getattr(optimizer, "func", optimizer)
-    if name not in inspect.signature(kind).parameters:
-        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
-    return partial(optimizer, **{name: True})

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "momentum", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "implementation", "momentum", "quickest", "rmsprop", "sgd"]
 
 Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -58,6 +59,26 @@ def adagrad(learning_rate: float, eps: float = 1e-10) -> Optimizer:
     p <- p - learning_rate g / (sqrt(s) + eps)
     """
     return partial(torch.optim.Adagrad, lr=learning_rate, eps=eps)
+
+
+def implementation(optimizer: Optimizer, name: str) -> Optimizer:
+    """Make the optimizer with its `foreach` or its `fused` implementation.
+
+    Raises:
+        NotImplementedError: It has none of that name.
+    """
+    kind = getattr(optimizer, "func", optimizer)
+    if name not in inspect.signature(kind).parameters:
+        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
+    return partial(optimizer, **{name: True})
+
+
+def quickest(optimizer: Optimizer) -> Optimizer:
+    """Make the optimizer with `fused`, one kernel for the whole update, or with `foreach` where it has none."""
+    try:
+        return implementation(optimizer, "fused")
+    except NotImplementedError:
+        return implementation(optimizer, "foreach")
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

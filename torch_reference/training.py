@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loop", "State", "make_step", "nothing_to_compile"]
+from torch_reference.optimizers import Optimizer, quickest
+
+__all__ = ["Loop", "State", "full_batch", "make_step", "nothing_to_compile", "row_by_row"]
 
 Params = Mapping[str, Tensor]
 Batch = tuple[Any, Any]
@@ -67,3 +70,52 @@ def make_step(
         return state, value
 
     return step
+
+
+Descent = Callable[[Params, Batch, Tensor, Tensor], dict[str, Tensor]]
+
+
+def full_batch(
+    loss: Callable[..., Tensor], optimizer: Callable[[float], Optimizer], marks: int, stride: int
+) -> Descent:
+    """Return the function (params, batch, penalty, learning_rate) -> the parameters at the start and at each mark.
+
+    Each step takes all rows, and `stride` steps lead from a mark to the next.
+
+    Args:
+        loss: loss(params, batch, penalty).
+        optimizer: A row of the optimizer table.
+        marks: How many marks.
+        stride: Steps from one to the next.
+    """
+    return _descent(loss, optimizer, lambda batch: repeat(batch, stride), marks)
+
+
+def row_by_row(loss: Callable[..., Tensor], optimizer: Callable[[float], Optimizer], epochs: int) -> Descent:
+    """Return the same for the notebook's way: a step takes one row, and a mark is an epoch."""
+    return _descent(loss, optimizer, lambda batch: zip(*(array.unbind() for array in batch), strict=True), epochs)
+
+
+def _descent(
+    loss: Callable[..., Tensor],
+    optimizer: Callable[[float], Optimizer],
+    between_marks: Callable[[Batch], Iterable[Batch]],
+    marks: int,
+) -> Descent:
+    def run(params: Params, batch: Batch, penalty: Tensor, learning_rate: Tensor) -> dict[str, Tensor]:
+        leaves = {name: leaf.detach().clone().requires_grad_() for name, leaf in params.items()}
+        state = quickest(optimizer(float(learning_rate)))(leaves.values())
+        path = [_copied(leaves)]
+        for _ in range(marks):
+            for part in between_marks(batch):
+                state.zero_grad()
+                loss(leaves, part, penalty).backward()
+                state.step()
+            path.append(_copied(leaves))
+        return {name: torch.stack([point[name] for point in path]) for name in leaves}
+
+    return run
+
+
+def _copied(leaves: Params) -> dict[str, Tensor]:
+    return {name: leaf.detach().clone() for name, leaf in leaves.items()}

@@ -1,14 +1,21 @@
-"""What scikit-learn and SciPy make of penalized linear models, and their objective by formula."""
+"""What scikit-learn and SciPy make of penalized linear models, and their objectives by formula."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Answer", "logistic_objective", "scikit_learn", "softmax_objective", "trust_exact"]
+__all__ = [
+    "Answer",
+    "logistic_gradient",
+    "logistic_hessian",
+    "logistic_objective",
+    "scikit_learn",
+    "softmax_objective",
+    "trust_exact",
+]
 
 Array = npt.NDArray[Any]
 Batch = tuple[Array, Array]
@@ -39,6 +46,28 @@ def logistic_objective(x: Array, batch: Batch, penalty: float) -> float:
     return float(np.logaddexp(0, (1 - 2 * targets) * logits).mean() + penalty / 2 * (x[1:] ** 2).sum())
 
 
+def logistic_gradient(x: Array, batch: Batch, penalty: float) -> Array:
+    """Return the gradient of `logistic_objective`: the mean of (p - y) (1, x), and the penalty's."""
+    rows, probability = _rows_and_probability(x, batch)
+    return rows.T @ (probability - batch[1]) / len(rows) + penalty * _penalized(x)
+
+
+def logistic_hessian(x: Array, batch: Batch, penalty: float) -> Array:
+    """Return the Hessian of `logistic_objective`: the mean of p (1 - p) (1, x) (1, x)', and the penalty's."""
+    rows, p = _rows_and_probability(x, batch)
+    return rows.T @ ((p * (1 - p) / len(rows))[:, None] * rows) + penalty * np.diag(_penalized(np.ones_like(x)))
+
+
+def _rows_and_probability(x: Array, batch: Batch) -> Batch:
+    rows = np.concatenate([np.ones((len(batch[0]), 1)), batch[0]], axis=1)
+    return rows, np.exp(-np.logaddexp(0, -rows @ x))
+
+
+def _penalized(x: Array) -> Array:
+    """Return x without the bias, which stands first."""
+    return np.concatenate([[0.0], x[1:]])
+
+
 def scikit_learn(batch: Batch, penalty: float, solver: str, tolerance: float, max_iterations: int) -> Answer:
     """Minimize by `sklearn.linear_model.LogisticRegression`; its C is 1 / (rows x penalty)."""
     import warnings
@@ -54,11 +83,18 @@ def scikit_learn(batch: Batch, penalty: float, solver: str, tolerance: float, ma
     return Answer(np.concatenate([model.intercept_, model.coef_.T.ravel()]), int(np.max(model.n_iter_)))
 
 
-def trust_exact(
-    objective: Callable[[Array], tuple[float, Array]], hessian: Callable[[Array], Array], x0: Array, tolerance: float
-) -> Answer:
-    """Minimize by `scipy.optimize.minimize(method="trust-exact")`; objective(x) is (value, gradient)."""
+def trust_exact(batch: Batch, penalty: float, tolerance: float, max_iterations: int) -> Answer:
+    """Minimize the logistic objective by `scipy.optimize.minimize(method="trust-exact")`, from 0."""
     from scipy.optimize import minimize
 
-    found = minimize(objective, x0, jac=True, hess=hessian, method="trust-exact", options={"gtol": tolerance})
+    options = {"gtol": tolerance, "maxiter": max_iterations}
+    found = minimize(
+        logistic_objective,
+        np.zeros(batch[0].shape[1] + 1),
+        (batch, penalty),
+        method="trust-exact",
+        jac=logistic_gradient,
+        hess=logistic_hessian,
+        options=options,
+    )
     return Answer(found.x, int(found.nit))

@@ -24,11 +24,16 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 VMAP, LOOP = ("jax", "100 regressions, vmap"), ("numpy", "100 regressions, scikit-learn")
 
 
+def is_one(case: Case | Record) -> bool:
+    """Say whether a case is of the regressions; the race has the same rows for a subject."""
+    return (case.framework, case.method) in (VMAP, LOOP)
+
+
 def groups(plan: Plan) -> list[Group]:
     """Return one group: all at once, and scikit-learn's loop, where JAX takes part."""
     arms = (VMAP, LOOP) if "jax" in plan.frameworks else ()
     cases = tuple(Case("newton", SUBJECT, framework, method) for framework, method in arms)
-    return [Group(cases, plan.repeats)] if cases else []
+    return [Group(cases, plan.repeats // 2 + 1)] if cases else []
 
 
 def task(wing: Any, case: Case, plan: Plan) -> Task:
