@@ -250,7 +250,7 @@ def test_logistic_derivatives_by_formula_are_those_by_differentiation(wings, see
     batch = (generator.standard_normal((6, 3)), generator.integers(0, 2, 6))
     x, penalty = generator.standard_normal(4), 0.3
     fun = wing.models.penalized(wing.models.logistic_loss(wing.models.network((3, 1))))
-    tree = {"layer1": {"bias": jnp.asarray(x[:1]), "kernel": jnp.asarray(x[1:, None])}}
+    tree = wing.runtime.params_from_numpy({"layer1": {"bias": x[:1], "kernel": x[1:, None]}})
     at, unravel = jax.flatten_util.ravel_pytree(tree)
     value = lambda v: fun(unravel(v), tuple(map(jnp.asarray, batch)), penalty)  # noqa: E731
     assert np.abs(jax.grad(value)(at) - baseline.logistic_gradient(x, batch, penalty)).max() < 1e-14
