@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "momentum", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "folded_adam", "momentum", "rmsprop", "sgd"]
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
@@ -23,6 +25,45 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
     optax computes 1 - b2^t in float32 where torch uses Python's float64: up to 1.3e-5 relative, fading with t.
     """
     return optax.adam(learning_rate, b1, b2, eps)
+
+
+def folded_adam(
+    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Make Adam with its bias corrections folded into two numbers a step, as `torch.optim.Adam` has them.
+
+        a = learning_rate / (1 - b1^t),    r = 1 / sqrt(1 - b2^t)
+        p <- p - a m / (r sqrt(v) + eps)
+
+    `optax.adam` divides each entry of m and of v instead: two divisions more an entry. 1 - b^t is -expm1(t log b) here,
+    which loses no digits in float32, so that the 1.3e-5 of `adam` are gone.
+    """
+
+    def init(params: optax.Params) -> Moments:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Moments(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(
+        gradient: optax.Updates, state: Moments, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, Moments]:
+        del params
+        count = state.count + 1
+        m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.m, gradient)
+        v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.v, gradient)
+        corrections = [-jnp.expm1(count.astype(float) * math.log(b)) for b in (b1, b2)]
+        a, r = learning_rate / corrections[0], 1 / jnp.sqrt(corrections[1])
+        step = jax.tree.map(lambda m, v: -a.astype(m.dtype) * m / (r.astype(m.dtype) * jnp.sqrt(v) + eps), m, v)
+        return step, Moments(count, m, v)
+
+    return optax.GradientTransformation(init, update)
+
+
+class Moments(NamedTuple):
+    """Steps made, and both moments."""
+
+    count: jax.Array
+    m: optax.Updates
+    v: optax.Updates
 
 
 def rmsprop(learning_rate: float, decay: float = 0.99, eps: float = 1e-8) -> optax.GradientTransformation:

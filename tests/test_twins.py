@@ -34,6 +34,7 @@ JAX_ALONE = {
     ("loops", "unrolled_scan"),
     ("loops", "whole_scan"),
     ("newton", "many"),
+    ("optimizers", "folded_adam"),
     ("trajectories", "namesake"),
 }
 TORCH_ALONE = {

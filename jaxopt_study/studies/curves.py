@@ -70,7 +70,7 @@ CURVES = (
         "parameters",
         {
             "smoke": _hidden(2, 4),
-            "default": _hidden(2, 3, 4, 5, 7),
+            "default": _hidden(2, 3, 4, 7),
             "full": _hidden(2, 3, 4, 5, 7, 12, 27, 53, 107, 267),
         },
         BOTH_WAYS,
@@ -85,12 +85,12 @@ CURVES = (
         "rows",
         "rows",
         {"smoke": (), "default": _rows(112, 225, 449, 898, 1796), "full": _rows(112, 225, 449, 898, 1796, 3592, 7184)},
-        BOTH_WAYS[1:],
+        ("hessian_blocked",),
     ),
     Curve(
         "depth",
         "depth",
-        {"smoke": (), "default": _deep(1, 2, 3, 4, 5), "full": _deep(1, 2, 3, 4, 5, 6, 8)},
+        {"smoke": (), "default": _deep(1, 2, 3, 4), "full": _deep(1, 2, 3, 4, 5, 6, 8)},
         ("hessian_blocked",),
     ),
 )

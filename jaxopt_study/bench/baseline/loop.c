@@ -2,7 +2,7 @@
 
    One linear layer, softmax cross-entropy, one row a step, four optimizers. The parameters w are one array: kernel
    (outputs, inputs), then bias. REAL, INPUTS, OUTPUTS and OPTIMIZER are given by the compiler's command line, as XLA is
-   given shapes. Compiled by `c_loop.py`. */
+   given shapes. Compiled by `loops.py`. */
 
 #include <stddef.h>
 #include <tgmath.h>

@@ -20,7 +20,8 @@ class Arm:
         words: What a reader is told.
         steps: Steps in a lap: so many that a lap lasts 10 ms or more, and no more than that needs.
         module: The wing's module that has the function.
-        takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, or the `name`.
+        takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
+            is Adam alone, or the `name`.
         sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
         full: Whether only the profile `full` has it, since it takes most of a minute to compile.
         simpler: The arm of the same framework that is one simpler: this one must make up for compiling longer.
@@ -52,9 +53,20 @@ ARMS: dict[str, dict[str, Arm]] = {
         "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN, simpler="scan"),
         "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN, simpler="scan"),
         "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN, simpler="scan"),
+        "folded_scan": Arm(
+            "whole_scan", "the same, Adam's corrections folded", WHOLE_RUN, takes="folded", simpler="whole_scan"
+        ),
         "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many", simpler="scan"),
         "in_turn": Arm(
             "whole_scan", f"{RUNS} runs in turn in one program, each", 898, sweep="in_turn", simpler="whole_scan"
+        ),
+        "folded_in_turn": Arm(
+            "whole_scan",
+            f"the same {RUNS}, Adam's corrections folded, each",
+            898,
+            takes="folded",
+            sweep="in_turn",
+            simpler="folded_scan",
         ),
     },
     "torch": {
@@ -83,7 +95,7 @@ ARMS: dict[str, dict[str, Arm]] = {
     },
     "c": {
         "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),
-        "c_fast_math": Arm("c_fast_math", "a loop in C, -ffast-math", WHOLE_RUN, takes="name"),
+        "c_fast_math": Arm("c_fast_math", "a loop in C, -ffast-math -mno-recip", WHOLE_RUN, takes="name"),
     },
 }
 

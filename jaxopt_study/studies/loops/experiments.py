@@ -89,7 +89,12 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
 
 
 def _ladder(optimizer: str, arms: Mapping[str, Any], frameworks: tuple[str, ...]) -> tuple[Case, ...]:
-    return tuple(Case("loops", optimizer, f, name) for f in frameworks for name in arms[f])
+    return tuple(
+        Case("loops", optimizer, f, name)
+        for f in frameworks
+        for name in arms[f]
+        if ARMS[f][name].takes != "folded" or optimizer == "adam"
+    )
 
 
 def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
@@ -123,10 +128,15 @@ def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Pl
     try:
         if arm.takes == "name":
             return make(optimizer, plan.learning_rate)
-        table = wing.functional.FUNCTIONAL if arm.takes == "pure" else wing.optimizers.OPTIMIZERS
-        return make(wing.models.network(widths), table[optimizer](plan.learning_rate))
+        return make(wing.models.network(widths), _rule(wing, arm, optimizer)(plan.learning_rate))
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
+
+
+def _rule(wing: Any, arm: Arm, optimizer: str) -> Any:
+    if arm.takes == "folded":
+        return wing.optimizers.folded_adam
+    return (wing.functional.FUNCTIONAL if arm.takes == "pure" else wing.optimizers.OPTIMIZERS)[optimizer]
 
 
 def _run(wing: Any, loop: Any, params: Any, train: tuple[Array, Array], order: Array, steps: int) -> Task:
