@@ -114,6 +114,15 @@ def test_a_saddle_is_left(name, method, start, wings):
     assert float(result.value) == pytest.approx(-0.5, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_the_hard_case_goes_along_the_least_eigenvector(name, wings):
+    """At (1, 0) the gradient has no part along y, where the curvature is negative: no shift fills the ball."""
+    path = minimize(wings, name, TEST_FUNCTIONS["saddle"].value, (1.0, 0.0), method="trust_exact").path
+    first = np.asarray(path[1]) - np.array([1.0, 0.0])
+    assert abs(first[1]) > 0.5
+    assert np.linalg.norm(first) == pytest.approx(1, abs=1e-3)  # the first radius
+
+
 @pytest.mark.parametrize("line_search", ["backtracking", "strong_wolfe"])
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_both_line_searches_cross_the_valley(name, line_search, wings):
