@@ -10,10 +10,12 @@ import torch
 
 from torch_reference import runtime
 
-__all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "work"]
+__all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "transposed_product", "work"]
 
 SIZE = 768
 """Rows of the matrices: a product takes milliseconds on one core."""
+
+POWER_OF_TWO = 1024
 
 COPIED = 2**22
 """Numbers in a copy: more than fit the caches near a core."""
@@ -44,6 +46,15 @@ def matrix_product() -> Probe:
     return _probe(torch.matmul, *[_ones((SIZE, SIZE))] * 2, amount=2 * SIZE**3, unit="FLOP")
 
 
+def transposed_product() -> Probe:
+    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square with 1,024 rows.
+
+    Not every library is as quick at it as at AB, least of all where rows are a power of two apart.
+    """
+    a, b = [_ones((POWER_OF_TWO, POWER_OF_TWO))] * 2
+    return _probe(lambda a, b: a.T @ b, a, b, amount=2 * POWER_OF_TWO**3, unit="FLOP")
+
+
 def copy() -> Probe:
     """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
     x = _ones((COPIED,))
@@ -55,6 +66,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "matrix_product": matrix_product,
     "copy": copy,
 }
+"""What every run's environment has."""
 
 
 def work(amount: int) -> Callable[[], Any]:

@@ -18,8 +18,8 @@ from jaxopt_study.studies.loops.arms import ARMS, GROWTH, OTHERS, SHORT, Arm, Si
 FIRST_STEPS = 10
 CALIBRATION = "calibration"
 PROBES = {
-    "jax": ("empty_call", "empty_scan", "matrix_product", "copy"),
-    "torch": ("operator_call", "matrix_product", "copy"),
+    "jax": ("empty_call", "empty_scan", "matrix_product", "transposed_product", "copy"),
+    "torch": ("operator_call", "matrix_product", "transposed_product", "copy"),
 }
 
 
@@ -54,7 +54,7 @@ def growth_sizes(plan: Plan) -> dict[str, Size]:
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return a lap of a loop, from the initial parameters on, or a probe of the machine."""
     if case.subject == CALIBRATION:
-        probe = wing.calibration.PROBES[case.method]()
+        probe = getattr(wing.calibration, case.method)()
         return single(probe.run, lambda _: {"amount": np.array(probe.amount)})
     size = growth_sizes(plan).get(case.subject)
     if size is not None:

@@ -113,7 +113,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             + ". Compile: trace, lower and compile; for torch.compile its first call. First run: the first lap.",
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
-            "-ffast-math, on the same core.",
+            "-ffast-math -mno-recip, on the same core.",
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
     )
@@ -148,7 +148,8 @@ PROBED = {
     "empty_call": "an empty jitted function, a call",
     "operator_call": "one operator, a call",
     "empty_scan": "an empty scan, an iteration",
-    "matrix_product": "a large matrix product",
+    "matrix_product": "a large matrix product, AB",
+    "transposed_product": "the same as a kernel's gradient, A'B, 1,024 square",
     "copy": "a large array read and written",
 }
 
@@ -161,7 +162,11 @@ def _calibration(rows: Sequence[Row]) -> Table:
             lines.append((words, row["status"], row["reason"]))
             continue
         lines.append((words, text.rate(row["arm"], row["seconds_per_unit"]), text.spread(row["spread"])))
-    return Table("Calibration: what this machine and these versions do", ("what", "rate", "spread"), lines)
+    notes = (
+        "Who is slow at A'B is slow to train wide layers. XLA 0.10 on a CPU is, where rows are a power of two apart; "
+        "with an optimization_barrier around the transpose it is not.",
+    )
+    return Table("Calibration: what this machine and these versions do", ("what", "rate", "spread"), lines, notes)
 
 
 def _growth(rows: Sequence[Row], plan: Plan) -> Table:
