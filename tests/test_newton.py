@@ -161,6 +161,72 @@ def test_iterates_agree_between_the_frameworks(name, method, wings):
     assert np.abs(paths[0] - paths[1]).max() < 1e-9  # 4e-13 was the worst measured
 
 
+def both(name, jax_value, torch_value):
+    return {"jax": jax_value, "torch": torch_value}[name]
+
+
+FLAT = [  # the Hessian at the start is 0, or has a diagonal of 0
+    (lambda x: (x**4 + x).sum(), [0.0], [-(0.25 ** (1 / 3))]),
+    (lambda x: x[0] * x[1] + (x**4).sum() + x[0], [0.0, 0.0], None),
+]
+
+
+@pytest.mark.parametrize("method", [*SECOND_ORDER, "lbfgs"])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+@pytest.mark.parametrize(("fun", "start", "end"), FLAT, ids=["quartic", "off-diagonal"])
+def test_a_hessian_without_scale_is_damped_all_the_same(fun, start, end, name, method, wings):
+    result = minimize(wings, name, fun, start, method=method)
+    assert result.converged, result.reason
+    assert end is None or np.allclose(np.asarray(result.x), end, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_what_is_far_away_is_not_called_infinity_nor_what_is_deep_without_bound(name, wings):
+    far = minimize(wings, name, lambda x: 1e-12 * ((x - 1e6) ** 2).sum(), [0.0], method="trust_exact",
+                   tolerance=1e-14, max_iterations=12)  # fmt: skip
+    assert "iteration limit" in far.reason
+    deep = minimize(wings, name, lambda x: (1e18 * ((x - 1) ** 2 + (x - 1) ** 4 - 2)).sum(), [0.0])
+    assert deep.converged, deep.reason
+
+
+@pytest.mark.parametrize("method", ["exact", "newton_cg", "trust_exact", "trust_krylov", "lbfgs"])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_step_held_back_has_no_decrement(name, method, wings):
+    """The trust region's first step promises little, since it is short."""
+    value = lambda x: 1e-12 * ((x - 1e5) ** 2).sum()  # noqa: E731
+    result = minimize(wings, name, value, [0.0], method=method, tolerance=1e-14, decrement_tolerance=1e-3)
+    assert result.converged, result.reason
+    assert float(result.value) < 1e-3
+
+
+@pytest.mark.parametrize("method", [*SECOND_ORDER, "lbfgs"])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_domain_with_an_edge_is_kept_to(name, method, wings):
+    log = both(name, jnp.log, torch.log)
+    result = minimize(wings, name, lambda x: (x - log(x)).sum(), [5.0, 0.1], method=method)
+    assert result.converged, result.reason
+    assert np.allclose(np.asarray(result.x), 1, atol=1e-7)
+    falls = minimize(wings, name, lambda x: log(x).sum(), [1.0, 2.0], method=method, max_iterations=20)
+    assert not falls.converged
+    assert np.isfinite(np.asarray(falls.x)).all()
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_the_trust_region_does_not_circle_at_the_floor(name, wings):
+    value = lambda x: 1e20 * (((x - 1) ** 2).sum() + (x**4).sum())  # noqa: E731
+    result = minimize(wings, name, value, [2.0, -3.0], method="trust_exact", max_iterations=100)
+    assert "floor of rounding" in result.reason
+    assert int(result.iterations) < 30
+
+
+def test_torch_minimizes_without_the_callers_gradients(wings):
+    w = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        result = wings["torch"].newton.minimize(lambda x, w: ((x - w) ** 4).sum() + (x**2).sum(), w * 0, w)
+    assert result.converged
+    assert not result.x.requires_grad
+
+
 # Linear models.
 
 
@@ -493,6 +559,8 @@ BAD = [
     (good, {"hessian": lambda x: x}, ValueError, r"the Hessian function returns shape .*must return shape \(2, 2\)"),
     (good, {"hessian": lambda x: x[:, None] * x[:1]}, ValueError, r"must return shape \(2, 2\)"),
     (good, {"hessian": lambda x: x[:, None] * (x + 1)}, ValueError, "not symmetric"),
+    (good, {"hessian": lambda x: x[:, None] * (x + 1), "method": "trust_exact"}, ValueError, "not symmetric"),
+    (good, {"hessian": lambda x: x, "method": "lbfgs"}, ValueError, "method 'lbfgs' uses no hessian"),
     (good, {"hessian": "exact"}, TypeError, "hessian 'exact' is neither"),
     (good, {"tolerance": 0.0}, ValueError, "tolerance 0.0 is not a positive"),
     (good, {"tolerance": float("nan")}, ValueError, "tolerance nan is not"),
@@ -514,6 +582,28 @@ def test_bad_input_is_one_clear_line(name, fun, options, kind, words, wings):
     with pytest.raises(kind, match=words) as caught:
         minimize(wings, name, fun, x0, **options)
     assert "\n" not in str(caught.value)
+
+
+STARTS = [
+    (lambda f: 3.0, "type a Python float; it must be"),
+    (lambda f: f("float16"), r"float16; it must be .*float32 or float64"),
+    (lambda f: [f("float32"), f("float64")], "float32 and .*float64; they must be of one type"),
+]
+
+
+@pytest.mark.parametrize(("start", "words"), STARTS, ids=[words for _, words in STARTS])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_start_of_another_type_is_refused(name, start, words, wings):
+    as_array = both(name, jnp.asarray, torch.as_tensor)
+    with pytest.raises(TypeError, match=words):
+        wings[name].newton.minimize(good, start(lambda kind: as_array(np.ones(2, kind))))
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_an_objective_of_another_type_is_refused(name, wings):
+    as_array = both(name, jnp.asarray, torch.as_tensor)
+    with pytest.raises(ValueError, match=r"returns .*float64 where x0 is .*float32"):
+        wings[name].newton.minimize(lambda x, w: (x * w).sum(), as_array(np.ones(2, "float32")), as_array(np.ones(2)))
 
 
 def test_what_can_be_seen_before_compiling_is(wings, monkeypatch):

@@ -103,7 +103,9 @@ def newton_cg(problem: Problem, options: Any) -> Method:
         )
         nothing = jnp.all(c.solution == 0)
         vector = jnp.where(nothing, -g, c.solution)
-        return Direction(vector, g @ vector, memory, tally(hvp=c.products), jnp.array(False), jnp.array(Status.RUNNING))
+        return Direction(
+            vector, g @ vector, memory, tally(hvp=c.products), jnp.array(False), ~c.negative, jnp.array(Status.RUNNING)
+        )
 
     def init(point: Point) -> tuple[()]:
         del point

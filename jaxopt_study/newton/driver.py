@@ -19,14 +19,14 @@ __all__ = ["State", "advance", "begin", "drive", "settle"]
 
 PROBES = 20
 """Hessian-vector products spent on looking for a saddle."""
-FURTHER = 10.0
+FURTHER = 1e4
 """How many times as far from the start an optimum at infinity is looked for."""
 FAR = 100.0
 """A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
 
 
 class State(NamedTuple):
-    """What the next iteration needs; a value below `bottom` has no minimum under it."""
+    """What the next iteration needs; a value below `bottom`, far from the start, has no minimum under it."""
 
     point: Point
     memory: Any
@@ -34,6 +34,7 @@ class State(NamedTuple):
     iteration: Int[Array, ""]
     decrement: Float[Array, ""]
     convex: Bool[Array, ""]
+    whole: Bool[Array, ""]
     status: Int[Array, ""]
     bottom: Float[Array, ""]
     path: Path | None
@@ -62,8 +63,8 @@ def begin(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
     status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
     zero, no = jnp.zeros_like(point.value), jnp.array(False)
-    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, status, bottom, path)
-    return state._replace(status=_ended(problem, options, state, status))
+    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, status, bottom, path)
+    return state._replace(status=_ended(problem, start, options, state, status))
 
 
 def running(state: State) -> Array:
@@ -78,7 +79,7 @@ def unsettled(state: State) -> Array:
 
 def advance(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
     """Take steps until there is a reason to stop, and see whether that is an optimum at infinity."""
-    state = jax.lax.while_loop(running, lambda s: _step(problem, method, options, s), state)
+    state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, options, s), state)
     return _look_further(problem, start, state)
 
 
@@ -93,30 +94,30 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     return jax.lax.while_loop(lambda s: running(s) | unsettled(s), turn, begun)
 
 
-def _step(problem: Problem, method: Method, options: Any, state: State) -> State:
+def _step(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
     moved = state._replace(
         point=made.point, memory=made.memory, counts=counts, iteration=iteration, decrement=made.decrement,
-        convex=made.convex, path=path,
+        convex=made.convex, whole=made.whole, path=path,
     )  # fmt: skip
-    return moved._replace(status=_ended(problem, options, moved, made.status).astype(state.status.dtype))
+    return moved._replace(status=_ended(problem, start, options, moved, made.status).astype(state.status.dtype))
 
 
-def _ended(problem: Problem, options: Any, state: State, status: Array) -> Array:
+def _ended(problem: Problem, start: Vector, options: Any, state: State, status: Array) -> Array:
     """Return why to stop, if there is a reason; the first that holds counts."""
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
         (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
         (status != Status.RUNNING, status),
-        (state.point.value < state.bottom, Status.UNBOUNDED),
+        ((state.point.value < state.bottom) & _is_far(start, state.point.x), Status.UNBOUNDED),
         (state.iteration >= options.max_iterations, Status.ITERATIONS),
     ]  # fmt: skip
     if options.decrement_tolerance is not None:
-        small = (state.iteration > 0) & (state.decrement / 2 <= options.decrement_tolerance)
+        small = state.whole & (state.decrement / 2 <= options.decrement_tolerance)
         reasons.insert(3, (small, Status.DECREMENT))
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
@@ -155,8 +156,12 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
         status = jnp.where(found.ok, Status.RUNNING, Status.STALLED)
         return step._replace(point=new, counts=step.counts.plus(tally(found.trials, found.trials)), status=status)
 
-    stay = Step(point, (), tally(hvp=c.products), zero, ~saddle, jnp.asarray(Status.GRADIENT))
+    stay = Step(point, (), tally(hvp=c.products), zero, ~saddle, ~saddle, jnp.asarray(Status.GRADIENT))
     return when(saddle, leave, stay)
+
+
+def _is_far(start: Vector, x: Vector) -> Array:
+    return jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
@@ -166,8 +171,7 @@ def _look_further(problem: Problem, start: Vector, state: State) -> State:
     flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
     lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
-    far = jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
     s = state.status
     at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.FLOOR) | (s == Status.STALLED)
-    away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & far
+    away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & _is_far(start, x)
     return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))

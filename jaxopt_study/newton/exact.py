@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from jaxopt_study.newton.line_search import Found
-from jaxopt_study.newton.problem import Point, Problem, Vector
+from jaxopt_study.newton.problem import Point, Problem, Vector, symmetric
 from jaxopt_study.newton.result import Status
 from jaxopt_study.newton.step import Direction, Method, along, tally
 
@@ -17,7 +17,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""Damping is relative to the Hessian's largest diagonal entry; with this much, a step is a very short gradient step."""
+"""Damping is relative to the Hessian's largest entry; with this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -32,7 +32,7 @@ class Solved(NamedTuple):
 def exact(problem: Problem, options: Any) -> Method:
     """Make Newton's method.
 
-        (H + damping s I) d = -g        s: H's largest diagonal entry
+        (H + damping s I) d = -g        s: H's largest entry
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
@@ -51,8 +51,16 @@ def _direction(problem: Problem, options: Any, point: Point, damping: Array) -> 
     solved = _damped(problem, built, point.gradient, damping)
     status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)
     if callable(options.hessian):
-        status = jnp.where(_symmetric(built), status, Status.ASYMMETRIC)
-    return Direction(solved.direction, solved.slope, solved.damping, tally(hessian=1), solved.damping == 0, status)
+        status = jnp.where(symmetric(built), status, Status.ASYMMETRIC)
+    return Direction(
+        solved.direction,
+        solved.slope,
+        solved.damping,
+        tally(hessian=1),
+        solved.damping == 0,
+        solved.damping == 0,
+        status,
+    )
 
 
 def _damped(problem: Problem, built: Any, gradient: Vector, damping: Array) -> Solved:
@@ -85,11 +93,3 @@ def _more(damping: Array) -> Array:
 
 def _least(damping: Array) -> Array:
     return jnp.sqrt(jnp.finfo(damping.dtype).eps).astype(damping.dtype)
-
-
-def _symmetric(matrix: Any) -> Array:
-    """Whether a matrix and its transpose give a vector the same product; cheaper than comparing their entries."""
-    probe = jnp.cos(jnp.arange(len(matrix), dtype=matrix.dtype))
-    forth, back = matrix @ probe, probe @ matrix
-    size = jnp.abs(matrix).max() * len(matrix)
-    return ~(jnp.abs(forth - back).max() > jnp.sqrt(jnp.finfo(matrix.dtype).eps) * size)

@@ -39,11 +39,12 @@ def lbfgs(problem: Problem, options: Any) -> Method:
         rounding = 10 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
         ok = new.finite & (new.value <= point.value + rounding) & jnp.any(new.x != point.x)
         decrement = jnp.abs(point.gradient @ updates)
-        stuck = jnp.where(at_floor(point, decrement), Status.FLOOR, Status.STALLED)
+        moved = jnp.any(new.x != point.x)  # a search that found no length at all promises nothing
+        stuck = jnp.where(moved & at_floor(point, decrement), Status.FLOOR, Status.STALLED)
         trials = state[-1].info.num_linesearch_steps + 1
         point = Point(*(jnp.where(ok, a, b) for a, b in zip(new, point, strict=True)))
         return Step(
-            point, Memory(state), tally(trials, trials), decrement, jnp.array(False),
+            point, Memory(state), tally(trials, trials), decrement, jnp.array(False), jnp.array(False),
             jnp.where(ok, Status.RUNNING, stuck),
         )  # fmt: skip
 

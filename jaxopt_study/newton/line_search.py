@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,8 @@ LINE_SEARCHES: dict[str, Callable[[Line, Array, Point], Verdict]] = {
 }
 
 
-def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], Verdict]) -> Found:
-    """Try the whole step, then bisect between what was too short and what was too long."""
+def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], Verdict], wanted: Any = True) -> Found:
+    """Try the whole step, then bisect between what was too short and what was too long; nothing if it is not wanted."""
 
     class Bracket(NamedTuple):
         length: Array
@@ -109,7 +109,9 @@ def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], V
         return Bracket(length, short, long, b.trials + 1, verdict, trial)
 
     one = jnp.ones_like(line.slope)
-    untried = Verdict(jnp.array(True), jnp.array(True))  # so that the loop is entered; its body is compiled once
+    untried = Verdict(
+        jnp.asarray(wanted), jnp.asarray(wanted)
+    )  # so that the loop is entered; its body is compiled once
     end = jax.lax.while_loop(
         unsettled, attempt, Bracket(one, 0 * one, jnp.inf * one, jnp.array(0, jnp.int32), untried, line.start)
     )

@@ -23,6 +23,8 @@ class Step(NamedTuple):
         memory: What the algorithm itself needs next.
         decrement: Twice the decrease that the model promised.
         convex: Whether the Hessian was seen to be positive definite: no saddle is near.
+        whole: Whether the model's own minimum was promised, not one held back by damping or a radius: half the
+            decrement is then an estimate of the value above the minimum.
         status: RUNNING, or why no further step can be made.
     """
 
@@ -31,6 +33,7 @@ class Step(NamedTuple):
     counts: Counts
     decrement: Float[Array, ""]
     convex: Bool[Array, ""]
+    whole: Bool[Array, ""]
     status: Array
 
 
@@ -49,6 +52,7 @@ class Direction(NamedTuple):
     memory: Any
     counts: Counts
     convex: Bool[Array, ""]
+    whole: Bool[Array, ""]
     status: Array
 
 
@@ -85,13 +89,13 @@ def along(
         d = direction(point, memory)
         slope = jnp.minimum(d.slope, 0)
         line = Line(point, d.vector, slope, jnp.zeros_like(slope))
-        found = search(problem, line, LINE_SEARCHES[line_search])
+        found = search(problem, line, LINE_SEARCHES[line_search], d.status == Status.RUNNING)
         memory, again = after(d.memory, found)
         stuck = jnp.where(at_floor(point, -slope), Status.FLOOR, jnp.where(again, Status.RUNNING, Status.STALLED))
         status = jnp.where(d.status != Status.RUNNING, d.status, jnp.where(found.ok, Status.RUNNING, stuck))
         moved = found.ok & (d.status == Status.RUNNING)
         point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), found.point, point)
-        return Step(point, memory, d.counts.plus(tally(found.trials, found.trials)), -slope, d.convex, status)
+        return Step(point, memory, d.counts.plus(tally(found.trials, found.trials)), -slope, d.convex, d.whole, status)
 
     return step
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_study.newton.conjugate import conjugate_gradients, forcing
-from jaxopt_study.newton.problem import Point, Problem, Vector
+from jaxopt_study.newton.problem import Point, Problem, Vector, symmetric
 from jaxopt_study.newton.result import Counts, Status
 from jaxopt_study.newton.step import Method, Step, at_floor, tally
 
@@ -36,10 +36,11 @@ class Move(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A radius that was tried, and what came of it."""
+    """A radius that was tried, and what came of it; the most that any promised says whether it was worth trying."""
 
     radius: Float[Array, ""]
-    promised: Float[Array, ""]
+    move: Move
+    most: Float[Array, ""]
     point: Point
     ok: Bool[Array, ""]
     trials: Int[Array, ""]
@@ -47,11 +48,12 @@ class Trial(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), what it took, and whether the Hessian is positive definite."""
+    """The model at a point: solve(radius), what it took, whether the Hessian is positive definite, and symmetric."""
 
     solve: Callable[[Array], Move]
     counts: Counts
     convex: Bool[Array, ""]
+    symmetric: Any
 
 
 def trust_exact(problem: Problem, options: Any) -> Method:
@@ -60,8 +62,7 @@ def trust_exact(problem: Problem, options: Any) -> Method:
     With H = V diag(e) V', the solution is -V (V'g) / (e + shift), the shift such that it fits the ball (More and
     Sorensen, 1983). The hard case, where no shift does, adds the eigenvector of the least eigenvalue.
     """
-    del options
-    return _trust_region(problem, lambda point: _exact_model(problem, point))
+    return _trust_region(problem, lambda point: _exact_model(problem, options, point))
 
 
 def trust_krylov(problem: Problem, options: Any) -> Method:
@@ -84,16 +85,18 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
             length = jnp.linalg.norm(move.vector)
             shrunk = jnp.where(ratio < POOR, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
-            return Trial(next_radius, move.promised, new, ok, trial.trials + 1, trial.products + move.products)
+            most = jnp.maximum(trial.most, jnp.nan_to_num(move.promised))
+            return Trial(next_radius, move, most, new, ok, trial.trials + 1, trial.products + move.products)
 
-        zero = jnp.array(0, jnp.int32)
-        untried = Trial(radius, jnp.zeros_like(radius), point, jnp.array(False), zero, zero)
+        zero, none, no = jnp.array(0, jnp.int32), jnp.zeros_like(radius), jnp.array(False)
+        untried = Trial(radius, Move(jnp.zeros_like(point.x), none, no, zero), none, point, no, zero, zero)
         end = jax.lax.while_loop(lambda t: ~t.ok & (t.trials < TRIALS), attempt, untried)
-        decrement = 2 * end.promised
-        stuck = jnp.where(at_floor(point, decrement), Status.FLOOR, Status.STALLED)
+        decrement = 2 * end.move.promised
+        stuck = jnp.where(at_floor(point, 2 * end.most), Status.FLOOR, Status.STALLED)
+        status = jnp.where(model.symmetric, jnp.where(end.ok, Status.RUNNING, stuck), Status.ASYMMETRIC)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
         counts = model.counts.plus(tally(end.trials, end.trials, end.products))
-        return Step(moved, end.radius, counts, decrement, model.convex, jnp.where(end.ok, Status.RUNNING, stuck))
+        return Step(moved, end.radius, counts, decrement, model.convex, ~end.move.edge, status)
 
     return Method(init=lambda point: jnp.maximum(1, jnp.linalg.norm(point.x)), step=step)
 
@@ -104,18 +107,20 @@ def _judge(point: Point, new: Point, move: Move) -> tuple[Array, Array]:
     Where rounding hides the decrease, a smaller gradient counts instead, and the radius stays.
     """
     hidden = 10 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
-    approximate = (jnp.abs(new.value - point.value) <= hidden) & (new.gradient_norm < point.gradient_norm)
+    unseen = jnp.abs(new.value - point.value) <= hidden
     ratio = (point.value - new.value) / move.promised
-    ok = new.finite & (approximate | (ratio > ACCEPTED))
-    return ok, jnp.where(ok & approximate, (POOR + GOOD) / 2, jnp.where(ok, ratio, 0))
+    ok = new.finite & jnp.where(unseen, new.gradient_norm < point.gradient_norm, ratio > ACCEPTED)
+    return ok, jnp.where(ok & unseen, (POOR + GOOD) / 2, jnp.where(ok, ratio, 0))
 
 
-def _exact_model(problem: Problem, point: Point) -> Model:
-    values, vectors = jnp.linalg.eigh(problem.hessian(point.x))
-    slopes = vectors.T @ point.gradient
-    rounding = values.size * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
+def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
+    matrix = problem.hessian(point.x)
+    values, vectors = jnp.linalg.eigh(matrix)
+    slopes, largest = vectors.T @ point.gradient, jnp.abs(values).max()
+    rounding = values.size * jnp.finfo(values.dtype).eps * largest
     convex = values[0] > rounding
-    least = jnp.where(convex, 0, jnp.sqrt(jnp.finfo(values.dtype).eps) * jnp.abs(values).max() - values[0])
+    scale = jnp.where(largest > 0, largest, 1)
+    least = jnp.where(convex, 0, jnp.sqrt(jnp.finfo(values.dtype).eps) * scale - values[0])
 
     def solve(radius: Array) -> Move:
         shift = _shift(values, slopes, radius, jnp.maximum(least, 0))
@@ -128,7 +133,7 @@ def _exact_model(problem: Problem, point: Point) -> Model:
         promised = -(slopes @ parts + values @ parts**2 / 2)
         return Move(vectors @ parts, promised, edge | hard, jnp.array(0, jnp.int32))
 
-    return Model(solve, tally(hessian=1), convex)
+    return Model(solve, tally(hessian=1), convex, symmetric(matrix) if callable(options.hessian) else True)
 
 
 def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array:
@@ -144,8 +149,8 @@ def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array
     def rise(state: tuple[Array, Array]) -> tuple[Array, Array]:
         shift, turn = state
         length = norm(shift)
-        derivative = jnp.sum(slopes**2 / (values + shift) ** 3)
-        return shift + length**2 / derivative * (length - radius) / radius, turn + 1
+        parts = slopes / (values + shift) / length  # of length 1: their squares do not underflow
+        return shift + (length - radius) / radius / jnp.sum(parts**2 / (values + shift)), turn + 1
 
     def outside(state: tuple[Array, Array]) -> Array:
         return (norm(state[0]) > radius * (1 + 1e-6)) & (state[1] < SECULAR_TURNS)
@@ -166,7 +171,7 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         promised = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
         return Move(vector, promised, edge, c.products)
 
-    return Model(solve, tally(), jnp.array(False))
+    return Model(solve, tally(), jnp.array(False), True)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:

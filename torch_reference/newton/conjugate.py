@@ -86,7 +86,7 @@ def newton_cg(problem: Problem, options: Any) -> Method:
         g = point.gradient
         c = conjugate_gradients(problem.products(point.x), g, forcing(g), 2 * len(g), math.inf)
         vector = c.solution if bool(c.solution.any()) else -g
-        return Direction(vector, memory, Counts(hvp=c.products), False, Status.RUNNING)
+        return Direction(vector, memory, Counts(hvp=c.products), False, not c.negative, Status.RUNNING)
 
     def init(point: Point) -> tuple[()]:
         del point

@@ -18,7 +18,7 @@ __all__ = ["State", "drive"]
 
 PROBES = 20
 """Hessian-vector products spent on looking for a saddle."""
-FURTHER = 10.0
+FURTHER = 1e4
 """How many times as far from the start an optimum at infinity is looked for."""
 FAR = 100.0
 """A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
@@ -33,6 +33,7 @@ class State(NamedTuple):
     iteration: int
     decrement: float
     convex: bool
+    whole: bool
     status: Status
     path: list[tuple[Vector, Counts]]
 
@@ -42,18 +43,18 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
     point = problem.at(start)
     bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
-    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, status, [(start, Counts(1, 1))])
+    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, False, status, [(start, Counts(1, 1))])
     # A start that is already stationary is not stepped from.
-    state = state._replace(status=_ended(problem, options, state, bottom, status))
+    state = state._replace(status=_ended(problem, start, options, state, bottom, status))
     while True:
         while state.status == Status.RUNNING:
-            state = _step(problem, method, options, bottom, state)
+            state = _step(problem, method, start, options, bottom, state)
         state = _settle(problem, method, options, _look_further(problem, start, state))
         if state.status != Status.RUNNING:
             return state
 
 
-def _step(problem: Problem, method: Method, options: Any, bottom: float, state: State) -> State:
+def _step(problem: Problem, method: Method, start: Vector, options: Any, bottom: float, state: State) -> State:
     made = method.step(state.point, state.memory)
     counts = state.counts.plus(made.counts)
     moved = State(
@@ -63,14 +64,15 @@ def _step(problem: Problem, method: Method, options: Any, bottom: float, state: 
         state.iteration + 1,
         made.decrement,
         made.convex,
+        made.whole,
         Status.RUNNING,
         [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
     )
-    status = _ended(problem, options, moved, bottom, made.status)
+    status = _ended(problem, start, options, moved, bottom, made.status)
     return moved._replace(status=status)
 
 
-def _ended(problem: Problem, options: Any, state: State, bottom: float, status: Status) -> Status:
+def _ended(problem: Problem, start: Vector, options: Any, state: State, bottom: float, status: Status) -> Status:
     """Return why to stop, if there is a reason; the first that holds counts."""
     point = state.point
     if status in (Status.NOT_FINITE, Status.ASYMMETRIC):
@@ -78,11 +80,11 @@ def _ended(problem: Problem, options: Any, state: State, bottom: float, status: 
     if point.gradient_norm <= problem.tolerance:
         return Status.GRADIENT
     allowed = options.decrement_tolerance
-    if allowed is not None and state.iteration > 0 and state.decrement / 2 <= allowed:
+    if allowed is not None and state.whole and state.decrement / 2 <= allowed:
         return Status.DECREMENT
     if status != Status.RUNNING:
         return status
-    if point.value < bottom:
+    if point.value < bottom and _is_far(start, point.x):
         return Status.UNBOUNDED
     return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
 
@@ -109,14 +111,18 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     c = conjugate_gradients(problem.products(point.x), probe, 0.0, min(PROBES, len(probe)), math.inf)
     counts = Counts(hvp=c.products)
     if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):
-        return Step(point, (), counts, 0.0, True, Status.GRADIENT)
+        return Step(point, (), counts, 0.0, True, True, Status.GRADIENT)
     size = max(1.0, torch.linalg.vector_norm(point.x).item()) / torch.linalg.vector_norm(c.direction).item()
     down = (-size if (point.gradient @ c.direction).item() > 0 else size) * c.direction
     slope = min((point.gradient @ down).item(), 0.0)
     found = search(problem, Line(point, down, slope, c.curvature * (down @ down).item()), backtracking)
     counts = counts.plus(Counts(found.trials, found.trials))
     status = Status.RUNNING if found.ok else Status.STALLED
-    return Step(found.point if found.ok else point, (), counts, 0.0, False, status)
+    return Step(found.point if found.ok else point, (), counts, 0.0, False, False, status)
+
+
+def _is_far(start: Vector, x: Vector) -> bool:
+    return torch.linalg.vector_norm(x - start).item() > FAR * (1 + torch.linalg.vector_norm(start).item())
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
@@ -126,7 +132,6 @@ def _look_further(problem: Problem, start: Vector, state: State) -> State:
     flatter = further.gradient_norm <= max(state.point.gradient_norm, problem.tolerance)
     lower = further.finite and flatter and further.value < value - 10 * eps * abs(value)
     much_lower = lower and further.value < value - 1e-3 * abs(value)
-    far = torch.linalg.vector_norm(x - start).item() > FAR * (1 + torch.linalg.vector_norm(start).item())
     at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.FLOOR, Status.STALLED)
-    away = (at_rest and much_lower) or ((at_rest or state.status == Status.ITERATIONS) and lower and far)
+    away = (at_rest and much_lower) or ((at_rest or state.status == Status.ITERATIONS) and lower and _is_far(start, x))
     return state._replace(status=Status.INFINITY if away else state.status, counts=state.counts.plus(Counts(1, 1)))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from torch_reference.newton.line_search import Found
-from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.problem import Point, Problem, Vector, symmetric
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
 
@@ -15,7 +15,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""Damping is relative to the Hessian's largest diagonal entry; with this much, a step is a very short gradient step."""
+"""Damping is relative to the Hessian's largest entry; with this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -29,7 +29,7 @@ class Solved(NamedTuple):
 def exact(problem: Problem, options: Any) -> Method:
     """Make Newton's method.
 
-        (H + damping s I) d = -g        s: H's largest diagonal entry
+        (H + damping s I) d = -g        s: H's largest entry
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
@@ -44,9 +44,11 @@ def exact(problem: Problem, options: Any) -> Method:
         built = problem.system.build(None, point.x)
         solved = _damped(problem, built, point.gradient, damping)
         status = Status.RUNNING if solved.ok else Status.STALLED
-        if _is_function(options.hessian) and not _symmetric(built):
+        if callable(options.hessian) and not symmetric(built):
             status = Status.ASYMMETRIC
-        return Direction(solved.direction, solved.damping, Counts(hessian=1), solved.damping == 0, status)
+        return Direction(
+            solved.direction, solved.damping, Counts(hessian=1), solved.damping == 0, solved.damping == 0, status
+        )
 
     def after(damping: float, found: Found) -> tuple[float, bool]:
         """Damp more after a failure, less after a success."""
@@ -69,15 +71,3 @@ def _damped(problem: Problem, built: Any, gradient: Vector, damping: float) -> S
 
 def _least(vector: Vector) -> float:
     return torch.finfo(vector.dtype).eps ** 0.5
-
-
-def _is_function(hessian: Any) -> bool:
-    return callable(hessian)
-
-
-def _symmetric(matrix: Any) -> bool:
-    """Whether a matrix and its transpose give a vector the same product; cheaper than comparing their entries."""
-    probe = torch.cos(torch.arange(len(matrix), dtype=matrix.dtype, device=matrix.device))
-    forth, back = matrix @ probe, probe @ matrix
-    size = matrix.abs().max() * len(matrix)
-    return not bool((forth - back).abs().max() > torch.finfo(matrix.dtype).eps ** 0.5 * size)

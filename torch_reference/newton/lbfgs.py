@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -35,22 +36,25 @@ def lbfgs(problem: Problem, options: Any) -> Method:
     def step(point: Point, optimizer: torch.optim.Optimizer) -> Step:
         (leaf,) = optimizer.param_groups[0]["params"]
         leaf.data.copy_(point.x)
-        evaluations = 0
+        evaluations, wall = 0, point.value + 10 * (1 + abs(point.value))
 
         def closure() -> Tensor:
             nonlocal evaluations
             evaluations += 1
             here = problem.at(leaf.detach().clone())
-            leaf.grad = here.gradient
-            return torch.as_tensor(here.value, dtype=leaf.dtype)
+            # torch's search interpolates what it is given: NaN would end it, so beyond the domain there is a wall.
+            leaf.grad = here.gradient if here.finite else torch.zeros_like(leaf)
+            return torch.as_tensor(here.value if here.finite else wall, dtype=leaf.dtype)
 
-        optimizer.step(closure)
+        with suppress(IndexError):  # of torch's search, where all its trials are on the wall
+            optimizer.step(closure)
         new = problem.at(leaf.detach().clone())
         hidden = 10 * torch.finfo(point.x.dtype).eps * abs(point.value)
         ok = new.finite and new.value <= point.value + hidden and bool((new.x != point.x).any())
         decrement = abs((point.gradient @ (new.x - point.x)).item())
-        stuck = Status.FLOOR if at_floor(point, decrement) else Status.STALLED
+        moved = bool((new.x != point.x).any())  # a search that found no length at all promises nothing
+        stuck = Status.FLOOR if moved and at_floor(point, decrement) else Status.STALLED
         counts = Counts(evaluations + 1, evaluations + 1)
-        return Step(new if ok else point, optimizer, counts, decrement, False, Status.RUNNING if ok else stuck)
+        return Step(new if ok else point, optimizer, counts, decrement, False, False, Status.RUNNING if ok else stuck)
 
     return Method(init, step)

@@ -54,15 +54,15 @@ def minimize(
         *args: What else `fun` and `hessian` take.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
             gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (torch.optim's).
-        hessian: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`, or a `System`; by default Hessian-
-            vector products of a whole basis.
+        hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
+            `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: How many of those at once; None for all.
         line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
         tolerance: On the largest entry of the gradient; by default the root of the dtype's eps.
-        decrement_tolerance: On half the squared Newton decrement, an estimate of the value above the minimum; by
-            default there is none.
+        decrement_tolerance: On half the squared Newton decrement of a step that neither damping nor a radius held
+            back, an estimate of the value above the minimum (not for `lbfgs`); by default there is none.
         max_iterations: The most steps.
-        keep_path: Whether to keep every point.
+        keep_path: Whether to keep every point; the place of a saddle that was left is taken by the next one.
 
     Raises:
         TypeError, ValueError: An argument is not allowed; the words name it, and what is. Shapes and options are
@@ -76,9 +76,12 @@ def minimize(
         method, hessian, block_size, line_search, tolerance, decrement_tolerance, max_iterations, keep_path
     )
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
-    check_problem(fun, x0, args, options)
-    problem, start, unravel = flat_problem(fun, x0, args, options)
-    state = drive(problem, METHODS[method](problem, options), start, options)
+    # Whatever the caller's mode, there are gradients of x alone.
+    x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
+    with torch.enable_grad():
+        check_problem(fun, x0, args, options)
+        problem, start, unravel = flat_problem(fun, x0, args, options)
+        state = drive(problem, METHODS[method](problem, options), start, options)
     if state.status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(state.status.sentence)
     return Result(

@@ -42,8 +42,8 @@ class System(NamedTuple):
     Attributes:
         build: build(prepared, x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
         solve: solve(built, gradient, damping) is (direction, ok): the solution of (H + damping s I) d = -gradient as a
-            tree like the start, where s is the system's own scale (its largest diagonal entry), and whether the damped
-            matrix was positive definite.
+            tree like the start, where s is the system's own scale (its largest entry), and whether the damped matrix
+            was positive definite.
         prepare: prepare(*args) is what does not depend on x, computed once for a run.
     """
 
@@ -99,16 +99,20 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tupl
     def at(x: Vector) -> Point:
         leaf = x.detach().requires_grad_()
         result = value(leaf)
-        (gradient,) = torch.autograd.grad(result, leaf)
-        return Point(x, result.item(), gradient)
+        return Point(x, result.item(), slope_of(result, leaf))
 
     def products(x: Vector) -> Callable[[Vector], Vector]:
         """V -> H v, by a second backward pass; what depends on x alone is computed once."""
         leaf = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(value(leaf), leaf, create_graph=True)
+        slope = slope_of(value(leaf), leaf, create_graph=True)
         if not slope.requires_grad:  # the objective is linear
             return torch.zeros_like
         return lambda v: torch.autograd.grad(slope, leaf, v, retain_graph=True)[0]
+
+    def slope_of(result: Tensor, leaf: Vector, create_graph: bool = False) -> Vector:
+        if not result.requires_grad:  # the objective is a constant
+            return torch.zeros_like(leaf)
+        return torch.autograd.grad(result, leaf, create_graph=create_graph, materialize_grads=True)[0]
 
     def forward_over_reverse(x: Vector) -> Callable[[Vector], Vector]:
         return lambda v: torch.func.jvp(torch.func.grad(value), (x,), (v,))[1]
@@ -170,14 +174,22 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
 
 
 def cholesky(matrix: Matrix, damping: float) -> tuple[Matrix, bool]:
-    """Return the lower factor of matrix + damping max|diagonal| I, and whether all pivots are above rounding."""
+    """Return the lower factor of matrix + damping max|matrix| I, and whether all pivots are above rounding."""
     diagonal = torch.diagonal(matrix)
-    shift = damping * diagonal.abs().max()
+    shift = damping * (matrix.abs().max().item() or 1.0)
     damped = matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     factor, failed = torch.linalg.cholesky_ex(damped)
     pivots = torch.diagonal(factor) ** 2
     above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * (diagonal + shift)
     return factor, bool((failed == 0) & above.all())
+
+
+def symmetric(matrix: Any) -> bool:
+    """Say whether a matrix and its transpose give a vector the same product; cheaper than comparing their entries."""
+    probe = torch.cos(torch.arange(len(matrix), dtype=matrix.dtype, device=matrix.device))
+    forth, back = matrix @ probe, probe @ matrix
+    size = matrix.abs().max() * len(matrix)
+    return not bool((forth - back).abs().max() > torch.finfo(matrix.dtype).eps ** 0.5 * size)
 
 
 def _on_vectors(system: System, unravel: Callable, args: tuple[Any, ...]) -> System:

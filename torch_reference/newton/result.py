@@ -39,8 +39,8 @@ _SENTENCES = {
     Status.ITERATIONS: "Stopped at the iteration limit, short of the tolerance.",
     Status.STALLED: "Stopped: no step was found that lowers the objective, though the slope promised one; its rounding "
     "hides the decrease, or its derivatives are wrong.",
-    Status.INFINITY: "No minimum: ten times as far from the start the objective is lower still, and flatter; the "
-    "optimum lies at infinity (separable data without a penalty, say).",
+    Status.INFINITY: "No minimum: ten thousand times as far from the start the objective is lower still, and flatter; "
+    "the optimum lies at infinity (separable data without a penalty, say).",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
     Status.NOT_FINITE: "Not begun: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
@@ -67,7 +67,8 @@ class Result(NamedTuple):
         x: The last point, a tree like the start.
         value: The objective there.
         gradient_norm: The largest absolute entry of the gradient there.
-        decrement: The last step's squared Newton decrement g' H^-1 g: twice the decrease that its model promised.
+        decrement: Twice the decrease that the last step's model promised: the squared Newton decrement g' H^-1 g, where
+            neither damping nor a radius held the step back; for L-BFGS |g' s| of its step s.
         status: A `Status`.
         iterations: Steps made, tried ones included.
         counts: Evaluations.

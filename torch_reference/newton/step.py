@@ -21,6 +21,8 @@ class Step(NamedTuple):
         memory: What the algorithm itself needs next.
         decrement: Twice the decrease that the model promised.
         convex: Whether the Hessian was seen to be positive definite: no saddle is near.
+        whole: Whether the model's own minimum was promised, not one held back by damping or a radius: half the
+            decrement is then an estimate of the value above the minimum.
         status: RUNNING, or why no further step can be made.
     """
 
@@ -29,6 +31,7 @@ class Step(NamedTuple):
     counts: Counts
     decrement: float
     convex: bool
+    whole: bool
     status: Status
 
 
@@ -46,6 +49,7 @@ class Direction(NamedTuple):
     memory: Any
     counts: Counts
     convex: bool
+    whole: bool
     status: Status
 
 
@@ -68,7 +72,7 @@ def along(
         d = direction(point, memory)
         slope = min((point.gradient @ d.vector).item(), 0.0)
         if d.status != Status.RUNNING:
-            return Step(point, d.memory, d.counts, -slope, d.convex, d.status)
+            return Step(point, d.memory, d.counts, -slope, d.convex, d.whole, d.status)
         found = search(problem, Line(point, d.vector, slope, 0.0), LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
         stuck = Status.FLOOR if at_floor(point, -slope) else Status.RUNNING if again else Status.STALLED
@@ -78,6 +82,7 @@ def along(
             counts=d.counts.plus(Counts(found.trials, found.trials)),
             decrement=-slope,
             convex=d.convex,
+            whole=d.whole,
             status=Status.RUNNING if found.ok else stuck,
         )
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from torch_reference.newton.conjugate import conjugate_gradients, forcing
-from torch_reference.newton.problem import Point, Problem, Vector
+from torch_reference.newton.problem import Point, Problem, Vector, symmetric
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step, at_floor
 
@@ -35,11 +35,12 @@ class Move(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), what it took, and whether the Hessian is positive definite."""
+    """The model at a point: solve(radius), what it took, whether the Hessian is positive definite, and symmetric."""
 
     solve: Callable[[float], Move]
     counts: Counts
     convex: bool
+    symmetric: bool
 
 
 def trust_exact(problem: Problem, options: Any) -> Method:
@@ -48,8 +49,7 @@ def trust_exact(problem: Problem, options: Any) -> Method:
     With H = V diag(e) V', the solution is -V (V'g) / (e + shift), the shift such that it fits the ball (More and
     Sorensen, 1983). The hard case, where no shift does, adds the eigenvector of the least eigenvalue.
     """
-    del options
-    return _trust_region(problem, lambda point: _exact_model(problem, point))
+    return _trust_region(problem, lambda point: _exact_model(problem, options, point))
 
 
 def trust_krylov(problem: Problem, options: Any) -> Method:
@@ -66,11 +66,14 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
 
     def step(point: Point, radius: float) -> Step:
         model = model_at(point)
-        products = 0
+        if not model.symmetric:
+            return Step(point, radius, model.counts, 0.0, model.convex, False, Status.ASYMMETRIC)
+        products, most = 0, 0.0  # the most that any trial promised says whether it was worth trying
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
             move = model.solve(radius)
             new = problem.at(point.x + move.vector)
             products += move.products
+            most = max(most, move.promised)
             ok, ratio = _judge(point, new, move)
             if ratio < POOR:
                 radius = torch.linalg.vector_norm(move.vector).item() / 4
@@ -79,10 +82,10 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
             if ok:
                 break
         decrement = 2 * move.promised
-        stuck = Status.FLOOR if at_floor(point, decrement) else Status.STALLED
+        stuck = Status.FLOOR if at_floor(point, 2 * most) else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
         status = Status.RUNNING if ok else stuck
-        return Step(new if ok else point, radius, counts, decrement, model.convex, status)
+        return Step(new if ok else point, radius, counts, decrement, model.convex, not move.edge, status)
 
     return Method(init, step)
 
@@ -95,20 +98,22 @@ def _judge(point: Point, new: Point, move: Move) -> tuple[bool, float]:
     if not new.finite:
         return False, 0.0
     hidden = 10 * torch.finfo(point.x.dtype).eps * abs(point.value)
-    if abs(new.value - point.value) <= hidden and new.gradient_norm < point.gradient_norm:
-        return True, (POOR + GOOD) / 2
+    if abs(new.value - point.value) <= hidden:
+        flatter = new.gradient_norm < point.gradient_norm
+        return flatter, (POOR + GOOD) / 2 if flatter else 0.0
     ratio = (point.value - new.value) / move.promised if move.promised else 0.0
     return (True, ratio) if ratio > ACCEPTED else (False, 0.0)
 
 
-def _exact_model(problem: Problem, point: Point) -> Model:
-    values, vectors = torch.linalg.eigh(problem.hessian(point.x))
+def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
+    matrix = problem.hessian(point.x)
+    values, vectors = torch.linalg.eigh(matrix)
     slopes = vectors.T @ point.gradient
     eps = torch.finfo(values.dtype).eps
     first, largest = values[0].item(), values.abs().max().item()
     rounding = len(values) * eps * largest
     convex = first > rounding
-    least = 0.0 if convex else max(eps**0.5 * largest - first, 0.0)
+    least = 0.0 if convex else max(eps**0.5 * (largest or 1.0) - first, 0.0)
 
     def solve(radius: float) -> Move:
         parts = -slopes / (values + _shift(values, slopes, radius, least))
@@ -121,7 +126,7 @@ def _exact_model(problem: Problem, point: Point) -> Model:
         promised = -(slopes @ parts + values @ parts**2 / 2).item()
         return Move(vectors @ parts, promised, edge or hard, 0)
 
-    return Model(solve, Counts(hessian=1), convex)
+    return Model(solve, Counts(hessian=1), convex, not callable(options.hessian) or symmetric(matrix))
 
 
 def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
@@ -132,11 +137,12 @@ def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float
     """
     shift = least
     for _ in range(SECULAR_TURNS):
-        length = torch.linalg.vector_norm(slopes / (values + shift)).item()
+        parts = slopes / (values + shift)
+        length = torch.linalg.vector_norm(parts).item()
         if not length > radius * (1 + 1e-6):
             break
-        derivative = torch.sum(slopes**2 / (values + shift) ** 3).item()
-        shift = shift + length**2 / derivative * (length - radius) / radius
+        parts = parts / length  # of length 1: their squares do not underflow
+        shift = shift + (length - radius) / radius / torch.sum(parts**2 / (values + shift)).item()
     return shift
 
 
@@ -155,7 +161,7 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         promised = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
         return Move(vector, promised.item(), edge, c.products)
 
-    return Model(solve, Counts(), False)
+    return Model(solve, Counts(), False, True)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:
