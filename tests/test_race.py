@@ -121,5 +121,5 @@ def test_the_sentence_names_only_targets_that_newton_reaches(digits):
     }  # fmt: skip
     adam = row | {"arm": "adam, tuned", "gap": 0.1, "targets": dict.fromkeys(reached)}
     words = verdict([row, adam], PLAN)
-    assert words.startswith("Newton pays to 1e-02 and 1e-04;")
+    assert words.startswith("compilation apart, Newton is the sooner to 1e-02 and 1e-04 of digits-linear;")
     assert "1e-08" not in words

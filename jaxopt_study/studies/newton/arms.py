@@ -99,7 +99,7 @@ def groups(plan: Plan) -> list[Group]:
     close = tuple(case for case in quick if (case.framework, case.method) in CLOSE)
     rest = tuple(case for case in quick if case not in close)
     single = [Group((case,), repeats) for case, repeats in own.items() if repeats is not None]
-    small = [Group(_cases(plan, name, SMALL), few) for name in PROBLEMS if name != plan.workload]
+    small = [Group(_cases(plan, name, SMALL), plan.repeats) for name in PROBLEMS if name != plan.workload]
     found = [Group(close, plan.repeats), Group(rest, few), *single, *small, *regressions.groups(plan)]
     return [group for group in found if group.cases]
 

@@ -37,7 +37,7 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
 def _ends(name: str, rows: Sequence[Row], plan: Plan) -> Table:
     lines = []
     for row in rows:
-        arm = f"{row['framework']} {row['arm']}"
+        arm = _name(row)
         if row["status"] != "ok":
             lines.append((arm, row["status"], row["reason"], *[ABSENT] * 5))
             continue
@@ -60,7 +60,7 @@ def _ends(name: str, rows: Sequence[Row], plan: Plan) -> Table:
         "0. Gap: (value - optimum) / optimum, at the end. Work: in gradients of all rows, by flops. First: the first "
         "call, compilation included. Of newton-cholesky: the ratio of a run's time to that of scikit-learn's, with its "
         "interval where both were measured in turn. scikit-learn and SciPy run in float64. Default: learning rate as "
-        "asked for; tuned: the best of 11 from 1e-4 to 10. Accuracy: "
+        "asked for; tuned: the best of 11 from 1e-4 to 10, whose trials are not counted. Accuracy: "
         + ("on the test half." if name == plan.workload else "on all rows, which are those of the training."),
     )
     return Table(f"The race: {name}, {plan.dtype}", columns, lines, notes)
@@ -68,15 +68,17 @@ def _ends(name: str, rows: Sequence[Row], plan: Plan) -> Table:
 
 def _arrivals(name: str, rows: Sequence[Row]) -> Table:
     near = [row for row in rows if row["status"] == "ok" and row["agrees"] and row["targets"][str(TARGETS[0])]]
-    lines = [
-        (f"{row['framework']} {row['arm']}", *(_target(row["targets"][str(target)]) for target in TARGETS))
-        for row in near
-    ]
+    lines = [(_name(row), *(_target(row["targets"][str(target)]) for target in TARGETS)) for row in near]
     notes = (
-        f"Seconds of a run until the gap is that small, and the accuracy there; within a run, seconds are shared out "
-        f"by work. The other {len(rows) - len(near)} arms do not come so near.",
+        "Seconds of a run until the gap is that small, and the accuracy there; within a run, seconds are shared out by "
+        "work. scikit-learn, SciPy, torchmin and torch.optim.LBFGS show their end alone: theirs are whole runs. Not so "
+        f"near: {', '.join(_name(row) for row in rows if row not in near) or 'none'}.",
     )
     return Table(f"Near the optimum of {name}", ("arm", *(f"to {t:.0e}" for t in TARGETS)), lines, notes)
+
+
+def _name(row: Row) -> str:
+    return f"{row['framework']} {row['arm']}"
 
 
 def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
@@ -104,9 +106,7 @@ def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
 
 def verdict(rows: Sequence[Row], plan: Plan) -> str:
     """Say when Newton pays: what it takes to a rough and to a fine target, beside the best first-order method."""
-    raced = [row for row in rows if row.get("problem") == plan.workload and row["status"] == "ok"]
-    newton = next((row for row in raced if row["arm"] == "Newton"), None)
-    others = [row for row in raced if ARMS[row["framework"]][row["arm"]].name in FIRST_ORDER]
+    newton, others = _rivals(rows, plan.workload)
     if newton is None or not others:
         return ""
     if plan.overview:
@@ -116,10 +116,20 @@ def verdict(rows: Sequence[Row], plan: Plan) -> str:
         f"to {target:.0e} of the optimal value it takes {_when(newton, target)}, {_best(others, target)}"
         for target in dict.fromkeys([*reached[:1], *reached[-1:]])
     ]
-    words = [f"Newton pays {_where(newton, others)}" + "".join(f"; {part}" for part in parts)]
+    words = [f"compilation apart, Newton is the sooner {_where(newton, others)} of {plan.workload}", *parts]
+    small = {row["problem"] for row in rows if row.get("problem", plan.workload) != plan.workload}
+    pairs = {name: _rivals(rows, name) for name in sorted(small)}
+    words += [f"of {name}, {_where(newton, others)}" for name, (newton, others) in pairs.items() if newton and others]
     words += [f"the first run, with compilation, {text.seconds(newton['first_seconds'])}"]
     words += [f"{text.interval(ratio)} of {name}'s time" for name, ratio in newton["ratios"].items()]
     return "; ".join(filter(None, [*words, regressions.verdict([r for r in rows if "regressions" in r])]))
+
+
+def _rivals(rows: Sequence[Row], problem: str) -> tuple[Row | None, list[Row]]:
+    """Return exact Newton's row on a problem, and those of the first-order methods."""
+    raced = [row for row in rows if row.get("problem") == problem and row["status"] == "ok"]
+    newton = next((row for row in raced if row["arm"] == "Newton"), None)
+    return newton, [row for row in raced if ARMS[row["framework"]][row["arm"]].name in FIRST_ORDER]
 
 
 def _where(newton: Row, others: Sequence[Row]) -> str:
@@ -127,8 +137,8 @@ def _where(newton: Row, others: Sequence[Row]) -> str:
     sooner = {target: min(_soonest(r, target) for r in others) for target in TARGETS}
     won = [target for target in TARGETS if _soonest(newton, target) < sooner[target]]
     if not won:
-        return "at no target here"
-    return "at every target" if len(won) == len(TARGETS) else f"to {' and '.join(f'{target:.0e}' for target in won)}"
+        return "to no target"
+    return "to every target" if len(won) == len(TARGETS) else f"to {' and '.join(f'{target:.0e}' for target in won)}"
 
 
 def _soonest(row: Row, target: float) -> float:

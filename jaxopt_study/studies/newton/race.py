@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def _newton(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     closed = method == "exact" and variant != "ad"
     # Under a gradient in float64, a factor in float32 gives steps that converge as fast, in half the time.
     hessian = PROBLEMS[case.subject].closed_form(wing, variant or None) if closed else None
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
+    loss = problems.loss(wing, case.subject, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
 
     def run() -> Any:
@@ -100,15 +99,19 @@ def _newton(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
 def _first_order(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """A first-order method in one run, marked every so many steps; JAX compiles it whole."""
     arm, rows = _arm(case), len(workload.train[0])
-    by_row = arm.kind == "rows"
-    descend = _descent(wing, arm.name, PROBLEMS[case.subject].loss, workload.widths, plan.epochs if by_row else None)
-    stride, unit = (rows, 1 / rows) if by_row else (STRIDE, 1.0)
+    stride, unit = (rows, 1 / rows) if arm.kind == "rows" else (STRIDE, 1.0)
     params, batch, penalty = problems.start(wing, workload)
 
-    def run(rate: float, start: Any = params) -> Any:
+    def go(descend: Callable[..., Any], rate: float, start: Any = params) -> Any:
         return wing.runtime.block(descend(start, batch, penalty, wing.runtime.from_numpy(np.array(rate))))
 
-    rate = _best_rate(wing, run, case.subject, workload) if arm.kind == "tuned" else plan.learning_rate
+    rate = plan.learning_rate
+    if arm.kind == "tuned":
+        trying = _descent(wing, case, workload, plan)
+        ends = [problems.objective(case.subject, _points(wing, go(trying, r))[-1], workload) for r in LEARNING_RATES]
+        rate = float(LEARNING_RATES[int(np.argmin(np.nan_to_num(ends, nan=np.inf)))])
+    # Another one than that with which rates are tried, so that its first call compiles.
+    descend = _descent(wing, case, workload, plan)
 
     def export(marks: Any) -> Value:
         points = _points(wing, marks)
@@ -116,16 +119,10 @@ def _first_order(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         value = {"path": points, "steps": steps, "work": unit * steps, "learning_rate": np.array(rate)}
         if case.framework == "jax" and runs(plan, "torch", case.method):
             moved = wing.runtime.params_from_numpy(problems.moved_params(workload.widths, plan.dtype))
-            value["moved"] = _points(wing, run(rate, moved))
+            value["moved"] = _points(wing, go(descend, rate, moved))
         return value
 
-    return single(lambda: run(rate), export)
-
-
-def _best_rate(wing: Any, run: Callable[[float], Any], subject: str, workload: Workload) -> float:
-    """Return the learning rate of the grid whose run ends lowest."""
-    ends = [problems.objective(subject, _points(wing, run(float(rate)))[-1], workload) for rate in LEARNING_RATES]
-    return float(LEARNING_RATES[int(np.argmin(np.nan_to_num(ends, nan=np.inf)))])
+    return single(lambda: go(descend, rate), export)
 
 
 def _points(wing: Any, marks: Any) -> Array:
@@ -138,15 +135,13 @@ def _points(wing: Any, marks: Any) -> Array:
     ]).astype(float)  # fmt: skip
 
 
-@cache  # so that the default rate and the tuned one are compiled once
-def _descent(
-    wing: Any, name: str, loss: str, widths: tuple[int, ...], epochs: int | None
-) -> Callable[[Any, Any, Any, Any], Any]:
-    """Return the wing's descent: row by row over epochs, or on all rows where there are none."""
-    fun, optimizer = problems.loss(wing, loss, widths), getattr(wing.optimizers, name)
-    if epochs is None:
-        return wing.training.full_batch(fun, optimizer, MARKS, STRIDE)
-    return wing.training.row_by_row(fun, optimizer, epochs)
+def _descent(wing: Any, case: Case, workload: Workload, plan: Plan) -> Callable[[Any, Any, Any, Any], Any]:
+    """Return the wing's descent, not compiled yet: row by row over epochs, or on all rows."""
+    fun = problems.loss(wing, case.subject, workload.widths)
+    optimizer = getattr(wing.optimizers, _arm(case).name)
+    if _arm(case).kind == "rows":
+        return wing.training.row_by_row(fun, optimizer, plan.epochs)
+    return wing.training.full_batch(fun, optimizer, MARKS, STRIDE)
 
 
 def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
@@ -156,7 +151,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         words = "pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'"
         raise Skipped(words) from None
     del torchmin
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
+    loss = problems.loss(wing, case.subject, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
     tolerance = TOLERANCE[plan.dtype]
     peers = wing.newton.peers
@@ -169,7 +164,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
 
 
 def _torch_lbfgs(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
+    loss = problems.loss(wing, case.subject, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
     tolerance = TOLERANCE[plan.dtype]
     return single(
