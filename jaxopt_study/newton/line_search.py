@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,8 @@ LINE_SEARCHES: dict[str, Callable[[Line, Array, Point], Verdict]] = {
 }
 
 
-def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], Verdict], wanted: Any = True) -> Found:
-    """Try the whole step, then bisect between what was too short and what was too long; nothing if it is not wanted."""
+def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], Verdict]) -> Found:
+    """Try the whole step, then bisect between what was too short and what was too long."""
 
     class Bracket(NamedTuple):
         length: Array

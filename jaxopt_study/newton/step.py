@@ -89,7 +89,7 @@ def along(
         d = direction(point, memory)
         slope = jnp.minimum(d.slope, 0)
         line = Line(point, d.vector, slope, jnp.zeros_like(slope))
-        found = search(problem, line, LINE_SEARCHES[line_search], d.status == Status.RUNNING)
+        found = search(problem, line, LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
         stuck = jnp.where(at_floor(point, -slope), Status.FLOOR, jnp.where(again, Status.RUNNING, Status.STALLED))
         status = jnp.where(d.status != Status.RUNNING, d.status, jnp.where(found.ok, Status.RUNNING, stuck))
