@@ -109,9 +109,7 @@ def search(problem: Problem, line: Line, judge: Callable[[Line, Array, Point], V
         return Bracket(length, short, long, b.trials + 1, verdict, trial)
 
     one = jnp.ones_like(line.slope)
-    untried = Verdict(
-        jnp.asarray(wanted), jnp.asarray(wanted)
-    )  # so that the loop is entered; its body is compiled once
+    untried = Verdict(jnp.array(True), jnp.array(True))  # so that the loop is entered; its body is compiled once
     end = jax.lax.while_loop(
         unsettled, attempt, Bracket(one, 0 * one, jnp.inf * one, jnp.array(0, jnp.int32), untried, line.start)
     )

@@ -100,7 +100,7 @@ def groups(plan: Plan) -> list[Group]:
     rest = tuple(case for case in quick if case not in close)
     single = [Group((case,), repeats) for case, repeats in own.items() if repeats is not None]
     small = [Group(_cases(plan, name, SMALL), plan.repeats) for name in PROBLEMS if name != plan.workload]
-    found = [Group(close, plan.repeats), Group(rest, few), *single, *small, *regressions.groups(plan)]
+    found = [Group(close, plan.repeats * 2 // 3 + 1), Group(rest, few), *single, *small, *regressions.groups(plan)]
     return [group for group in found if group.cases]
 
 

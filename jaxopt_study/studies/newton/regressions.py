@@ -33,7 +33,7 @@ def groups(plan: Plan) -> list[Group]:
     """Return one group: all at once, and scikit-learn's loop, where JAX takes part."""
     arms = (VMAP, LOOP) if "jax" in plan.frameworks else ()
     cases = tuple(Case("newton", SUBJECT, framework, method) for framework, method in arms)
-    return [Group(cases, plan.repeats // 2 + 1)] if cases else []
+    return [Group(cases, plan.repeats // 3 + 1)] if cases else []
 
 
 def task(wing: Any, case: Case, plan: Plan) -> Task:
