@@ -44,8 +44,8 @@ class Arm:
 
 ARMS: dict[str, dict[str, Arm]] = {
     "jax": {
-        "operator_by_operator": Arm("operator_by_operator", "no jit", 16),
-        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 224, simpler="operator_by_operator"),
+        "operator_by_operator": Arm("operator_by_operator", "no jit", 12),
+        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 112, simpler="operator_by_operator"),
         "jitted": Arm("jitted", "jit of the step", 896, simpler="operator_by_operator"),
         "donated": Arm("donated", "jit of the step, state donated", 896, simpler="jitted"),
         "epoch_scan": Arm("scan", "an epoch in lax.scan", 898, simpler="donated"),
@@ -70,13 +70,13 @@ ARMS: dict[str, dict[str, Arm]] = {
         ),
     },
     "torch": {
-        "functional": Arm("functional", "torch.func step", 224, "compiled_loops", "pure"),
-        "notebook": Arm("notebook", "the notebook's loop", 224),
-        "prepared": Arm("prepared", "rows prepared, no .item()", 224, simpler="notebook"),
-        "foreach": Arm("foreach", "rows prepared, foreach", 224, simpler="prepared"),
-        "fused": Arm("fused", "rows prepared, fused", 224, simpler="prepared"),
+        "functional": Arm("functional", "torch.func step", 112, "compiled_loops", "pure"),
+        "notebook": Arm("notebook", "the notebook's loop", 112),
+        "prepared": Arm("prepared", "rows prepared, no .item()", 112, simpler="notebook"),
+        "foreach": Arm("foreach", "rows prepared, foreach", 112, simpler="prepared"),
+        "fused": Arm("fused", "rows prepared, fused", 112, simpler="prepared"),
         "compiled_parts": Arm(
-            "compiled_parts", "model and optimizer compiled", 224, "compiled_loops", simpler="prepared"
+            "compiled_parts", "model and optimizer compiled", 112, "compiled_loops", simpler="prepared"
         ),
         "compiled": Arm("compiled", "torch.compile of the step", 224, "compiled_loops", "pure", simpler="functional"),
         "compiled_eight": Arm(

@@ -138,10 +138,10 @@ def _rung(row: Row) -> tuple[str, ...]:
     )
 
 
-def _ratio(ratio: Any) -> str:
+def _ratio(ratio: Any, unstable: bool = False) -> str:
     if ratio is None:
         return ABSENT
-    return text.interval(ratio) + (": no difference" if ratio.spans_one else "")
+    return text.interval(ratio) + (" unstable" if unstable else ": no difference" if ratio.spans_one else "")
 
 
 PROBED = {
@@ -178,8 +178,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
                 f"{row['curve']}: {row['subject']}",
                 f"{row['flops'] / 1e6:.3g}",
                 *(ABSENT if not best[f] else f"{text.seconds(best[f][1])}, {best[f][0]}" for f in ("jax", "torch")),
-                _ratio(row["best_ratio"]),
-                _ratio(row["usual_ratio"]),
+                *(_ratio(row[f"{kind}_ratio"], row[f"{kind}_unstable"]) for kind in ("best", "usual")),
             )
         )
     return Table(
@@ -196,7 +195,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
             "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and only there "
-            "best is compared with best.",
+            "best is compared with best. Unstable: the spread of one of the two is over 10 %.",
         ),
     )
 
