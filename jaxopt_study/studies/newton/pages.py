@@ -58,7 +58,8 @@ def _ends(name: str, rows: Sequence[Row], plan: Plan) -> Table:
     notes = (
         f"{'Softmax' if name == plan.workload else 'Logistic'} regression with penalty {PENALTY:g}/2 |kernel|^2, from "
         "0. Gap: (value - optimum) / optimum, at the end. Work: in gradients of all rows, by flops. First: the first "
-        "call, compilation included. Of newton-cholesky: the ratio of a run's time to that of scikit-learn's, with its "
+        "call, compilation included; what breast-cancer-raw compiled, -standardized finds. "
+        "Of newton-cholesky: the ratio of a run's time to that of scikit-learn's, with its "
         "interval where both were measured in turn. scikit-learn and SciPy run in float64. Default: learning rate as "
         "asked for; tuned: the best of 11 from 1e-4 to 10, whose trials are not counted. Accuracy: "
         + ("on the test half." if name == plan.workload else "on all rows, which are those of the training."),

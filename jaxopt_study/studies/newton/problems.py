@@ -68,9 +68,9 @@ def data(subject: str, workload: Workload) -> Workload:
 
 
 @cache  # what is compiled for a loss is found again by it
-def loss(wing: Any, subject: str, widths: tuple[int, ...]) -> Callable[..., Any]:
-    """Return the wing's penalized loss (params, batch, penalty) of a problem."""
-    return wing.models.penalized(getattr(wing.models, PROBLEMS[subject].loss)(wing.models.network(widths)))
+def loss(wing: Any, name: str, widths: tuple[int, ...]) -> Callable[..., Any]:
+    """Return the wing's penalized loss (params, batch, penalty)."""
+    return wing.models.penalized(getattr(wing.models, name)(wing.models.network(widths)))
 
 
 def start(wing: Any, workload: Workload) -> tuple[Any, Any, Any]:

@@ -72,7 +72,7 @@ def _newton(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     closed = method == "exact" and variant != "ad"
     # Under a gradient in float64, a factor in float32 gives steps that converge as fast, in half the time.
     hessian = PROBLEMS[case.subject].closed_form(wing, variant or None) if closed else None
-    loss = problems.loss(wing, case.subject, workload.widths)
+    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
 
     def run() -> Any:
@@ -137,7 +137,7 @@ def _points(wing: Any, marks: Any) -> Array:
 
 def _descent(wing: Any, case: Case, workload: Workload, plan: Plan) -> Callable[[Any, Any, Any, Any], Any]:
     """Return the wing's descent, not compiled yet: row by row over epochs, or on all rows."""
-    fun = problems.loss(wing, case.subject, workload.widths)
+    fun = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
     optimizer = getattr(wing.optimizers, _arm(case).name)
     if _arm(case).kind == "rows":
         return wing.training.row_by_row(fun, optimizer, plan.epochs)
@@ -151,7 +151,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         words = "pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'"
         raise Skipped(words) from None
     del torchmin
-    loss = problems.loss(wing, case.subject, workload.widths)
+    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
     tolerance = TOLERANCE[plan.dtype]
     peers = wing.newton.peers
@@ -164,7 +164,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
 
 
 def _torch_lbfgs(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    loss = problems.loss(wing, case.subject, workload.widths)
+    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
     params, batch, penalty = problems.start(wing, workload)
     tolerance = TOLERANCE[plan.dtype]
     return single(
