@@ -263,11 +263,11 @@ def test_a_case_that_is_foreseen_to_take_too_long_is_skipped_with_the_reason():
 
 
 @pytest.mark.parametrize("curve", curves.CURVES, ids=lambda curve: curve.grows)
-def test_each_curve_has_five_sizes_that_grow(curve):
+def test_each_curve_has_four_sizes_or_more_that_grow(curve):
     for profile in ("default", "full"):
         names = curve.problems[profile]
         costs = [problems.size_of(name) ** 2 * problems.rows_of(name) for name in names]
-        assert len(names) >= 5
+        assert len(names) >= 4  # two more than a line has parameters, so that its interval has degrees of freedom
         assert costs == sorted(set(costs))
 
 
@@ -285,8 +285,8 @@ def test_growth_and_crossovers_are_those_of_known_times():
     ]
     rows = hessian.rows(records, plan)
     fits = {arm[1]: (points, e.value) for _, arm, points, e in curves.growth(rows, plan)}
-    assert fits["hessian_forward_over_reverse"] == (5, pytest.approx(2))
-    assert fits["hessian_blocked"] == (5, pytest.approx(1))
+    assert fits["hessian_forward_over_reverse"] == (4, pytest.approx(2))
+    assert fits["hessian_blocked"] == (4, pytest.approx(1))
     (crossing,) = curves.tables(rows, plan)[1].rows
     assert crossing[1:] == ("jax forward over reverse", "jax blocked", "300", "jax blocked")
 
