@@ -392,3 +392,16 @@ def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(m
     assert [environment.worker_cores(2, place) for place in range(3)] == [(2, 3), (0, 1), (2, 3)]
     monkeypatch.setattr(environment, "cores_at_hand", lambda: [5])
     assert [environment.worker_cores(1, place) for place in range(2)] == [(5,), (5,)]
+
+
+def test_a_slower_machine_is_seen_beside_most_of_the_run():
+    paces = [1.0, 1.02, 0.98, 1.0, 1.3, 0.0]
+    assert stats.slowdown(1.3, paces) == pytest.approx(0.3)
+    assert stats.slowdown(1.02, paces) < stats.UNSTABLE
+    assert stats.slowdown(0.0, paces) == 0  # it was not asked
+
+
+def test_the_pace_of_a_group_is_recorded():
+    from jaxopt_study.bench.timing import pace
+
+    assert 1e-5 < pace() < 1

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe
+from statistics import median
 from typing import Any
 
 from jaxopt_study.bench import environment, load, record
@@ -177,7 +178,8 @@ class Engine:
         before = load.read()
         records = self._measure_group(group, workload, environment_key, advance)
         busy = load.others(before, load.read())
-        return [replace(r, others_busy=busy) for r in records]
+        paces = [r.pace for r in records if r.pace]
+        return [replace(r, others_busy=busy, pace=max(paces, default=0.0)) for r in records]
 
     def _measure_group(
         self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
@@ -213,6 +215,7 @@ class Engine:
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
         parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
         for turn in range(repeats):
+            parts += [(cases[0], self._pace)] * timed
             parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
         for case, part in parts:
@@ -285,6 +288,9 @@ class Engine:
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
 
+    def _pace(self, case: Case, facts: dict[str, Any]) -> None:
+        facts["paces"] = [*facts.get("paces", []), self._workers[case.framework].ask("pace")]
+
     def _lap(self, case: Case, facts: dict[str, Any]) -> None:
         """Make one lap of a case whose time is not shown: it may compile."""
         facts["samples"].append(self._workers[case.framework].ask("first", case))
@@ -310,11 +316,13 @@ class Engine:
 
 
 def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Record:
+    paces = facts.get("paces")
     return Record(
         study=case.study,
         subject=case.subject,
         framework=case.framework,
         method=case.method,
         environment=environment_key,
-        **{"status": "ok", **facts, "samples": tuple(facts["samples"])},
+        pace=median(paces) if paces else 0.0,
+        **{"status": "ok", **{k: v for k, v in facts.items() if k != "paces"}, "samples": tuple(facts["samples"])},
     )

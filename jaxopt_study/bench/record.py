@@ -17,7 +17,7 @@ import numpy as np
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Value
 
-SCHEMA = 2
+SCHEMA = 3
 RECORDS = "records.jsonl"
 
 
@@ -40,6 +40,8 @@ class Record:
         peak_bytes: Largest resident size so far of the process that ran the case; it depends on what ran before.
         environment: The key of the environment in which it was measured.
         others_busy: The part of all cores' time that other programs took while the group was measured.
+        pace: Seconds that a fixed piece of Python took on the worker's core, the median over the group's turns; 0 where
+            it was not asked. A machine that slows down, as a virtual one may, shows here.
     """
 
     study: str
@@ -51,6 +53,7 @@ class Record:
     environment: str
     reason: str = ""
     others_busy: float = 0.0
+    pace: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
     first_seconds: float = math.nan
     samples: tuple[float, ...] = ()

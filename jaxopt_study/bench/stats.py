@@ -37,6 +37,12 @@ def spread(samples: Samples) -> float:
     return float((three_quarters - quarter) / median)
 
 
+def slowdown(pace: float, paces: Samples | list[float]) -> float:
+    """Return by what part a pace is slower than the median of those that were asked; 0 where it was not asked."""
+    asked = np.array([p for p in paces if p > 0])
+    return float(pace / np.median(asked) - 1) if pace > 0 and len(asked) else 0.0
+
+
 def ratio(numerator: Samples, denominator: Samples) -> Interval:
     """Return the ratio of medians, with a 95 % interval by the percentile bootstrap over paired blocks.
 

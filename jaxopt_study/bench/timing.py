@@ -36,6 +36,11 @@ def seconds_per_unit(probe: Probe) -> float:
     return min(seconds_of(probe.run)[1] for _ in range(5)) / probe.amount
 
 
+def pace() -> float:
+    """Return the seconds that a fixed piece of Python takes, the least of three: how fast the machine itself is now."""
+    return min(seconds_of(lambda: sum(i * i for i in range(20_000)))[1] for _ in range(3))
+
+
 def now() -> str:
     """Return the date and time in UTC, to the microsecond, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

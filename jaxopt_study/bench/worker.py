@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.task import LeftOut, Value
-from jaxopt_study.bench.timing import Stepper, seconds_of, seconds_per_unit
+from jaxopt_study.bench.timing import Stepper, pace, seconds_of, seconds_per_unit
 from jaxopt_study.bench.workload import Workload
 
 WINGS = {
@@ -83,6 +83,10 @@ class Worker:
         if not hasattr(self._wing, "calibration"):
             return {}
         return {name: seconds_per_unit(make()) for name, make in self._wing.calibration.PROBES.items()}
+
+    def pace(self) -> float:
+        """Return how fast the machine itself is now."""
+        return pace()
 
     def prepare(self, case: Case, workload: Workload) -> tuple[int, int]:
         """Make the task of `case`; return its laps and the steps of a lap."""

@@ -48,6 +48,7 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
     """
     agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
     sizes = growth_sizes(plan)
+    paces = [r.pace for r in records]
     found = []
     for record in records:
         right = agrees.get(record.case.key) is not False
@@ -56,7 +57,8 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
         elif record.subject in sizes:
             found.append(_growth_row(record, right, plan))
         else:
-            found.append(_ladder_row(record, records, right, agrees))
+            slow = stats.slowdown(record.pace, paces) > stats.UNSTABLE
+            found.append(_ladder_row(record, records, right, agrees) | {"slow_machine": slow})
     return found + best_and_usual(records, plan) + fits(records, plan)
 
 
