@@ -164,17 +164,19 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
                     # Where one of the arms that may be best was not tried, or failed, there is no best.
                     "best_ratio": _ratio(best["torch"], best["jax"]) if _all_tried(mine) else None,
-                    "best_unstable": _unstable(best),
+                    "best_unstable": _unstable(best, records),
                     "usual_ratio": _ratio(usual["torch"], usual["jax"]),
-                    "usual_unstable": _unstable(usual),
+                    "usual_unstable": _unstable(usual, records),
                 }
             )
     return found
 
 
-def _unstable(arms: Mapping[str, Record | None]) -> bool:
-    """Say whether a ratio of these arms is one of times that were not steady."""
-    return any(stats.spread(r.step_seconds) > stats.UNSTABLE for r in arms.values() if r)
+def _unstable(arms: Mapping[str, Record | None], records: Sequence[Record]) -> bool:
+    """Say whether a ratio of these arms is one of times that were not steady, or of a machine that was slower."""
+    paces = [r.pace for r in records]
+    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in arms.values() if r is not None]
+    return max(doubts, default=0.0) > stats.UNSTABLE
 
 
 def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:

@@ -197,7 +197,8 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
             "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and only there "
-            "best is compared with best. Unstable: the spread of one of the two is over 10 %.",
+            "best is compared with best. Unstable: the spread of one of the two is over 10 %, or the "
+            "machine was slower meanwhile.",
         ),
     )
 
