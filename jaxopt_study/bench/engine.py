@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe
-from statistics import median
 from typing import Any
 
 from jaxopt_study.bench import environment, load, record
@@ -178,8 +177,10 @@ class Engine:
         before = load.read()
         records = self._measure_group(group, workload, environment_key, advance)
         busy = load.others(before, load.read())
-        paces = [r.pace for r in records if r.pace]
-        return [replace(r, others_busy=busy, pace=max(paces, default=0.0)) for r in records]
+        if not (group.fresh or group.together):  # one case of those in turn was asked for all
+            paces = next((r.paces for r in records if r.paces), ())
+            records = [replace(r, paces=paces) for r in records]
+        return [replace(r, others_busy=busy) for r in records]
 
     def _measure_group(
         self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
@@ -215,7 +216,8 @@ class Engine:
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
         parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
         for turn in range(repeats):
-            parts += [(cases[0], self._pace)] * timed
+            if timed:
+                parts.append((cases[0], self._pace))
             parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
         for case, part in parts:
@@ -289,7 +291,7 @@ class Engine:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
 
     def _pace(self, case: Case, facts: dict[str, Any]) -> None:
-        facts["paces"] = [*facts.get("paces", []), self._workers[case.framework].ask("pace")]
+        facts["paces"] = (*facts.get("paces", ()), self._workers[case.framework].ask("pace"))
 
     def _lap(self, case: Case, facts: dict[str, Any]) -> None:
         """Make one lap of a case whose time is not shown: it may compile."""
@@ -316,13 +318,11 @@ class Engine:
 
 
 def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Record:
-    paces = facts.get("paces")
     return Record(
         study=case.study,
         subject=case.subject,
         framework=case.framework,
         method=case.method,
         environment=environment_key,
-        pace=median(paces) if paces else 0.0,
-        **{"status": "ok", **{k: v for k, v in facts.items() if k != "paces"}, "samples": tuple(facts["samples"])},
+        **{"status": "ok", **facts, "samples": tuple(facts["samples"])},
     )

@@ -40,8 +40,8 @@ class Record:
         peak_bytes: Largest resident size so far of the process that ran the case; it depends on what ran before.
         environment: The key of the environment in which it was measured.
         others_busy: The part of all cores' time that other programs took while the group was measured.
-        pace: Seconds that a fixed piece of Python took on the worker's core, the median over the group's turns; 0 where
-            it was not asked. A machine that slows down, as a virtual one may, shows here.
+        paces: Seconds that a fixed piece of Python took on the worker's core at each of the group's turns, where it was
+            asked. A machine that slows down, as a virtual one may, shows here.
     """
 
     study: str
@@ -53,7 +53,7 @@ class Record:
     environment: str
     reason: str = ""
     others_busy: float = 0.0
-    pace: float = 0.0
+    paces: tuple[float, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
     first_seconds: float = math.nan
     samples: tuple[float, ...] = ()
@@ -84,6 +84,11 @@ class Record:
     def step_seconds(self) -> np.ndarray:
         """Seconds per step of each block."""
         return np.array(self.samples) / (self.block_laps * self.steps)
+
+    @property
+    def pace(self) -> float:
+        """The median of `paces`; 0 where there are none."""
+        return float(np.median(self.paces)) if self.paces else 0.0
 
     @property
     def run_steps(self) -> int:
@@ -166,9 +171,10 @@ def _parse(line: str, where: str) -> Record:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{where} is not a record: {error}") from None
     whole = isinstance(row, dict) and row.get("schema") == SCHEMA and set(row) == known
-    if not (whole and isinstance(row["samples"], list) and isinstance(row["value"], dict)):
+    lists = whole and all(isinstance(row[name], list) for name in ("samples", "paces"))
+    if not (lists and isinstance(row["value"], dict)):
         raise ValueError(f"{where} is not a record of schema {SCHEMA}")
-    return Record(**{**row, "samples": tuple(row["samples"])})
+    return Record(**{**row, "samples": tuple(row["samples"]), "paces": tuple(row["paces"])})
 
 
 def _finite(node: Any) -> Any:

@@ -93,6 +93,7 @@ def _name(row: Row) -> str:
 def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
     lines = [_rung(row) for row in sorted(rows, key=lambda r: -r.get("step_seconds", np.inf))]
     imports = {r["framework"]: r["import_seconds"] for r in rows if "import_seconds" in r}
+    slow = any(r.get("slow_machine") for r in rows)
     return Table(
         f"Ways to loop: {subject}, {plan.workload}, one row a step, {plan.dtype}",
         (
@@ -114,8 +115,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math -mno-recip, on the same core.",
-            *["Slow: the machine itself was over 10 % slower than in most of the run."]
-            * any(r.get("slow_machine") for r in rows),
+            *(["Slow: the machine itself was over 10 % slower than in most of the run."] if slow else []),
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
     )

@@ -72,8 +72,7 @@ def _newton(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     closed = method == "exact" and variant != "ad"
     # Under a gradient in float64, a factor in float32 gives steps that converge as fast, in half the time.
     hessian = PROBLEMS[case.subject].closed_form(wing, variant or None) if closed else None
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
-    params, batch, penalty = problems.start(wing, workload)
+    loss, params, batch, penalty = _problem(wing, case, workload)
 
     def run() -> Any:
         return wing.runtime.block(
@@ -100,18 +99,18 @@ def _first_order(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """A first-order method in one run, marked every so many steps; JAX compiles it whole."""
     arm, rows = _arm(case), len(workload.train[0])
     stride, unit = (rows, 1 / rows) if arm.kind == "rows" else (STRIDE, 1.0)
-    params, batch, penalty = problems.start(wing, workload)
+    loss, params, batch, penalty = _problem(wing, case, workload)
 
     def go(descend: Callable[..., Any], rate: float, start: Any = params) -> Any:
         return wing.runtime.block(descend(start, batch, penalty, wing.runtime.from_numpy(np.array(rate))))
 
     rate = plan.learning_rate
     if arm.kind == "tuned":
-        trying = _descent(wing, case, workload, plan)
+        trying = _descent(wing, case, loss, plan)
         ends = [problems.objective(case.subject, _points(wing, go(trying, r))[-1], workload) for r in LEARNING_RATES]
         rate = float(LEARNING_RATES[int(np.argmin(np.nan_to_num(ends, nan=np.inf)))])
     # Another one than that with which rates are tried, so that its first call compiles.
-    descend = _descent(wing, case, workload, plan)
+    descend = _descent(wing, case, loss, plan)
 
     def export(marks: Any) -> Value:
         points = _points(wing, marks)
@@ -135,13 +134,12 @@ def _points(wing: Any, marks: Any) -> Array:
     ]).astype(float)  # fmt: skip
 
 
-def _descent(wing: Any, case: Case, workload: Workload, plan: Plan) -> Callable[[Any, Any, Any, Any], Any]:
+def _descent(wing: Any, case: Case, loss: Any, plan: Plan) -> Callable[[Any, Any, Any, Any], Any]:
     """Return the wing's descent, not compiled yet: row by row over epochs, or on all rows."""
-    fun = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
     optimizer = getattr(wing.optimizers, _arm(case).name)
     if _arm(case).kind == "rows":
-        return wing.training.row_by_row(fun, optimizer, plan.epochs)
-    return wing.training.full_batch(fun, optimizer, MARKS, STRIDE)
+        return wing.training.row_by_row(loss, optimizer, plan.epochs)
+    return wing.training.full_batch(loss, optimizer, MARKS, STRIDE)
 
 
 def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
@@ -151,8 +149,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         words = "pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'"
         raise Skipped(words) from None
     del torchmin
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
-    params, batch, penalty = problems.start(wing, workload)
+    loss, params, batch, penalty = _problem(wing, case, workload)
     tolerance = TOLERANCE[plan.dtype]
     peers = wing.newton.peers
     return single(
@@ -164,8 +161,7 @@ def _torchmin(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
 
 
 def _torch_lbfgs(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    loss = problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths)
-    params, batch, penalty = problems.start(wing, workload)
+    loss, params, batch, penalty = _problem(wing, case, workload)
     tolerance = TOLERANCE[plan.dtype]
     return single(
         lambda: wing.newton.peers.torch_lbfgs(loss, params, batch, penalty, tolerance=tolerance, max_iterations=MOST),
@@ -189,6 +185,10 @@ def _scipy(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
         lambda: wing.newton.trust_exact(workload.train, PENALTY, TOLERANCE["float64"], MOST),
         lambda answer: _answer(answer.x, answer.iterations),
     )
+
+
+def _problem(wing: Any, case: Case, workload: Workload) -> tuple[Any, Any, Any, Any]:
+    return problems.loss(wing, PROBLEMS[case.subject].loss, workload.widths), *problems.start(wing, workload)
 
 
 def _end(wing: Any, workload: Workload, vector: Any, iterations: int) -> Value:
