@@ -67,6 +67,21 @@ class Counter:
             yield value
 
 
+def test_what_a_block_allocates_lies_elsewhere_each_time():
+    places = set()
+
+    def allocate():
+        array = np.zeros(300)
+        places.add(array.ctypes.data)
+        return array
+
+    stepper = timing.Stepper(single(allocate, lambda array: {"array": array}), Still())
+    stepper.first()
+    for _ in range(20):
+        stepper.block()
+    assert len(places) > 10
+
+
 def test_a_stepper_makes_whole_runs_only():
     counter = Counter(laps=3)
     stepper = timing.Stepper(counter.task, Still())
@@ -321,6 +336,26 @@ def test_two_runs_are_compared_arm_by_arm():
     around, times = against.tables(rows, ["versions.jax was '1', is '2'"], "runs/old", 1)
     assert "versions.jax was '1', is '2'" in around.rows[0]
     assert "left out: 1" in times.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("paces", "verdict", "words"),
+    [
+        ((1.0, 1.05), "slower", "1.05"),
+        ((1.0, 1.2), "slower, another pace", "1.20"),
+        ((1.0, 0.8), "slower, another pace", "0.80"),
+        ((0.0, 1.0), "slower", "-"),  # it was not asked in the older run
+    ],
+)
+def test_two_runs_on_a_machine_whose_own_pace_changed_are_marked(paces, verdict, words):
+    before, after = (
+        a_record(samples=(scale,) * 5, paces=(pace,) if pace else ())
+        for scale, pace in zip((1.0, 1.3), paces, strict=True)
+    )
+    (row,) = rows = against.rows([before], [after])
+    assert row["verdict"] == verdict
+    _, times = against.tables(rows, [], "runs/old", 0)
+    assert times.rows[0][4] == words
 
 
 def test_times_are_exported_for_pyperf(tmp_path):
