@@ -58,7 +58,7 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
             found.append(_growth_row(record, right, plan))
         else:
             slow = stats.slowdown(record.pace, paces) > stats.UNSTABLE
-            found.append(_ladder_row(record, records, right, agrees) | {"slow_machine": slow})
+            found.append(_ladder_row(record, records, right, agrees, paces) | {"slow_machine": slow})
     return found + best_and_usual(records, plan) + fits(records, plan)
 
 
@@ -82,7 +82,9 @@ def _calibration_row(record: Record) -> dict[str, Any]:
     return row | {"seconds_per_unit": row["step_seconds"] / record.value["amount"]} if record.ok else row
 
 
-def _ladder_row(record: Record, records: Sequence[Record], agrees: bool, verdicts: Mapping[str, Any]) -> dict[str, Any]:
+def _ladder_row(
+    record: Record, records: Sequence[Record], agrees: bool, verdicts: Mapping[str, Any], paces: list[float]
+) -> dict[str, Any]:
     row = _base(record, "ladder") | {"agrees": agrees}
     if not record.ok:
         return row
@@ -96,8 +98,9 @@ def _ladder_row(record: Record, records: Sequence[Record], agrees: bool, verdict
     peers = {r.method: r for r in records if r.ok and (r.subject, r.group) == (record.subject, record.group)}
     good = {name: r for name, r in peers.items() if verdicts.get(r.case.key) is not False}
     if agrees:
-        row["notebook_over_it"] = _ratio(good.get(REFERENCE), record)
-        row["it_over_limit"] = _ratio(record, good.get(LIMIT))
+        notebook, limit = good.get(REFERENCE), good.get(LIMIT)
+        row["notebook_over_it"], row["notebook_unstable"] = _ratio(notebook, record), _unstable(notebook, record, paces)
+        row["it_over_limit"], row["limit_unstable"] = _ratio(record, limit), _unstable(record, limit, paces)
         row["break_even"] = _break_even(record, good.get(ARMS[record.framework][record.method].simpler or ""))
     return row
 
@@ -144,6 +147,7 @@ def curves_of(plan: Plan) -> dict[str, list[str]]:
 def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
     """Return for each size the ratio torch / JAX of the best arms and of the usual ones."""
     good = {f.subject for f in findings(records, plan) if f.agrees}
+    paces = [r.pace for r in records]
     timed = [r for r in records if r.ok and r.case.key in good]
     found: Rows = []
     for curve, names in curves_of(plan).items():
@@ -164,18 +168,17 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
                     # Where one of the arms that may be best was not tried, or failed, there is no best.
                     "best_ratio": _ratio(best["torch"], best["jax"]) if _all_tried(mine) else None,
-                    "best_unstable": _unstable(best, records),
+                    "best_unstable": _unstable(best["jax"], best["torch"], paces),
                     "usual_ratio": _ratio(usual["torch"], usual["jax"]),
-                    "usual_unstable": _unstable(usual, records),
+                    "usual_unstable": _unstable(usual["jax"], usual["torch"], paces),
                 }
             )
     return found
 
 
-def _unstable(arms: Mapping[str, Record | None], records: Sequence[Record]) -> bool:
-    """Say whether a ratio of these arms is one of times that were not steady, or of a machine that was slower."""
-    paces = [r.pace for r in records]
-    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in arms.values() if r is not None]
+def _unstable(one: Record | None, other: Record | None, paces: list[float]) -> bool:
+    """Say whether a ratio of these is one of times that were not steady, or of a machine that was slower."""
+    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in (one, other) if r is not None]
     return max(doubts, default=0.0) > stats.UNSTABLE
 
 

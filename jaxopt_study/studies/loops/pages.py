@@ -115,6 +115,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math -mno-recip, on the same core.",
+            "Unstable: the spread of one of the two is over 10 %, or the machine was slower meanwhile.",
             *(["Slow: the machine itself was over 10 % slower than in most of the run."] if slow else []),
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
@@ -134,8 +135,8 @@ def _rung(row: Row) -> tuple[str, ...]:
         text.seconds(row["first_seconds"]),
         text.seconds(row["step_seconds"]),
         text.spread(row["spread"]) + (", slow" if row["slow_machine"] else ""),
-        _ratio(row["notebook_over_it"]),
-        _ratio(row["it_over_limit"]),
+        _ratio(row["notebook_over_it"], row["notebook_unstable"]),
+        _ratio(row["it_over_limit"], row["limit_unstable"]),
         ABSENT if pays is None else "never" if pays["steps"] is None else f"{pays['steps']}",
     )
 
