@@ -24,6 +24,7 @@ __all__ = [
     "network",
     "penalized",
     "predict",
+    "transposing_network",
 ]
 
 Params = Any
@@ -40,8 +41,57 @@ class Network(nn.Module):
         """Return the logits of the rows `x`."""
         for number, (inputs, outputs) in enumerate(pairwise(self.widths), start=1):
             x = jnp.tanh(x) if number > 1 else x
-            x = nn.Einsum((outputs, inputs), "...i,oi->...o", name=f"layer{number}")(x)
+            x = self._layer((outputs, inputs), f"layer{number}")(x)
         return x
+
+    def _layer(self, shape: tuple[int, int], name: str) -> nn.Module:
+        return nn.Einsum(shape, "...i,oi->...o", name=name)
+
+
+class TransposingNetwork(Network):
+    """The same network, for training alone, whose gradient of a kernel is the product of a transpose written out first.
+
+    XLA 0.10 on a CPU multiplies D'X in place, at half its speed where rows are a power of two apart; a training step of
+    64-1024-1024-10 on 1,024 rows takes a fifth less time with the transpose. There is no forward mode.
+    """
+
+    def _layer(self, shape: tuple[int, int], name: str) -> nn.Module:
+        return TransposingLayer(shape, name=name)
+
+
+class TransposingLayer(nn.Module):
+    """A layer of a `TransposingNetwork`, with the parameters of `nn.Einsum`."""
+
+    shape: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows inputs"]) -> Float[Array, "rows outputs"]:
+        """Return x times the kernel's transpose, plus the bias."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), self.shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), self.shape[:1])
+        return _product(x, kernel) + bias
+
+
+@jax.custom_vjp
+def _product(x: Array, kernel: Array) -> Array:
+    return x @ kernel.T
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _product(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return slope @ kernel, jax.lax.optimization_barrier(slope.T) @ x  # or XLA merges transpose and product again
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def transposing_network(widths: tuple[int, ...]) -> TransposingNetwork:
+    """Return the network for training on wide layers and many rows: see `TransposingNetwork`."""
+    return TransposingNetwork(tuple(widths))
 
 
 def network(widths: tuple[int, ...]) -> Network:

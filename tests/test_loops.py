@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench.baseline import training as formula
+from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.bench.workload import digits_linear, draw_params, stack_params
 from jaxopt_study.studies import loops as study
 from jaxopt_study.studies import timer
 from jaxopt_study.studies.loops import experiments
-from jaxopt_study.studies.loops.arms import ARMS, CURVES, Size, curves
+from jaxopt_study.studies.loops.arms import ARMS, CURVES, GROWTH, Size, curves
 from tests.conftest import load_wing, make_plan
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
 SLOW_TO_COMPILE = ("compiled_eight", "compiled_thirty_two")
 STEPS = 24
 SINGLE = [(framework, name) for framework, arms in ARMS.items() for name, arm in arms.items() if not arm.sweep]
-BATCHED = [("jax", "scan"), ("jax", "donated"), ("torch", "prepared"), ("torch", "fused")]
+BATCHED = [(f, name) for f, arms in GROWTH.items() for name in arms if name not in ("whole_scan", "compiled")]
 
 
 def run(wing, arm, optimizer, workload, plan, order):
@@ -114,7 +115,7 @@ def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
     wing, workload, size = load_wing(framework), digits_linear(0, 1), Size(widths, 8)
     plan, params = make_plan(), draw_params(widths, 0)
     order = np.random.default_rng(0).integers(0, 898, (STEPS, size.batch))
-    loop = experiments._loop(wing, ARMS[framework][name], "adam", widths, plan)
+    loop = experiments._loop(wing, GROWTH[framework][name], "adam", widths, plan)
     inputs, targets = experiments._scaled(workload)
     data, rows = (loop.load(inputs), loop.load(targets)), loop.load(order)
     _, losses = loop.run(loop.init(wing.runtime.params_from_numpy(params)), data, rows)
@@ -160,11 +161,38 @@ def test_a_planted_error_is_found_and_its_time_is_not_shown():
     plan = make_plan(studies=("loops",), optimizers=("sgd",), dtype="float32")
     facts = {"study": "loops", "subject": "sgd", "framework": "jax", "group": "g", "environment": "", "status": "ok"}
     value = {"distance": 1e-2, "beginning": 0.0, "last_loss": 1.0}
-    from jaxopt_study.bench.record import Record
-
     wrong = Record(method="scan", value=value, samples=(1.0, 1.0), stages={"import": 1.0}, **facts)
     (finding,) = study.findings([wrong], plan)
     assert finding.agrees is False
     (table,) = study.tables(study.rows([wrong], plan), plan)
     assert "DISAGREES" in table.rows[0][1]
     assert not any("1.00 s" in cell for cell in table.rows[0][2:])
+
+
+STEADY, UNSTEADY = (1.0, 1.01, 0.99, 1.0), (1.0, 1.5, 0.8, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "scan", "limit", "marks"),
+    [
+        (STEADY, STEADY, STEADY, (False, False)),
+        (UNSTEADY, STEADY, STEADY, (True, False)),
+        (STEADY, STEADY, UNSTEADY, (False, True)),
+        (STEADY, UNSTEADY, STEADY, (True, True)),
+    ],
+)
+def test_a_ratio_is_unstable_where_either_of_its_arms_is(notebook, scan, limit, marks):
+    plan = make_plan(studies=("loops",), optimizers=("sgd",), dtype="float32")
+    arms = {("torch", "notebook"): notebook, ("jax", "scan"): scan, ("c", "c_fast_math"): limit}
+    facts = {"study": "loops", "subject": "sgd", "group": "g", "environment": "", "status": "ok"}
+    value = {"distance": 0.0, "beginning": 0.0, "last_loss": 1.0}
+    records = [
+        Record(framework=f, method=name, value=value, samples=samples, stages={"import": 1.0}, **facts)
+        for (f, name), samples in arms.items()
+    ]
+    rows = study.rows(records, plan)
+    row = next(r for r in rows if r["arm"] == "scan")
+    assert (row["notebook_unstable"], row["limit_unstable"]) == marks
+    (table,) = study.tables(rows, plan)
+    cells = next(cells for cells in table.rows if "the run in lax.scan" in cells[0])
+    assert tuple("unstable" in cell for cell in cells[6:8]) == marks

@@ -33,6 +33,7 @@ JAX_ALONE = {
     ("loops", "scan"),
     ("loops", "unrolled_scan"),
     ("loops", "whole_scan"),
+    ("models", "transposing_network"),
     ("newton", "many"),
     ("optimizers", "folded_adam"),
     ("trajectories", "namesake"),

@@ -1,6 +1,7 @@
 """The parts of the wings, each against something that shares no code with it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxopt_study import models
 from jaxopt_study.bench.baseline import closed_form
 from jaxopt_study.bench.problem import Problem
 from jaxopt_study.bench.workload import digits_linear, draw_params, enumerate_params, ravel, stack_params
@@ -71,6 +73,21 @@ def test_the_networks_predict_alike(digits):
     # 5.6e-16 was the worst seen.
     assert np.abs(logits[0] - by_hand).max() < 6e-15
     assert np.abs(logits[1] - by_hand).max() < 6e-15
+
+
+def test_the_transposing_network_has_the_loss_and_the_gradient_of_the_network(digits):
+    shape = (64, 7, 5, 10)
+    batch = tuple(jnp.asarray(array[:20]) for array in digits.train)
+    params = load_wing("jax").runtime.params_from_numpy(draw_params(shape, 3))
+    found = [
+        jax.jit(jax.value_and_grad(models.loss(make(shape))))(params, batch)
+        for make in (models.network, models.transposing_network)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        print(np.abs(one - other).max())
+        assert np.abs(one - other).max() < 1e-15
+    drawn = models.transposing_network(shape).init(jax.random.key(0), batch[0])["params"]
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
 
 
 def test_the_closed_form_gradient_is_the_wings(wing, digits):

@@ -22,6 +22,7 @@ class Arm:
         module: The wing's module that has the function.
         takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
             is Adam alone, or the `name`.
+        network: The function of the wing's `models` that makes the network.
         sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
         full: Whether only the profile `full` has it, since it takes most of a minute to compile.
         simpler: The arm of the same framework that is one simpler: this one must make up for compiling longer.
@@ -32,6 +33,7 @@ class Arm:
     steps: int
     module: str = "loops"
     takes: str = "optimizer"
+    network: str = "network"
     sweep: str | None = None
     full: bool = False
     simpler: str | None = None
@@ -114,11 +116,18 @@ REFERENCE = "notebook"
 
 # The growth curves: each framework's usual arm, and those of which the quickest is its best.
 USUAL = {"jax": "donated", "torch": "prepared"}
-BEST = {"jax": ("scan", "whole_scan"), "torch": ("fused", "compiled")}
+BEST = {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled")}
+TRANSPOSING = Arm("scan", "the run in lax.scan, transposes written out", WHOLE_RUN, network="transposing_network")
 GROWTH: dict[str, dict[str, Arm]] = {
-    "jax": {name: ARMS["jax"][name] for name in (USUAL["jax"], *BEST["jax"])},
-    "torch": {name: ARMS["torch"][name] for name in (USUAL["torch"], *BEST["torch"])},
+    framework: {name: {**arms, "transposing_scan": TRANSPOSING}[name] for name in (USUAL[framework], *BEST[framework])}
+    for framework, arms in ARMS.items()
+    if framework in BEST
 }
+
+
+def caption(framework: str, name: str) -> str:
+    """Return what a reader is told of an arm of the ladder or of the growth curves."""
+    return (ARMS[framework].get(name) or GROWTH[framework][name]).words
 
 
 @dataclass(frozen=True)
@@ -144,13 +153,13 @@ class Size:
 
     @property
     def steps(self) -> int:
-        """Steps in a lap: 100 MFLOP of them, but at least 4 and at most 256."""
-        return int(min(256, max(4, 1e8 // self.flops // 8 * 8)))
+        """Steps in a lap: 100 MFLOP of them, but at least 3 and at most 256."""
+        return int(min(256, max(3, 1e8 // self.flops // 8 * 8)))
 
 
 # What grows -> the sizes, of which profile default takes every other one. The last curve is where products rule.
 CURVES: dict[str, tuple[Size, ...]] = {
-    "batch": tuple(Size((64, 256, 10), batch) for batch in (1, 4, 16, 32, 64, 256, 1024)),
+    "batch": tuple(Size((64, 256, 10), batch) for batch in (1, 4, 16, 64, 256, 512, 1024)),
     "width": tuple(Size((64, width, 10), 256) for width in (1, 4, 16, 64, 256, 1024, 4096)),
     "depth": tuple(Size((64, *[64] * depth, 10), 32) for depth in (1, 2, 4, 6, 8)),
     "work": (Size((64, 1024, 1024, 10), 1024),),

@@ -42,7 +42,7 @@ def groups(plan: Plan) -> list[Group]:
 
 def _repeats(size: Size, plan: Plan) -> int:
     """Return how many blocks of a size are measured: fewer where one takes a second."""
-    return max(1, plan.repeats // (3 if size.flops < 1e9 else 4))
+    return max(1, plan.repeats * (5 if size.flops < 1e9 else 4) // 10)
 
 
 def growth_sizes(plan: Plan) -> dict[str, Size]:
@@ -100,8 +100,8 @@ def _ladder(optimizer: str, arms: Mapping[str, Any], frameworks: tuple[str, ...]
 def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
     size = growth_sizes(plan)[name]
     chosen = {f: list(GROWTH[f]) for f in plan.frameworks}
-    if "jax" in chosen and size.batch > 1:  # the gradient of picking each row's logit is a scatter
-        chosen["jax"].remove("whole_scan")
+    if "jax" in chosen:  # in one function the gradient of picking each row's logit is a scatter, with one row no matter
+        chosen["jax"].remove("whole_scan" if size.batch > 1 else "transposing_scan")
     if "torch" in chosen and name not in _compiled_sizes(plan):
         chosen["torch"].remove("compiled")
     return tuple(Case("loops", name, f, arm) for f, arms in chosen.items() for arm in arms)
@@ -128,7 +128,7 @@ def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Pl
     try:
         if arm.takes == "name":
             return make(optimizer, plan.learning_rate)
-        return make(wing.models.network(widths), _rule(wing, arm, optimizer)(plan.learning_rate))
+        return make(getattr(wing.models, arm.network)(widths), _rule(wing, arm, optimizer)(plan.learning_rate))
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
 

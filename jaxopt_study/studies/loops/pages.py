@@ -14,7 +14,7 @@ from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.figure import COLOURS, Figure
 from jaxopt_study.bench.report.table import ABSENT, Table
 from jaxopt_study.studies.loops import judgement
-from jaxopt_study.studies.loops.arms import ARMS
+from jaxopt_study.studies.loops.arms import caption
 
 Row = Mapping[str, Any]
 COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
@@ -86,7 +86,7 @@ def _by(rows: Sequence[Row], kind: str, key: str) -> dict[str, list[Row]]:
 
 
 def _name(row: Row) -> str:
-    words = ARMS[row["framework"]][row["arm"]].words
+    words = caption(row["framework"], row["arm"])
     return words if row["framework"] == "c" else f"{row['framework']}: {words}"
 
 
@@ -167,7 +167,7 @@ def _calibration(rows: Sequence[Row]) -> Table:
         lines.append((words, text.rate(row["arm"], row["seconds_per_unit"]), text.spread(row["spread"])))
     notes = (
         "Who is slow at A'B is slow to train wide layers. XLA 0.10 on a CPU is, where rows are a power of two apart; "
-        "with an optimization_barrier around the transpose it is not.",
+        "with an optimization_barrier around the transpose it is not: the growth curves' transposing_scan.",
     )
     return Table("Calibration: what this machine and these versions do", ("what", "rate", "spread"), lines, notes)
 
@@ -207,7 +207,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
 def _fits(rows: Sequence[Row]) -> Table:
     lines = [
         (
-            f"{row['framework']}: {ARMS[row['framework']][row['arm']].words}",
+            _name(row),
             f"{row['sizes']}",
             *(_micro(row["fixed"], 1e6), _micro(row["per_flop"], 1e12)),
         )
@@ -255,7 +255,7 @@ def _draw_ratio(axes: Any, rows: Sequence[Row]) -> None:
 def _draw_flops(axes: Any, rows: Sequence[Row], ceilings: Sequence[Row]) -> None:
     for number, ((framework, arm), mine) in enumerate(_by_arm(rows).items()):
         points = sorted((r["flops"], r["flops_per_second"]) for r in mine)
-        label = f"{framework}: {ARMS[framework][arm].words}"
+        label = f"{framework}: {caption(framework, arm)}"
         axes.plot(*zip(*points, strict=True), ".", color=COLOURS[number % len(COLOURS)], label=label)
     by_probe = {(r["arm"], r["framework"]): r["seconds_per_unit"] for r in ceilings}
     for framework, style in (("jax", "--"), ("torch", ":")):
