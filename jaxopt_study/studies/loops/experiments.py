@@ -13,7 +13,7 @@ from jaxopt_study.bench.baseline import training as formula
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.bench.workload import Array, Workload, draw_params, ravel, stack_params
-from jaxopt_study.studies.loops.arms import ARMS, GROWTH, OTHERS, SHORT, Arm, Size, curves
+from jaxopt_study.studies.loops.arms import ARMS, GROWTH, OTHERS, SHORT, USUAL, Arm, Size, curves
 
 FIRST_STEPS = 10
 CALIBRATION = "calibration"
@@ -100,11 +100,24 @@ def _ladder(optimizer: str, arms: Mapping[str, Any], frameworks: tuple[str, ...]
 def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
     size = growth_sizes(plan)[name]
     chosen = {f: list(GROWTH[f]) for f in plan.frameworks}
-    if "jax" in chosen:  # in one function the gradient of picking each row's logit is a scatter, with one row no matter
-        chosen["jax"].remove("whole_scan" if size.batch > 1 else "transposing_scan")
+    if "jax" in chosen:
+        chosen["jax"] = [USUAL["jax"], *_scans(size, plan)]
     if "torch" in chosen and name not in _compiled_sizes(plan):
         chosen["torch"].remove("compiled")
     return tuple(Case("loops", name, f, arm) for f, arms in chosen.items() for arm in arms)
+
+
+def _scans(size: Size, plan: Plan) -> list[str]:
+    """Return those of JAX's scans that may be the best at a size.
+
+    In one function, picking each row's logit has a scatter for a gradient, unless there is one row. A transpose written
+    out was worth its time on a CPU at every size with more; profile full shows the scan without it as well.
+    """
+    if size.batch == 1:
+        return ["scan", "whole_scan"]
+    if plan.profile == "full":
+        return ["scan", "transposing_scan"]
+    return ["transposing_scan" if plan.device == "cpu" else "scan"]
 
 
 def _compiled_sizes(plan: Plan) -> set[str]:
