@@ -1,8 +1,8 @@
 /* The notebook's training as a loop in C: what a step costs when nothing but its arithmetic is left.
 
    One linear layer, softmax cross-entropy, one row a step, four optimizers. The parameters w are one array: kernel
-   (outputs, inputs), then bias. REAL, INPUTS, OUTPUTS and OPTIMIZER are given by the compiler's command line, as XLA is
-   given shapes. Compiled by `loops.py`. */
+   (outputs, inputs), then bias. REAL, INPUTS, OUTPUTS, OPTIMIZER and APART are given by the compiler's command line, as
+   XLA is given shapes. Compiled by `loops.py`. */
 
 #include <stddef.h>
 #include <tgmath.h>
@@ -11,6 +11,14 @@
 #define RMSPROP 1
 #define SGD 2
 #define ADAGRAD 3
+
+#if APART /* each array is written by a loop of its own, as XLA does it on a CPU */
+#define THEN \
+    } \
+    for (int p = 0; p < SIZE; p++) {
+#else
+#define THEN
+#endif
 
 enum { KERNEL = OUTPUTS * INPUTS, SIZE = KERNEL + OUTPUTS };
 
@@ -54,12 +62,15 @@ void train(REAL *w, REAL *m, REAL *v, const REAL *inputs, const ptrdiff_t *targe
         REAL scale = (REAL)(learning_rate / (1 - b1_power)), root = (REAL)sqrt(1 - b2_power);
         for (int p = 0; p < SIZE; p++) {
             m[p] = (REAL)0.9 * m[p] + (REAL)0.1 * g[p];
+            THEN
             v[p] = (REAL)0.999 * v[p] + (REAL)0.001 * g[p] * g[p];
+            THEN
             w[p] -= scale * m[p] / ((REAL)sqrt(v[p]) / root + (REAL)1e-8);
         }
 #elif OPTIMIZER == RMSPROP
         for (int p = 0; p < SIZE; p++) {
             v[p] = (REAL)0.99 * v[p] + (REAL)0.01 * g[p] * g[p];
+            THEN
             w[p] -= rate * g[p] / ((REAL)sqrt(v[p]) + (REAL)1e-8);
         }
 #elif OPTIMIZER == SGD
@@ -68,6 +79,7 @@ void train(REAL *w, REAL *m, REAL *v, const REAL *inputs, const ptrdiff_t *targe
 #else
         for (int p = 0; p < SIZE; p++) {
             v[p] += g[p] * g[p];
+            THEN
             w[p] -= rate * g[p] / ((REAL)sqrt(v[p]) + (REAL)1e-10);
         }
 #endif

@@ -49,12 +49,21 @@ def c_strict(optimizer: str, learning_rate: float) -> Loop:
     return _c_loop(optimizer, learning_rate, STRICT)
 
 
+def c_apart(optimizer: str, learning_rate: float) -> Loop:
+    """Return the loop of `c_fast_math` that writes each of the optimizer's arrays by a loop of its own.
+
+    That is the limit of XLA on a CPU, which makes a loop of each array: the moments are then no longer computed while
+    roots and quotients keep their unit busy.
+    """
+    return _c_loop(optimizer, learning_rate, FAST, apart=True)
+
+
 def c_fast_math(optimizer: str, learning_rate: float) -> Loop:
     """Return the loop in C with `-ffast-math`, and true roots and quotients."""
     return _c_loop(optimizer, learning_rate, FAST)
 
 
-def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...]) -> Loop:
+def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart: bool = False) -> Loop:
     """Return the loop compiled with these flags; it is for one linear layer and one row a step.
 
     Raises:
@@ -72,7 +81,7 @@ def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...]) -> Loo
         if (inputs, outputs) not in compiled:
             facts = {"REAL": {4: "float", 8: "double"}[kind.itemsize], "INPUTS": inputs, "OUTPUTS": outputs}
             compiled[inputs, outputs] = _compile(
-                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer)}
+                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer), "APART": int(apart)}
             ).train
         return compiled[inputs, outputs]
 

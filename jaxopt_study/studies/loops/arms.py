@@ -98,6 +98,7 @@ ARMS: dict[str, dict[str, Arm]] = {
     "c": {
         "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),
         "c_fast_math": Arm("c_fast_math", "a loop in C, -ffast-math -mno-recip", WHOLE_RUN, takes="name"),
+        "c_apart": Arm("c_apart", "the same in C, each array in a loop of its own", WHOLE_RUN, takes="name"),
     },
 }
 
@@ -107,7 +108,7 @@ SHORT = {"jax": ("donated", "scan", "whole_scan"), "torch": ("notebook",), "c": 
 OTHERS = {
     "jax": ("scan", "whole_scan", "many", "in_turn"),
     "torch": ("notebook", "fused"),
-    "c": ("c_strict", "c_fast_math"),
+    "c": ("c_strict", "c_fast_math", "c_apart"),
 }
 """The ladder of the optimizers after the first: the loops that matter."""
 
