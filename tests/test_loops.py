@@ -169,7 +169,8 @@ def test_a_planted_error_is_found_and_its_time_is_not_shown():
     assert not any("1.00 s" in cell for cell in table.rows[0][2:])
 
 
-STEADY, UNSTEADY = (1.0, 1.01, 0.99, 1.0), (1.0, 1.5, 0.8, 1.2)
+STEADY, UNSTEADY = (1.0, 1.01, 0.99, 1.0, 1.0) * 2, (1.0, 1.5, 0.8, 1.2, 1.0) * 2
+VAGUE = (1.5, 1.0, 1.0, 1.0, 1.0) * 2  # no spread between its quartiles, but its median is not sure
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,7 @@ STEADY, UNSTEADY = (1.0, 1.01, 0.99, 1.0), (1.0, 1.5, 0.8, 1.2)
         (UNSTEADY, STEADY, STEADY, (True, False)),
         (STEADY, STEADY, UNSTEADY, (False, True)),
         (STEADY, UNSTEADY, STEADY, (True, True)),
+        (VAGUE, STEADY, STEADY, (True, False)),
     ],
 )
 def test_a_ratio_is_unstable_where_either_of_its_arms_is(notebook, scan, limit, marks):

@@ -30,6 +30,11 @@ class Interval:
         """Whether a ratio of one, give or take the timer's resolution, is inside: no difference was found."""
         return self.low <= 1 + RESOLUTION and self.high >= 1 / (1 + RESOLUTION)
 
+    @property
+    def vague(self) -> bool:
+        """Whether the estimate is not known to within `UNSTABLE` of itself."""
+        return max(self.high - self.value, self.value - self.low) > UNSTABLE * abs(self.value)
+
 
 def spread(samples: Samples) -> float:
     """Return the interquartile range divided by the median."""

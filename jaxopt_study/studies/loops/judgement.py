@@ -99,8 +99,8 @@ def _ladder_row(
     good = {name: r for name, r in peers.items() if verdicts.get(r.case.key) is not False}
     if agrees:
         notebook, limit = good.get(REFERENCE), good.get(LIMIT)
-        row["notebook_over_it"], row["notebook_unstable"] = _ratio(notebook, record), _unstable(notebook, record, paces)
-        row["it_over_limit"], row["limit_unstable"] = _ratio(record, limit), _unstable(record, limit, paces)
+        row["notebook_over_it"], row["notebook_unstable"] = _judged_ratio(notebook, record, paces)
+        row["it_over_limit"], row["limit_unstable"] = _judged_ratio(record, limit, paces)
         row["break_even"] = _break_even(record, good.get(ARMS[record.framework][record.method].simpler or ""))
     return row
 
@@ -158,6 +158,8 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
             best = {f: min((mine[f, a] for a in BEST[f] if (f, a) in mine), key=_seconds, default=None) for f in BEST}
             usual = {f: mine.get((f, arm)) for f, arm in USUAL.items()}
             size = growth_sizes(plan)[name]
+            best_ratio, best_unstable = _judged_ratio(best["torch"], best["jax"], paces)
+            usual_ratio, usual_unstable = _judged_ratio(usual["torch"], usual["jax"], paces)
             found.append(
                 {
                     "kind": "ratio",
@@ -167,19 +169,27 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "best": {f: r and (r.method, _seconds(r)) for f, r in best.items()},
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
                     # Where one of the arms that may be best was not tried, or failed, there is no best.
-                    "best_ratio": _ratio(best["torch"], best["jax"]) if _all_tried(mine) else None,
-                    "best_unstable": _unstable(best["jax"], best["torch"], paces),
-                    "usual_ratio": _ratio(usual["torch"], usual["jax"]),
-                    "usual_unstable": _unstable(usual["jax"], usual["torch"], paces),
+                    "best_ratio": best_ratio if _all_tried(mine) else None,
+                    "best_unstable": best_unstable,
+                    "usual_ratio": usual_ratio,
+                    "usual_unstable": usual_unstable,
                 }
             )
     return found
 
 
-def _unstable(one: Record | None, other: Record | None, paces: list[float]) -> bool:
-    """Say whether a ratio of these is one of times that were not steady, or of a machine that was slower."""
-    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in (one, other) if r is not None]
-    return max(doubts, default=0.0) > stats.UNSTABLE
+def _judged_ratio(
+    numerator: Record | None, denominator: Record | None, paces: list[float]
+) -> tuple[stats.Interval | None, bool]:
+    """Return the ratio, and whether it is unstable.
+
+    It is where one of the two times was not steady or the machine was slower meanwhile, and where its interval is not
+    within 10 % of it.
+    """
+    found = _ratio(numerator, denominator)
+    times = [r for r in (numerator, denominator) if r is not None]
+    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in times]
+    return found, max(doubts, default=0.0) > stats.UNSTABLE or (found is not None and found.vague)
 
 
 def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:

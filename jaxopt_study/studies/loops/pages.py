@@ -18,6 +18,10 @@ from jaxopt_study.studies.loops.arms import caption
 
 Row = Mapping[str, Any]
 COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
+UNSTABLE = (
+    "Unstable, of a ratio: the spread of one of the two times is over 10 %, the interval is not within 10 % of the "
+    "ratio, or the machine was slower meanwhile."
+)
 
 
 def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
@@ -115,7 +119,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math -mno-recip, on the same core.",
-            "Unstable: the spread of one of the two is over 10 %, or the machine was slower meanwhile.",
+            UNSTABLE,
             *(["Slow: the machine itself was over 10 % slower than in most of the run."] if slow else []),
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
@@ -198,8 +202,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
             "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and only there "
-            "best is compared with best. Unstable: the spread of one of the two is over 10 %, or the "
-            "machine was slower meanwhile.",
+            f"best is compared with best. {UNSTABLE}",
         ),
     )
 
