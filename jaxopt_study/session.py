@@ -185,10 +185,10 @@ def _condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappi
 
 
 def _same_plan(folder: Path, plan: Plan) -> None:
+    """Compare the plans before the records, which another plan may not know how to read."""
     try:
         before = environment.read(folder)["plan"]
-        for r in record.read(folder):
-            STUDIES[r.study].rows([r], plan)  # a record that cannot be read again is found now
+        records = record.read(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
     if not isinstance(before, dict):
@@ -196,6 +196,11 @@ def _same_plan(folder: Path, plan: Plan) -> None:
     changed = environment.differences(before, environment.plain(asdict(plan)))
     if changed:
         raise ConfigError(f"--resume {folder} was run under another configuration: {changed[0]}")
+    try:
+        for r in records:
+            STUDIES[r.study].rows([r], plan)  # a record that cannot be read again is found now
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
 
 
 def _open(folder: Path, where: dict[str, Any], resumed: bool) -> list[Record]:

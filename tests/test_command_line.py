@@ -1,5 +1,6 @@
 """The command line, by running it: what it refuses, what it writes, and what it outlives."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from jaxopt_study import config, session
 from jaxopt_study.bench import record
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.studies import MAIN_JOB
-from tests.conftest import compare
+from tests.conftest import compare, make_plan
 
 SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
 
@@ -169,6 +170,18 @@ def test_a_run_of_another_configuration_is_not_resumed(small):
     answer = compare("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--seed", 7, "--resume", folder)
     assert answer.returncode == 2
     assert "another configuration: seed was 0, is 7" in answer.stderr
+
+
+def test_the_plans_are_compared_before_the_records(tmp_path):
+    """A size of profile full is none that profile default could read."""
+    plan = make_plan(studies=("loops",), optimizers=("adam",), profile="full", dtype="float32")
+    session.environment.write(tmp_path, {"plan": session.environment.plain(dataclasses.asdict(plan))})
+    facts = {"distance": 0.0, "beginning": 0.0, "last_loss": 1.0}
+    case = {"study": "loops", "subject": "64-256-10 x 4", "framework": "jax", "method": "scan", "group": "g"}
+    one = record.Record(**case, environment="", status="ok", value=facts, samples=(1.0,), stages={"import": 1.0})
+    record.append(tmp_path, [one])
+    with pytest.raises(ConfigError, match="another configuration: profile was 'full', is 'default'"):
+        session._same_plan(tmp_path, dataclasses.replace(plan, profile="default"))
 
 
 # What is said and written.
