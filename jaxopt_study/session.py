@@ -329,7 +329,8 @@ def _verdict(
     if busy:
         words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
         parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
-    slow = [r for r in records if stats.slowdown(r.pace, [s.pace for s in records]) > stats.UNSTABLE]
+    paces = [r.pace for r in records]
+    slow = [r for r in records if stats.slowdown(r.pace, paces) > stats.UNSTABLE]
     if slow:
         parts.append(f"THE MACHINE SLOWED DOWN by over 10 % while {len(slow)} of {len(records)} cases were measured")
     parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]

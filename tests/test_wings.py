@@ -84,8 +84,7 @@ def test_the_transposing_network_has_the_loss_and_the_gradient_of_the_network(di
         for make in (models.network, models.transposing_network)
     ]
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
-        print(np.abs(one - other).max())
-        assert np.abs(one - other).max() < 1e-15
+        assert np.abs(one - other).max() < 3e-16  # 2.8e-17 was measured
     drawn = models.transposing_network(shape).init(jax.random.key(0), batch[0])["params"]
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
 
