@@ -61,7 +61,7 @@ class Counter:
         self._values = values
         self.task = Task(self._run, lambda output: {"x": np.array(output)}, laps=laps, steps=2)
 
-    def _run(self):
+    def _run(self, _):
         value = self._values[min(self.runs, len(self._values) - 1)]
         self.runs += 1
         for _ in range(self.task.laps):
@@ -113,6 +113,30 @@ def test_blocks_of_a_short_task_last_long_enough():
     assert laps > 100
     stepper.block()
     assert counter.laps_made == 2 + laps
+
+
+def test_what_a_run_begins_with_is_made_outside_the_clock(monkeypatch):
+    seconds, made = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: seconds[0])
+
+    def start():
+        seconds[0] += 100
+        made.append([])
+        return made[-1]
+
+    def run(state):
+        for lap in range(2):
+            seconds[0] += 0.001
+            state.append(lap)
+            yield state
+
+    task = Task(run, lambda state: {"laps": np.array(state)}, laps=2, start=start)
+    stepper = timing.Stepper(task, Still())
+    assert stepper.first() == pytest.approx(0.001)
+    assert stepper.calibrate() == 10
+    assert stepper.block() == pytest.approx(0.010)
+    stepper.finish()
+    assert made == [[0, 1]] * 6  # each run has a start of its own, and none is made in vain
 
 
 def test_a_run_whose_value_changes_is_refused():
@@ -186,7 +210,7 @@ def test_a_task_that_raises_says_so_in_the_lap():
 def test_equal_arms_are_no_difference_in_nineteen_of_twenty_runs():
     generator = np.random.default_rng(0)
     spans = [stats.ratio(*np.exp(0.05 * generator.standard_normal((2, 13)))).spans_one for _ in range(100)]
-    assert sum(spans) >= 90  # 95 of 100 expected, measured 96
+    assert sum(spans) >= 95  # 97 of 100 expected, and more for the resolution; measured 100
 
 
 def test_a_planted_slow_down_is_found():
@@ -197,11 +221,20 @@ def test_a_planted_slow_down_is_found():
     assert abs(np.median([interval.value for interval in found]) - 1.1) < 0.01
 
 
-def test_paired_noise_does_not_widen_the_interval():
-    noise = np.exp(np.random.default_rng(2).standard_normal(13))
-    interval = stats.ratio(3 * noise, noise)
-    assert interval.low == pytest.approx(3)
-    assert interval.high == pytest.approx(3)
+@given(st.lists(st.floats(0.01, 100), min_size=2, max_size=20))
+def test_what_slows_a_whole_turn_is_not_in_the_ratio(slowdowns):
+    turns = np.array(slowdowns)
+    interval = stats.ratio(3 * turns, turns)
+    assert [interval.value, interval.low, interval.high] == pytest.approx([3, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("turns", "low", "high"), [(2, 1, 2), (5, 1, 5), (6, 1, 6), (9, 2, 8), (13, 3, 11), (20, 6, 15)]
+)
+def test_the_interval_of_a_ratio_is_the_sign_tests(turns, low, high):
+    """The ranks that hold the median in 95 % of cases, of six turns and more: tables of the sign test have them."""
+    ratios = np.random.default_rng(2).permutation(np.arange(1.0, turns + 1))
+    assert stats.ratio(ratios, np.ones(turns)) == stats.Interval((turns + 1) / 2, low, high)
 
 
 def test_less_than_the_resolution_is_no_difference():

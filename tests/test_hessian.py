@@ -32,7 +32,7 @@ def run(name, route, subject, dtype="float64"):
     wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
     case = Case("hessian", subject, name, route.method)
     task = hessian.task(wing, case, WORKLOAD, plan)
-    (output,) = task.run()
+    (output,) = task.run(task.start())
     return hessian.condense(case, task.export(output), WORKLOAD, plan), case
 
 

@@ -19,7 +19,7 @@ def run(name, part, dtype="float64"):
     wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
     case = Case("newton_step", "digits-linear", name, part)
     task = newton_step.task(wing, case, WORKLOAD, plan)
-    (output,) = task.run()
+    (output,) = task.run(task.start())
     kept = newton_step.condense(case, task.export(output), WORKLOAD, plan)
     record = Record(case.study, case.subject, name, part, "ok", "g", "", samples=(1.0, 1.1), value=kept)
     return record, plan

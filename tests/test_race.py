@@ -31,8 +31,8 @@ def records(digits):
 def measure(framework, method, digits, subject=SUBJECT):
     case = Case("newton", subject, framework, method)
     task = newton.task(load_wing(framework), case, digits, PLAN)
-    *_, output = task.run()
-    *_, again = task.run()
+    *_, output = task.run(task.start())
+    *_, again = task.run(task.start())
     assert same_value(task.export(output), task.export(again))
     value = newton.condense(case, task.export(output), digits, PLAN)
     return Record(

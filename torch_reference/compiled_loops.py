@@ -20,7 +20,7 @@ from torch_reference.loops import Order, batches, trained
 from torch_reference.optimizers import Optimizer
 from torch_reference.training import Batch, Loop, Params, State
 
-__all__ = ["compiled", "compiled_eight", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]
+__all__ = ["compiled", "compiled_four", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]
 
 
 _numbers = count_from(0)
@@ -47,13 +47,13 @@ def compiled(model: nn.Module, optimizer: Pure) -> Loop:
     return _compiled_steps(model, optimizer, 1)
 
 
-def compiled_eight(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the loop that calls eight steps at once, unrolled in one compiled function.
+def compiled_four(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the loop that calls four steps at once, unrolled in one compiled function.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
     """
-    return _compiled_steps(model, optimizer, 8)
+    return _compiled_steps(model, optimizer, 4)
 
 
 def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
@@ -79,7 +79,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
 
     held: list[tuple[State, Callable[[], None]]] = []
 
-    def init(params: Params) -> State:
+    def begin(params: Params) -> State:
         """Return the one state there is, begun again: a compiled step is bound to its optimizer's tensors."""
         if not held:
             state = trained(model, optimizer, params)
@@ -99,20 +99,19 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
         update()
         return value.detach()
 
-    def run(state: State, data: Batch, order: Order) -> tuple[State, Tensor]:
+    def run(params: Params, data: Batch, order: Order) -> tuple[State, Tensor]:
         with torch.compiler.set_stance("fail_on_recompile"):
+            state = begin(params)
             return state, torch.stack([step(batch) for batch in batches(_one_hot(data, model), order)])
 
-    def stages(state: State, data: Batch, order: Order) -> Iterator[str]:
-        """Make two steps, since an optimizer's first one makes its buffers and is another graph; then begin again."""
-        before = dict(state.params)
-        kept = {name: leaf.detach().clone() for name, leaf in before.items()}
+    def stages(params: Params, data: Batch, order: Order) -> Iterator[str]:
+        """Make two steps, since an optimizer's first one makes its buffers and is another graph."""
+        begin(params)
         for batch in batches(_one_hot(data, model), order[:2]):
             step(batch)
-        init(kept)
         yield "compile"
 
-    return Loop(runtime.from_numpy, init, run, stages)
+    return Loop(runtime.from_numpy, dict, run, stages)
 
 
 def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:

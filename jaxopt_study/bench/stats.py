@@ -32,8 +32,11 @@ class Interval:
 
     @property
     def vague(self) -> bool:
-        """Whether the estimate is not known to within `UNSTABLE` of itself."""
-        return max(self.high - self.value, self.value - self.low) > UNSTABLE * abs(self.value)
+        """Whether an equal run may give an estimate that is more than `UNSTABLE` away.
+
+        The difference of two such estimates is known to the square root of 2 times what one is known to.
+        """
+        return 2**0.5 * max(self.high - self.value, self.value - self.low) > UNSTABLE * abs(self.value)
 
 
 def spread(samples: Samples) -> float:
@@ -49,28 +52,29 @@ def slowdown(pace: float, paces: Samples | list[float]) -> float:
 
 
 def ratio(numerator: Samples, denominator: Samples) -> Interval:
-    """Return the ratio of medians, with a 95 % interval by the percentile bootstrap over paired blocks.
+    """Return the median of the turns' ratios, with the exact 95 % interval of a median (the sign test's).
+
+    What slows a whole turn cancels in its ratio, and does not in the ratio of the two medians. Five minutes of a noisy
+    machine, cut into runs of 13 turns: torch's `notebook` over `fused` had a standard deviation of 1.8 % for 4.1 %,
+    and `notebook` over JAX's `scan` of 3.2 % for 5.7 %.
 
     Args:
         numerator: Seconds of each block of one arm.
         denominator: Seconds of the blocks of the other arm that were measured in the same turns.
+
+    Returns:
+        Of fewer than six turns, which are too few for 95 %, the ends are the least and the largest ratio: they hold
+        the true one in 94, 87, 75 and 50 % of cases for 5, 4, 3 and 2 turns. Of one turn there is no interval.
     """
-    from scipy.stats import bootstrap  # takes most of a second to load
+    from scipy.stats import quantile_test  # takes most of a second to load
 
-    def ratio_of_medians(a: Samples, b: Samples, axis: int = -1) -> Samples:
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
-
-    value = float(ratio_of_medians(numerator, denominator))
-    if len(numerator) < 2:
+    ratios = np.asarray(numerator) / np.asarray(denominator)
+    value = float(np.median(ratios))
+    if len(ratios) < 2:
         return Interval(value, float("nan"), float("nan"))
-    interval = bootstrap(
-        (numerator, denominator),
-        ratio_of_medians,
-        paired=True,
-        method="percentile",
-        n_resamples=4999,
-        rng=np.random.default_rng(0),  # the same records give the same report
-    ).confidence_interval
+    if len(ratios) < 6:
+        return Interval(value, float(ratios.min()), float(ratios.max()))
+    interval = quantile_test(ratios, q=value, p=0.5).confidence_interval(0.95)
     return Interval(value, float(interval.low), float(interval.high))
 
 

@@ -17,19 +17,22 @@ class Task:
     """One computation, cut into laps that can be timed one by one.
 
     Attributes:
-        run: Start the computation and yield after each lap, when every output of the lap is ready.
+        run: run(start()) begins the computation and yields after each lap, when every output of the lap is ready.
         export: The meaning of what `run` yielded last, in NumPy.
         laps: How many laps `run` has.
         steps: How many steps a lap has; times are given by the step.
         stages: Compile what `run` will call, and yield the name of each stage when it is done; times of these are kept
             apart.
+        start: Make what a run begins with and may use up, as a training's state, and wait until it is ready. It is
+            called once for each run, outside the clock: a step does not make the state.
     """
 
-    run: Callable[[], Iterator[Any]]
+    run: Callable[[Any], Iterator[Any]]
     export: Callable[[Any], Value]
     laps: int = 1
     steps: int = 1
     stages: Callable[[], Iterator[str]] = lambda: iter(())
+    start: Callable[[], Any] = lambda: None
 
 
 class LeftOut(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
@@ -53,7 +56,7 @@ class TooLarge(LeftOut):
 def single(compute: Callable[[], Any], export: Callable[[Any], Value], steps: int = 1) -> Task:
     """Return the task of one lap that calls `compute`, which must block until its output is ready."""
 
-    def run() -> Iterator[Any]:
+    def run(_: Any) -> Iterator[Any]:
         yield compute()
 
     return Task(run, export, laps=1, steps=steps)

@@ -91,6 +91,7 @@ class Stepper:
         self._runtime = runtime
         self._run: Iterator[Any] = iter(())
         self._laps_left = 0
+        self._starts: list[Any] = []
         self._output: Any = None
         self._block = 1
         self._ballast: list[Any] = []
@@ -136,6 +137,8 @@ class Stepper:
         return self.value
 
     def _advance(self, laps: int) -> float:
+        runs = math.ceil(max(0, laps - self._laps_left) / self._task.laps)
+        self._starts = [self._task.start() for _ in range(runs)]  # before the clock starts
         _, seconds = seconds_of(lambda: self._make(laps))
         if not self._runtime.is_ready(self._output):
             raise DeceivedError("its lap ended before its output was there: the time would be that of the dispatch")
@@ -146,7 +149,7 @@ class Stepper:
     def _make(self, laps: int) -> None:
         for _ in range(laps):
             if self._laps_left == 0:
-                self._run, self._laps_left = self._task.run(), self._task.laps
+                self._run, self._laps_left = self._task.run(self._starts.pop()), self._task.laps
             self._output = next(self._run)
             self._laps_left -= 1
 

@@ -5,7 +5,7 @@ The step is cut into its parts, Hessian, factorization and solve, each timed by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -209,7 +209,10 @@ def _adam_epoch(wing: Any, case: Case, workload: Workload) -> Task:
         value = ravel(wing.runtime.params_to_numpy(state.params))
         return {"losses": np.asarray(losses, dtype=float), "params": value}
 
-    return single(lambda: wing.runtime.block(loop.run(loop.init(params), data, order)), export)
+    def run(state: Any) -> Iterator[Any]:
+        yield wing.runtime.block(loop.run(state, data, order))
+
+    return Task(run, export, start=lambda: wing.runtime.block(loop.init(params)))
 
 
 def _epoch_by_hand(workload: Workload) -> Value:

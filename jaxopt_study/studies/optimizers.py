@@ -78,8 +78,11 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     epochs = [workload.order.ravel()] if arm.lap == "run" else list(workload.order)
     orders = [loop.load(order) for order in epochs]
 
-    def train(params: Any) -> Iterator[tuple[Any, list[Any]]]:
-        state, losses = loop.init(params), []
+    def start(params: Any) -> Any:
+        return wing.runtime.block(loop.init(params))
+
+    def train(state: Any) -> Iterator[tuple[Any, list[Any]]]:
+        losses: list[Any] = []
         for order in orders:
             state, lap_losses = wing.runtime.block(loop.run(state, data, order))
             losses.append(lap_losses)
@@ -92,13 +95,13 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
             value[f"{name}_accuracy"] = _accuracy(wing, model, state.params, rows)
         if arm.moved:
             moved = wing.runtime.params_from_numpy(_move(workload.params, plan.dtype))
-            *_, (moved_state, moved_losses) = train(moved)
+            *_, (moved_state, moved_losses) = train(start(moved))
             value["moved_losses"] = _by_epoch(moved_losses, workload)
             value["moved_params"] = ravel(wing.runtime.params_to_numpy(moved_state.params))
         return value
 
     params = wing.runtime.params_from_numpy(workload.params)
-    return Task(lambda: train(params), export, laps=len(orders), steps=len(epochs[0]))
+    return Task(train, export, laps=len(orders), steps=len(epochs[0]), start=lambda: start(params))
 
 
 def path(wing: Any, case: Case, workload: Workload, plan: Plan) -> Iterator[ParameterTree]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.figure import Figure
 from jaxopt_study.bench.report.table import Table
-from jaxopt_study.bench.task import Task, Value, single
+from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.bench.workload import Workload, draw_params, stack_params
 from jaxopt_study.studies.optimizers import NOTEBOOK
 
@@ -40,15 +40,15 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     drawn = stack_params([draw_params(workload.widths, seed) for seed in seeds])
     params = wing.runtime.params_from_numpy(drawn)
 
-    def train() -> Any:
-        _, losses = loop.run(loop.init(params), data, order)
-        return wing.runtime.block(losses)
+    def train(state: Any) -> Iterator[Any]:
+        _, losses = loop.run(state, data, order)
+        yield wing.runtime.block(losses)
 
     def export(losses: Any) -> Value:
         by_epoch = wing.runtime.to_numpy(losses).reshape(len(seeds), *workload.order.shape)
         return {"final_losses": by_epoch[:, -1].mean(axis=1, dtype=float)}
 
-    return single(train, export, steps=workload.order.size)
+    return Task(train, export, steps=workload.order.size, start=lambda: wing.runtime.block(loop.init(params)))
 
 
 def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:

@@ -81,7 +81,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
                 wing.runtime.configure(plan.dtype, plan.device, plan.threads)
         return made[name]
 
-    def run() -> Iterator[dict[str, Value]]:
+    def run(_: None) -> Iterator[dict[str, Value]]:
         values: dict[str, Value] = {}
         for name, experiment in experiments.items():
             values[name] = make(name, experiment)

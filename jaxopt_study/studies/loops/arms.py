@@ -46,10 +46,10 @@ class Arm:
 
 ARMS: dict[str, dict[str, Arm]] = {
     "jax": {
-        "operator_by_operator": Arm("operator_by_operator", "no jit", 12),
-        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 112, simpler="operator_by_operator"),
-        "jitted": Arm("jitted", "jit of the step", 896, simpler="operator_by_operator"),
-        "donated": Arm("donated", "jit of the step, state donated", 896, simpler="jitted"),
+        "operator_by_operator": Arm("operator_by_operator", "no jit", 10),
+        "nnx_jitted": Arm("nnx_jitted", "nnx.jit of the step", 56, simpler="operator_by_operator"),
+        "jitted": Arm("jitted", "jit of the step", 448, simpler="operator_by_operator"),
+        "donated": Arm("donated", "jit of the step, state donated", 448, simpler="jitted"),
         "epoch_scan": Arm("scan", "an epoch in lax.scan", 898, simpler="donated"),
         "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN, simpler="donated"),
         "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN, simpler="scan"),
@@ -72,28 +72,28 @@ ARMS: dict[str, dict[str, Arm]] = {
         ),
     },
     "torch": {
-        "functional": Arm("functional", "torch.func step", 112, "compiled_loops", "pure"),
-        "notebook": Arm("notebook", "the notebook's loop", 112),
-        "prepared": Arm("prepared", "rows prepared, no .item()", 112, simpler="notebook"),
-        "foreach": Arm("foreach", "rows prepared, foreach", 112, simpler="prepared"),
-        "fused": Arm("fused", "rows prepared, fused", 112, simpler="prepared"),
+        "functional": Arm("functional", "torch.func step", 56, "compiled_loops", "pure"),
+        "notebook": Arm("notebook", "the notebook's loop", 56),
+        "prepared": Arm("prepared", "rows prepared, no .item()", 56, simpler="notebook"),
+        "foreach": Arm("foreach", "rows prepared, foreach", 56, simpler="prepared"),
+        "fused": Arm("fused", "rows prepared, fused", 56, simpler="prepared"),
         "compiled_parts": Arm(
-            "compiled_parts", "model and optimizer compiled", 112, "compiled_loops", simpler="prepared"
+            "compiled_parts", "model and optimizer compiled", 56, "compiled_loops", simpler="prepared"
         ),
-        "compiled": Arm("compiled", "torch.compile of the step", 224, "compiled_loops", "pure", simpler="functional"),
-        "compiled_eight": Arm(
-            "compiled_eight", "torch.compile of 8 steps", 896, "compiled_loops", "pure", simpler="compiled"
+        "compiled": Arm("compiled", "torch.compile of the step", 112, "compiled_loops", "pure", simpler="functional"),
+        "compiled_four": Arm(
+            "compiled_four", "torch.compile of 4 steps", 448, "compiled_loops", "pure", simpler="compiled"
         ),
         "compiled_thirty_two": Arm(
             "compiled_thirty_two",
             "torch.compile of 32 steps",
-            896,
+            448,
             "compiled_loops",
             "pure",
             full=True,
-            simpler="compiled_eight",
+            simpler="compiled_four",
         ),
-        "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 896, "compiled_loops", "pure", simpler="functional"),
+        "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 448, "compiled_loops", "pure", simpler="functional"),
     },
     "c": {
         "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),
@@ -155,8 +155,8 @@ class Size:
 
     @property
     def steps(self) -> int:
-        """Steps in a lap: 100 MFLOP of them, but at least 3 and at most 256."""
-        return int(min(256, max(3, 1e8 // self.flops // 8 * 8)))
+        """Steps in a lap: 100 MFLOP of them, but at least 2 and at most 128."""
+        return int(min(128, max(2, 1e8 // self.flops // 8 * 8)))
 
 
 # What grows -> the sizes, of which profile default takes every other one. The last curve is where products rule.

@@ -27,12 +27,12 @@ def groups(plan: Plan) -> list[Group]:
     """Return the ladder of each optimizer, its arms in turn; the machine's calibration; and the growth curves."""
     frameworks = (*plan.frameworks, "c")
     if plan.overview:
-        return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), max(1, plan.repeats // 3))]
+        return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), plan.repeats)]
     full = {
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
     ladders = [
-        Group(_ladder(name, OTHERS if number else full, frameworks), max(1, plan.repeats * (2 if number else 3) // 4))
+        Group(_ladder(name, OTHERS if number else full, frameworks), plan.repeats)
         for number, name in enumerate(plan.optimizers)
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
@@ -42,7 +42,7 @@ def groups(plan: Plan) -> list[Group]:
 
 def _repeats(size: Size, plan: Plan) -> int:
     """Return how many blocks of a size are measured: fewer where one takes a second."""
-    return max(1, plan.repeats * (5 if size.flops < 1e9 else 4) // 10)
+    return max(1, plan.repeats * 3 // 4 if size.flops < 1e9 else plan.repeats // 2)
 
 
 def growth_sizes(plan: Plan) -> dict[str, Size]:
@@ -154,10 +154,16 @@ def _rule(wing: Any, arm: Arm, optimizer: str) -> Any:
 
 def _run(wing: Any, loop: Any, params: Any, train: tuple[Array, Array], order: Array, steps: int) -> Task:
     data, rows = tuple(loop.load(array) for array in train), loop.load(order)
-    start = wing.runtime.params_from_numpy(params)
+    drawn = wing.runtime.params_from_numpy(params)
+
+    def start() -> Any:
+        return wing.runtime.block(loop.init(drawn))
 
     def stages() -> Iterator[str]:
-        return iter(loop.stages(loop.init(start), data, rows))
+        return iter(loop.stages(start(), data, rows))
+
+    def run(state: Any) -> Iterator[Any]:
+        yield wing.runtime.block(loop.run(state, data, rows))
 
     def export(output: Any) -> Value:
         state, losses = output
@@ -166,8 +172,7 @@ def _run(wing: Any, loop: Any, params: Any, train: tuple[Array, Array], order: A
             "params": ravel(wing.runtime.params_to_numpy(state.params)),
         }
 
-    lap = single(lambda: wing.runtime.block(loop.run(loop.init(start), data, rows)), export, steps=steps)
-    return Task(lap.run, lap.export, lap.laps, lap.steps, stages)
+    return Task(run, export, steps=steps, stages=stages, start=start)
 
 
 def _numbers(wing: Any, losses: Any) -> Array:

@@ -105,12 +105,6 @@ def _ladder_row(
     return row
 
 
-def _ratio(numerator: Record | None, denominator: Record | None) -> stats.Interval | None:
-    if numerator is None or denominator is None or numerator is denominator:
-        return None
-    return stats.ratio(numerator.step_seconds, denominator.step_seconds)
-
-
 def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None:
     """Return after how many steps an arm has paid for what it takes longer to compile, where it is surely quicker."""
     if simpler is None:
@@ -181,15 +175,17 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
 def _judged_ratio(
     numerator: Record | None, denominator: Record | None, paces: list[float]
 ) -> tuple[stats.Interval | None, bool]:
-    """Return the ratio, and whether it is unstable.
+    """Return the ratio, and whether it is unstable: another run may give one that is over 10 % away.
 
-    It is where one of the two times was not steady or the machine was slower meanwhile, and where its interval is not
-    within 10 % of it.
+    It is where it was not steady over the turns, where its interval leaves that open, and where the machine was slower
+    than in most of the run: what takes turns with memory slows by another part than what computes.
     """
-    found = _ratio(numerator, denominator)
-    times = [r for r in (numerator, denominator) if r is not None]
-    doubts = [max(stats.spread(r.step_seconds), stats.slowdown(r.pace, paces)) for r in times]
-    return found, max(doubts, default=0.0) > stats.UNSTABLE or (found is not None and found.vague)
+    if numerator is None or denominator is None or numerator is denominator:
+        return None, False
+    found = stats.ratio(numerator.step_seconds, denominator.step_seconds)
+    slow = max(stats.slowdown(r.pace, paces) for r in (numerator, denominator))
+    spread = stats.spread(numerator.step_seconds / denominator.step_seconds)
+    return found, max(slow, spread) > stats.UNSTABLE or found.vague
 
 
 def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:
