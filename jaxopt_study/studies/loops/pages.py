@@ -19,8 +19,8 @@ from jaxopt_study.studies.loops.arms import caption
 Row = Mapping[str, Any]
 COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
 UNSTABLE = (
-    "Unstable, of a ratio: the spread of one of the two times is over 10 %, the interval is not within 10 % of the "
-    "ratio, or the machine was slower meanwhile."
+    "Ratios are medians over the turns. Unstable, of a ratio: its spread over the turns is over 10 %, its interval "
+    "says that another run may give one over 10 % away, or the machine was slower meanwhile."
 )
 
 
