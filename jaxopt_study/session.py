@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.bench import environment, load, record, stats
+from jaxopt_study.bench import environment, load, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.finding import Finding
@@ -329,10 +329,9 @@ def _verdict(
     if busy:
         words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
         parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
-    paces = [r.pace for r in records]
-    slow = [r for r in records if stats.slowdown(r.pace, paces) > stats.UNSTABLE]
-    if slow:
-        parts.append(f"THE MACHINE SLOWED DOWN by over 10 % while {len(slow)} of {len(records)} cases were measured")
+    slowed = record.slowed_cases(records)
+    if slowed:
+        parts.append(f"THE MACHINE SLOWED DOWN by over 10 % while {len(slowed)} of {len(records)} cases were measured")
     parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
     verdict = "; ".join(parts) + "."
     return verdict[0].upper() + verdict[1:]

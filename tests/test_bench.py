@@ -477,10 +477,11 @@ def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(m
 
 
 def test_a_slower_machine_is_seen_beside_most_of_the_run():
-    paces = [1.0, 1.02, 0.98, 1.0, 1.3, 0.0]
-    assert stats.slowdown(1.3, paces) == pytest.approx(0.3)
-    assert stats.slowdown(1.02, paces) < stats.UNSTABLE
-    assert stats.slowdown(0.0, paces) == 0  # it was not asked
+    """Though most of the run was slow."""
+    paces = {"steady": (1.0, 1.02, 0.98), "slow": (1.9, 1.0, 1.8), "slower": (2.0, 2.1, 1.9), "not asked": ()}
+    records = [a_record(method=name, paces=mine) for name, mine in paces.items()]
+    assert {case.method for case in record.slowed_cases(records)} == {"slow", "slower"}
+    assert record.slowed_cases([records[-1]]) == set()
 
 
 def test_the_pace_of_a_group_is_recorded():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Value
 
@@ -99,6 +100,13 @@ class Record:
 def skipped(case: Case, reason: str, environment: str) -> Record:
     """Return the record of a case that was left out."""
     return Record(case.study, case.subject, case.framework, case.method, "skipped", "", environment, reason)
+
+
+def slowed_cases(records: Iterable[Record]) -> set[Case]:
+    """Return the cases during which the machine was slower than at its best in these records: see `stats.slowdown`."""
+    asked = [r for r in records if r.paces]
+    of_run = np.concatenate([*{r.paces for r in asked}, ()])  # cases in turn have the same
+    return {r.case for r in asked if stats.slowdown(np.array(r.paces), of_run) > stats.UNSTABLE}
 
 
 def digest(value: Value) -> str:

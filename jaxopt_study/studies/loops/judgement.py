@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.finding import Finding
-from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.record import Record, slowed_cases
 from jaxopt_study.studies.loops.arms import ARMS, BEST, LIMIT, REFERENCE, USUAL, curves
 from jaxopt_study.studies.loops.experiments import CALIBRATION, FIRST_STEPS, growth_sizes
 from jaxopt_study.studies.optimizers import PINNED_LEARNING_RATE
@@ -48,7 +48,7 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
     """
     agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
     sizes = growth_sizes(plan)
-    paces = [r.pace for r in records]
+    slowed = slowed_cases(records)
     found = []
     for record in records:
         right = agrees.get(record.case.key) is not False
@@ -57,8 +57,8 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
         elif record.subject in sizes:
             found.append(_growth_row(record, right, plan))
         else:
-            slow = stats.slowdown(record.pace, paces) > stats.UNSTABLE
-            found.append(_ladder_row(record, records, right, agrees, paces) | {"slow_machine": slow})
+            row = _ladder_row(record, records, right, agrees, slowed)
+            found.append(row | {"slow_machine": record.case in slowed})
     return found + best_and_usual(records, plan) + fits(records, plan)
 
 
@@ -83,7 +83,7 @@ def _calibration_row(record: Record) -> dict[str, Any]:
 
 
 def _ladder_row(
-    record: Record, records: Sequence[Record], agrees: bool, verdicts: Mapping[str, Any], paces: list[float]
+    record: Record, records: Sequence[Record], agrees: bool, verdicts: Mapping[str, Any], slowed: Set[Case]
 ) -> dict[str, Any]:
     row = _base(record, "ladder") | {"agrees": agrees}
     if not record.ok:
@@ -99,8 +99,8 @@ def _ladder_row(
     good = {name: r for name, r in peers.items() if verdicts.get(r.case.key) is not False}
     if agrees:
         notebook, limit = good.get(REFERENCE), good.get(LIMIT)
-        row["notebook_over_it"], row["notebook_unstable"] = _judged_ratio(notebook, record, paces)
-        row["it_over_limit"], row["limit_unstable"] = _judged_ratio(record, limit, paces)
+        row["notebook_over_it"], row["notebook_unstable"] = _judged_ratio(notebook, record, slowed)
+        row["it_over_limit"], row["limit_unstable"] = _judged_ratio(record, limit, slowed)
         row["break_even"] = _break_even(record, good.get(ARMS[record.framework][record.method].simpler or ""))
     return row
 
@@ -141,7 +141,7 @@ def curves_of(plan: Plan) -> dict[str, list[str]]:
 def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
     """Return for each size the ratio torch / JAX of the best arms and of the usual ones."""
     good = {f.subject for f in findings(records, plan) if f.agrees}
-    paces = [r.pace for r in records]
+    slowed = slowed_cases(records)
     timed = [r for r in records if r.ok and r.case.key in good]
     found: Rows = []
     for curve, names in curves_of(plan).items():
@@ -152,8 +152,8 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
             best = {f: min((mine[f, a] for a in BEST[f] if (f, a) in mine), key=_seconds, default=None) for f in BEST}
             usual = {f: mine.get((f, arm)) for f, arm in USUAL.items()}
             size = growth_sizes(plan)[name]
-            best_ratio, best_unstable = _judged_ratio(best["torch"], best["jax"], paces)
-            usual_ratio, usual_unstable = _judged_ratio(usual["torch"], usual["jax"], paces)
+            best_ratio, best_unstable = _judged_ratio(best["torch"], best["jax"], slowed)
+            usual_ratio, usual_unstable = _judged_ratio(usual["torch"], usual["jax"], slowed)
             found.append(
                 {
                     "kind": "ratio",
@@ -173,19 +173,19 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
 
 
 def _judged_ratio(
-    numerator: Record | None, denominator: Record | None, paces: list[float]
+    numerator: Record | None, denominator: Record | None, slowed: Set[Case]
 ) -> tuple[stats.Interval | None, bool]:
     """Return the ratio, and whether it is unstable: another run may give one that is over 10 % away.
 
-    It is where it was not steady over the turns, where its interval leaves that open, and where the machine was slower
-    than in most of the run: what takes turns with memory slows by another part than what computes.
+    It is where it was not steady over the turns, where its interval leaves that open, and where the machine was slowed:
+    Python's calls then slow by another part than arithmetic.
     """
     if numerator is None or denominator is None or numerator is denominator:
         return None, False
     found = stats.ratio(numerator.step_seconds, denominator.step_seconds)
-    slow = max(stats.slowdown(r.pace, paces) for r in (numerator, denominator))
     spread = stats.spread(numerator.step_seconds / denominator.step_seconds)
-    return found, max(slow, spread) > stats.UNSTABLE or found.vague
+    slow = numerator.case in slowed or denominator.case in slowed
+    return found, slow or spread > stats.UNSTABLE or found.vague
 
 
 def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:
