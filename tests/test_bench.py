@@ -13,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_study.bench import environment, load, record, stats, timing
+from jaxopt_study.bench.case import Case, Group
+from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import against, export, figure, table
 from jaxopt_study.bench.task import Task, single
 from jaxopt_study.parity import first_difference
+from tests.conftest import make_plan
 
 # Not st.floats: it refuses to work where subnormal numbers are flushed, as the torch wing does in its process.
 numbers = st.one_of(st.just(math.nan), st.integers().map(lambda n: n / 7))
@@ -105,14 +108,14 @@ def test_a_stepper_makes_whole_runs_only():
     assert (counter.laps_made, counter.runs) == (3, 1)
 
 
-def test_blocks_of_a_short_task_last_long_enough():
+def test_blocks_of_a_short_task_last_long_enough(monkeypatch):
     counter = Counter(laps=1)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 1e-4 * counter.laps_made)
     stepper = timing.Stepper(counter.task, Still())
     stepper.first()
-    laps = stepper.calibrate()
-    assert laps > 100
-    stepper.block()
-    assert counter.laps_made == 2 + laps
+    assert stepper.calibrate() in (100, 101)
+    assert stepper.block() == pytest.approx(timing.SHORTEST_BLOCK, rel=0.02)
+    assert 102 <= counter.laps_made <= 103
 
 
 def test_what_a_run_begins_with_is_made_outside_the_clock(monkeypatch):
@@ -132,7 +135,7 @@ def test_what_a_run_begins_with_is_made_outside_the_clock(monkeypatch):
 
     task = Task(run, lambda state: {"laps": np.array(state)}, laps=2, start=start)
     stepper = timing.Stepper(task, Still())
-    assert stepper.first() == pytest.approx(0.001)
+    assert stepper.first() == pytest.approx(100.001)  # all that a user waits for
     assert stepper.calibrate() == 10
     assert stepper.block() == pytest.approx(0.010)
     stepper.finish()
@@ -228,13 +231,25 @@ def test_what_slows_a_whole_turn_is_not_in_the_ratio(slowdowns):
     assert [interval.value, interval.low, interval.high] == pytest.approx([3, 3, 3])
 
 
-@pytest.mark.parametrize(
-    ("turns", "low", "high"), [(2, 1, 2), (5, 1, 5), (6, 1, 6), (9, 2, 8), (13, 3, 11), (20, 6, 15)]
-)
+@pytest.mark.parametrize(("turns", "low", "high"), [(6, 1, 6), (9, 2, 8), (13, 3, 11), (20, 6, 15)])
 def test_the_interval_of_a_ratio_is_the_sign_tests(turns, low, high):
     """The ranks that hold the median in 95 % of cases, of six turns and more: tables of the sign test have them."""
     ratios = np.random.default_rng(2).permutation(np.arange(1.0, turns + 1))
     assert stats.ratio(ratios, np.ones(turns)) == stats.Interval((turns + 1) / 2, low, high)
+
+
+@pytest.mark.parametrize("turns", [2, 3, 4, 5, 6, 9, 13])
+def test_an_interval_holds_the_true_ratio_in_nineteen_of_twenty_runs(turns):
+    arms = np.exp(0.05 * np.random.default_rng(5).standard_normal((400, 2, turns)))
+    found = [stats.ratio(a, b) for a, b in arms]
+    assert sum(i.low <= 1 <= i.high for i in found) >= 370  # 380 expected; 372 was the least, of 5 turns
+    assert all(i.low <= i.value <= i.high for i in found)
+
+
+def test_a_ratio_is_vague_where_two_runs_may_part():
+    assert stats.Interval(1, 0.92, 1.08).vague  # the difference of two such is known to 11 %
+    assert not stats.Interval(1, 0.94, 1.06).vague
+    assert stats.Interval(1, math.nan, math.nan).vague
 
 
 def test_less_than_the_resolution_is_no_difference():
@@ -468,6 +483,28 @@ def test_a_record_is_frozen():
         a_record().status = "ok"
 
 
+class Answers:
+    """A worker whose case `broken` cannot be prepared."""
+
+    def ask(self, command, *arguments):
+        if command == "prepare" and arguments[0].method == "broken":
+            raise CaseFailed("it is broken")
+        values = {"prepare": (1, 1), "stages": {}, "first": 0.1, "calibrate": 1, "block": 0.1, "pace": 0.001}
+        return values.get(command, ({"x": np.zeros(1)}, 0))
+
+    def alive(self):
+        return True
+
+
+def test_a_turn_has_a_pace_though_its_first_case_failed():
+    engine = Engine(make_plan(), lambda *_: {})
+    engine._workers, engine._imports = {"jax": Answers()}, {"jax": 0.0}
+    group = Group(tuple(Case("loops", "sgd", "jax", method) for method in ("broken", "one", "other")), 3)
+    broken, *others = engine.measure(group, None, "", lambda _: None)
+    assert (broken.status, broken.paces) == ("failed", ())
+    assert [r.paces for r in others] == [(0.001,) * 3] * 2
+
+
 def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(monkeypatch):
     monkeypatch.setattr(environment, "cores_at_hand", lambda: [0, 1, 2, 3])
     assert [environment.worker_cores(1, place) for place in range(3)] == [(3,), (2,), (1,)]
@@ -476,7 +513,7 @@ def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(m
     assert [environment.worker_cores(1, place) for place in range(2)] == [(5,), (5,)]
 
 
-def test_a_slower_machine_is_seen_beside_most_of_the_run():
+def test_a_slower_machine_is_seen_beside_its_best_pace():
     """Though most of the run was slow."""
     paces = {"steady": (1.0, 1.02, 0.98), "slow": (1.9, 1.0, 1.8), "slower": (2.0, 2.1, 1.9), "not asked": ()}
     records = [a_record(method=name, paces=mine) for name, mine in paces.items()]

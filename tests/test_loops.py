@@ -1,7 +1,10 @@
 """Every way to loop makes the same steps, and none compiles in its measured blocks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 
 from jaxopt_study.bench.baseline import training as formula
 from jaxopt_study.bench.record import Record
@@ -174,6 +177,31 @@ VAGUE = (1.5, 1.0, 1.0, 1.0, 1.0) * 2  # no spread between its quartiles, but it
 SLOWED = (1.0, 2.0, 2.0, 1.0, 1.0) * 2  # by the machine, in whole turns
 
 
+SGD = make_plan(studies=("loops",), optimizers=("sgd",), dtype="float32")
+
+
+def rows_of_scan(*groups, paces=None, compile_seconds=0.0):
+    """Return the study's rows for arms of SGD's ladder, by their samples in each group, and the row of `scan`."""
+    facts = {"study": "loops", "subject": "sgd", "environment": "", "status": "ok"}
+    value = {"distance": 0.0, "beginning": 0.0, "last_loss": 1.0}
+    records = [
+        Record(
+            framework=framework,
+            method=name,
+            group=group,
+            value=value,
+            samples=tuple(samples),
+            stages={"import": 1.0, "compile": compile_seconds if name == "scan" else 0.0},
+            paces=(paces or {}).get(group, ()),
+            **facts,
+        )
+        for group, arms in zip("gh", groups, strict=False)
+        for (framework, name), samples in arms.items()
+    ]
+    rows = study.rows(records, SGD)
+    return rows, next(r for r in rows if r["arm"] == "scan")
+
+
 @pytest.mark.parametrize(
     ("notebook", "scan", "limit", "marks"),
     [
@@ -186,17 +214,75 @@ SLOWED = (1.0, 2.0, 2.0, 1.0, 1.0) * 2  # by the machine, in whole turns
     ],
 )
 def test_a_ratio_is_unstable_where_it_changes_from_turn_to_turn(notebook, scan, limit, marks):
-    plan = make_plan(studies=("loops",), optimizers=("sgd",), dtype="float32")
-    arms = {("torch", "notebook"): notebook, ("jax", "scan"): scan, ("c", "c_fast_math"): limit}
-    facts = {"study": "loops", "subject": "sgd", "group": "g", "environment": "", "status": "ok"}
-    value = {"distance": 0.0, "beginning": 0.0, "last_loss": 1.0}
-    records = [
-        Record(framework=f, method=name, value=value, samples=samples, stages={"import": 1.0}, **facts)
-        for (f, name), samples in arms.items()
-    ]
-    rows = study.rows(records, plan)
-    row = next(r for r in rows if r["arm"] == "scan")
+    rows, row = rows_of_scan({("torch", "notebook"): notebook, ("jax", "scan"): scan, ("c", "c_fast_math"): limit})
     assert (row["notebook_unstable"], row["limit_unstable"]) == marks
-    (table,) = study.tables(rows, plan)
+    (table,) = study.tables(rows, SGD)
     cells = next(cells for cells in table.rows if "the run in lax.scan" in cells[0])
     assert tuple("unstable" in cell for cell in cells[6:8]) == marks
+
+
+def test_a_ratio_is_unstable_where_the_machine_was_slowed():
+    arms = {("torch", "notebook"): STEADY, ("jax", "scan"): STEADY}
+    other = {("jax", "many"): STEADY}
+    paces = {"g": (1.5,) * 10, "h": (1.0,) * 10}
+    rows, row = rows_of_scan(arms, other, paces=paces)
+    assert (row["notebook_unstable"], row["slow_machine"]) == (True, True)
+    assert "slow" in next(cells for cells in study.tables(rows, SGD)[0].rows if "the run in lax.scan" in cells[0])[5]
+    _, row = rows_of_scan(arms, other, paces=dict.fromkeys(paces, (1.0,) * 10))
+    assert (row["notebook_unstable"], row["slow_machine"]) == (False, False)
+
+
+def test_what_was_not_measured_in_the_same_turns_has_no_ratio():
+    _, row = rows_of_scan({("jax", "scan"): STEADY}, {("torch", "notebook"): STEADY})
+    assert (row["notebook_over_it"], row["notebook_unstable"]) == (None, False)
+
+
+def test_an_arm_that_is_quicker_in_each_turn_pays_though_the_medians_say_otherwise():
+    """The machine has two paces, and the two odd turns put the medians on either side."""
+    turns = np.array([1.0] * 6 + [1.7] * 7)
+    donated = 1.02 * turns
+    donated[6:8] = 1.0, 1.0
+    _, row = rows_of_scan({("jax", "donated"): donated, ("jax", "scan"): turns}, compile_seconds=3.4)
+    assert np.median(donated) < np.median(turns)
+    assert row["break_even"] == {"than": "donated", "steps": 170}
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad"])
+def test_torchs_optimizers_have_their_buffers_before_the_first_step(name):
+    wing, workload = load_wing("torch"), digits_linear(0, 1)
+    loop = wing.loops.prepared(wing.models.network(workload.widths), wing.optimizers.OPTIMIZERS[name](1e-3))
+    state = loop.init(wing.runtime.params_from_numpy(workload.params))
+    before = {id(leaf) for buffers in state.optimizer.state.values() for leaf in buffers.values()}
+    assert before
+    assert all(not leaf.any() for buffers in state.optimizer.state.values() for leaf in buffers.values())
+    state, _ = loop.run(state, tuple(map(loop.load, workload.train)), np.arange(1))
+    assert {id(leaf) for buffers in state.optimizer.state.values() for leaf in buffers.values()} == before
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.1),
+        partial(torch.optim.Adam, lr=1e-3, weight_decay=0.1, amsgrad=True),
+        partial(torch.optim.RMSprop, lr=1e-3, weight_decay=0.1, momentum=0.9, centered=True),
+        partial(torch.optim.SGD, lr=1e-3, weight_decay=0.1, momentum=0.9, dampening=0.5),
+        partial(torch.optim.NAdam, lr=1e-3),
+    ],
+)
+def test_any_optimizer_trains_as_in_a_loop_of_torchs_own(optimizer):
+    wing, workload = load_wing("torch"), digits_linear(0, 1)
+    loop = wing.loops.notebook(wing.models.network(workload.widths), optimizer)
+    params = wing.runtime.params_from_numpy(workload.params)
+    state, losses = loop.run(loop.init(params), workload.train, np.arange(STEPS))
+    model = wing.models.network(workload.widths)
+    model.load_state_dict(params)
+    own, expected = optimizer(model.parameters()), []
+    for row in range(STEPS):
+        inputs, targets = (wing.runtime.from_numpy(array[row]) for array in workload.train)
+        own.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        own.step()
+        expected.append(loss.item())
+    assert np.array_equal(losses, expected)
+    assert all(torch.equal(leaf, state.params[name]) for name, leaf in model.named_parameters())

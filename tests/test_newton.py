@@ -73,7 +73,13 @@ def test_every_function_converges_in_torch_or_says_why_not(name, method, wings):
 
 
 def must_converge(name, method):
-    """Beale's function falls towards infinity from some starts; methods without the matrix cannot resolve 1e12."""
+    """Say whether no start is known to be too hard.
+
+    Beale's function falls towards infinity from some starts; methods without the matrix cannot resolve 1e12; from one
+    start in 200, Newton-CG creeps along the valley of 100 dimensions (seed 936656: 78 left after 3,000 steps).
+    """
+    if (name, method) == ("rosenbrock-100", "newton_cg"):
+        return False
     return name != "beale" and (name != "quadratic-1e12" or method in ("exact", "trust_exact"))
 
 

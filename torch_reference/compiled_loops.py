@@ -105,10 +105,8 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
             return state, torch.stack([step(batch) for batch in batches(_one_hot(data, model), order)])
 
     def stages(params: Params, data: Batch, order: Order) -> Iterator[str]:
-        """Make two steps, since an optimizer's first one makes its buffers and is another graph."""
         begin(params)
-        for batch in batches(_one_hot(data, model), order[:2]):
-            step(batch)
+        step(*batches(_one_hot(data, model), order[:1]))
         yield "compile"
 
     return Loop(runtime.from_numpy, dict, run, stages)

@@ -23,6 +23,8 @@ from torch_reference.training import Batch, Loop, Params, State, make_step
 __all__ = ["foreach", "fused", "notebook", "prepared"]
 
 Order = npt.NDArray[np.integer]
+LAZY = (torch.optim.Adam, torch.optim.RMSprop)
+"""Optimizers whose first step makes buffers of zeros; SGD's momentum begins with the first gradient."""
 
 
 def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
@@ -74,7 +76,23 @@ def batches(data: Batch, order: Any) -> Iterable[Batch]:
 
 
 def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
-    """Return a copy of the model with these parameters, and an optimizer of them."""
+    """Return a copy of the model with these parameters, and an optimizer of them with its buffers."""
     copied = copy.deepcopy(model).to(runtime.ravel(params).device)
+    state = State(copied, optimizer(copied.parameters()))
+    if isinstance(state.optimizer, LAZY):
+        _make_buffers(state)
     copied.load_state_dict(dict(params))
-    return State(copied, optimizer(copied.parameters()))
+    return state
+
+
+def _make_buffers(state: State) -> None:
+    """Let an optimizer make its buffers now, as optax does: its first step would, and be longer than the others.
+
+    That step is made at parameters and gradients of zero, which leaves all but the count of steps at zero.
+    """
+    for leaf in state.params.values():
+        leaf.grad = torch.zeros_like(leaf.detach().zero_())
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    for buffers in state.optimizer.state.values():
+        buffers["step"].zero_()

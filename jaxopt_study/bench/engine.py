@@ -177,9 +177,6 @@ class Engine:
         before = load.read()
         records = self._measure_group(group, workload, environment_key, advance)
         busy = load.others(before, load.read())
-        if not (group.fresh or group.together):  # one case of those in turn was asked for all
-            paces = next((r.paces for r in records if r.paces), ())
-            records = [replace(r, paces=paces) for r in records]
         return [replace(r, others_busy=busy) for r in records]
 
     def _measure_group(
@@ -213,11 +210,12 @@ class Engine:
     ) -> Case | None:
         """Measure the cases in turn; return the one whose process died, if one did."""
         block = self._block if timed else self._lap
+        paces: list[float] = []
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
         parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
         for turn in range(repeats):
             if timed:
-                parts.append((cases[0], self._pace))
+                parts += [(case, partial(self._pace, paces, turn)) for case in cases]
             parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
         for case, part in parts:
@@ -290,8 +288,11 @@ class Engine:
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
 
-    def _pace(self, case: Case, facts: dict[str, Any]) -> None:
-        facts["paces"] = (*facts.get("paces", ()), self._workers[case.framework].ask("pace"))
+    def _pace(self, paces: list[float], turn: int, case: Case, facts: dict[str, Any]) -> None:
+        """Ask for the machine's pace in the worker of the turn's first case; the others have it from that one."""
+        if len(paces) == turn:
+            paces.append(self._workers[case.framework].ask("pace"))
+        facts["paces"] = tuple(paces)
 
     def _lap(self, case: Case, facts: dict[str, Any]) -> None:
         """Make one lap of a case whose time is not shown: it may compile."""

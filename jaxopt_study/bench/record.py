@@ -31,7 +31,7 @@ class Record:
         group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
         stages: Seconds of what came before the first lap: `import` of the wing, and the stages of compilation where the
             case was compiled ahead of it.
-        first_seconds: The first lap; without stages, it includes tracing and compiling.
+        first_seconds: The first start and lap; without stages, it includes tracing and compiling.
         samples: Seconds of each block, in the order measured.
         block_laps: Laps in a block.
         laps: Laps in a whole run of the case.

@@ -24,7 +24,7 @@ class Task:
         stages: Compile what `run` will call, and yield the name of each stage when it is done; times of these are kept
             apart.
         start: Make what a run begins with and may use up, as a training's state, and wait until it is ready. It is
-            called once for each run, outside the clock: a step does not make the state.
+            called once for each run, outside the clock of all laps but the first: a step does not make the state.
     """
 
     run: Callable[[Any], Iterator[Any]]

@@ -108,8 +108,9 @@ class Stepper:
             found[name] = seconds
 
     def first(self) -> float:
-        """Make the first lap: where there were no stages, it traces and compiles as well. Return seconds."""
-        return self._advance(1)
+        """Make the first start and lap: where there were no stages, it traces and compiles as well. Return seconds."""
+        self._starts, seconds = seconds_of(lambda: [self._task.start()])
+        return seconds + self._advance(1)
 
     def calibrate(self) -> int:
         """Make one lap to warm up, and set how many laps a block has. Return that number."""
@@ -138,7 +139,7 @@ class Stepper:
 
     def _advance(self, laps: int) -> float:
         runs = math.ceil(max(0, laps - self._laps_left) / self._task.laps)
-        self._starts = [self._task.start() for _ in range(runs)]  # before the clock starts
+        self._starts += [self._task.start() for _ in range(runs - len(self._starts))]  # before the clock starts
         _, seconds = seconds_of(lambda: self._make(laps))
         if not self._runtime.is_ready(self._output):
             raise DeceivedError("its lap ended before its output was there: the time would be that of the dispatch")

@@ -18,7 +18,7 @@ class Arm:
     Attributes:
         function: The wing's function that makes the loop.
         words: What a reader is told.
-        steps: Steps in a lap: so many that a lap lasts 10 ms or more, and no more than that needs.
+        steps: Steps in a lap: enough that what a call costs beside them is nothing.
         module: The wing's module that has the function.
         takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
             is Adam alone, or the `name`.
@@ -155,8 +155,11 @@ class Size:
 
     @property
     def steps(self) -> int:
-        """Steps in a lap: 100 MFLOP of them, but at least 2 and at most 128."""
-        return int(min(128, max(2, 1e8 // self.flops // 8 * 8)))
+        """Steps in a lap: 100 MFLOP of them, but at most 128, and at least 3.
+
+        The loss after one step does not depend on Adam's moments, which the first step cancels; that after two does.
+        """
+        return int(min(128, max(3, 1e8 // self.flops)))
 
 
 # What grows -> the sizes, of which profile default takes every other one. The last curve is where products rule.

@@ -113,7 +113,7 @@ def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None
     if not faster.low > 1:
         return {"than": simpler.method, "steps": None}
     more = _compilation(record) - _compilation(simpler)
-    saved = float(np.median(simpler.step_seconds) - np.median(record.step_seconds))
+    saved = float(np.median(simpler.step_seconds - record.step_seconds))  # over the turns, as the ratio is
     return {"than": simpler.method, "steps": max(0, int(np.ceil(more / saved)))}
 
 
@@ -175,12 +175,14 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
 def _judged_ratio(
     numerator: Record | None, denominator: Record | None, slowed: Set[Case]
 ) -> tuple[stats.Interval | None, bool]:
-    """Return the ratio, and whether it is unstable: another run may give one that is over 10 % away.
+    """Return the ratio of times measured in the same turns, and whether another run may give one over 10 % away.
 
-    It is where it was not steady over the turns, where its interval leaves that open, and where the machine was slowed:
-    Python's calls then slow by another part than arithmetic.
+    It may where the ratio was not steady over the turns, where its interval leaves that open, and where the machine was
+    slowed: Python's calls then slow by another part than arithmetic.
     """
     if numerator is None or denominator is None or numerator is denominator:
+        return None, False
+    if numerator.group != denominator.group:
         return None, False
     found = stats.ratio(numerator.step_seconds, denominator.step_seconds)
     spread = stats.spread(numerator.step_seconds / denominator.step_seconds)

@@ -115,12 +115,13 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
         (
             "Import, once for all: "
             + ", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items())
-            + ". Compile: trace, lower and compile; for torch.compile its first call. First run: the first lap.",
+            + ". Compile: trace, lower and compile; for torch.compile its first call. First run: the first state and "
+            "lap.",
             "Parts by: of the losses from training by formula in float64, relative to the largest. Pays after: steps "
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math -mno-recip, on the same core.",
             UNSTABLE,
-            *(["Slow: the machine itself was over 10 % slower than in most of the run."] if slow else []),
+            *(["Slow: the machine itself was over 10 % slower than at its best in the run."] if slow else []),
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
     )

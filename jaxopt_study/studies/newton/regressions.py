@@ -113,7 +113,8 @@ def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
             row |= {"seconds": float(np.median(r.step_seconds)), "spread": stats.spread(r.step_seconds)}
         if pair and r is pair[0]:
             row["apart"] = stats.absolute_distance(r.value["values"], pair[1].value["values"])
-            row["ratio"] = stats.ratio(pair[1].step_seconds, r.step_seconds) if row["agrees"] else None
+            in_turn = row["agrees"] and r.group == pair[1].group
+            row["ratio"] = stats.ratio(pair[1].step_seconds, r.step_seconds) if in_turn else None
         found.append(row)
     return found
 
