@@ -27,7 +27,7 @@ def groups(plan: Plan) -> list[Group]:
     """Return the ladder of each optimizer, its arms in turn; the machine's calibration; and the growth curves."""
     frameworks = (*plan.frameworks, "c")
     if plan.overview:
-        return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), plan.repeats)]
+        return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), (plan.repeats + 1) // 2)]
     full = {
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
