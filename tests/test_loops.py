@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from jaxopt_study.bench import stats
 from jaxopt_study.bench.baseline import training as formula
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped
@@ -14,6 +15,7 @@ from jaxopt_study.studies import loops as study
 from jaxopt_study.studies import timer
 from jaxopt_study.studies.loops import experiments
 from jaxopt_study.studies.loops.arms import ARMS, CURVES, GROWTH, Size, curves
+from jaxopt_study.studies.tolerances import GROWTH as GROWTH_BOUNDS
 from tests.conftest import load_wing, make_plan
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
@@ -286,3 +288,17 @@ def test_any_optimizer_trains_as_in_a_loop_of_torchs_own(optimizer):
         expected.append(loss.item())
     assert np.array_equal(losses, expected)
     assert all(torch.equal(leaf, state.params[name]) for name, leaf in model.named_parameters())
+
+
+def test_the_fewest_steps_tell_an_adam_without_moments(monkeypatch):
+    size = min((s for sizes in CURVES.values() for s in sizes), key=lambda size: (size.steps, size.flops))
+    workload = digits_linear(0, 1)
+    params, order = draw_params(size.widths, 0), experiments._growth_order(size, workload, make_plan())
+    losses, _ = formula.train(params, experiments._scaled(workload), order, "adam", 1e-3)
+
+    def forgetful(g, m, v, t):
+        return formula._adam(g, 0 * m, 0 * v, t)
+
+    monkeypatch.setitem(formula.RULES, "adam", forgetful)
+    wrong, _ = formula.train(params, experiments._scaled(workload), order, "adam", 1e-3)
+    assert stats.scaled_distance(wrong, losses) > 2 * GROWTH_BOUNDS["float32"].bound

@@ -18,7 +18,7 @@ class Arm:
     Attributes:
         function: The wing's function that makes the loop.
         words: What a reader is told.
-        steps: Steps in a lap: enough that what a call costs beside them is nothing.
+        steps: Steps in a lap: enough that what a run costs beside them is little.
         module: The wing's module that has the function.
         takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
             is Adam alone, or the `name`.
