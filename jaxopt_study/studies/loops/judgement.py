@@ -182,7 +182,7 @@ def _judged_ratio(
     """
     if numerator is None or denominator is None or numerator is denominator:
         return None, False
-    if numerator.group != denominator.group:
+    if numerator.group != denominator.group:  # one of them was measured after a --resume
         return None, False
     found = stats.ratio(numerator.step_seconds, denominator.step_seconds)
     spread = stats.spread(numerator.step_seconds / denominator.step_seconds)
