@@ -68,8 +68,8 @@ def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
 def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     """Return the usual loop with the model's loss and the optimizer's step compiled, each by itself.
 
-    Its `init` gives the parameters alone. `run` copies them into the one state there is, and so within a lap: 0.03 ms of
-    the ladder's 30.
+    Its `init` gives the parameters alone. `run` copies them into the one state there is, within a lap: 0.03 ms of the
+    ladder's 30.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
