@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from jaxopt_study import runtime
 
 __all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "transposed_product", "work"]
 
-SIZE = 768
-"""Rows of the matrices: a product takes milliseconds on one core."""
+SIZE = {"cpu": 768, "gpu": 4096}
+"""Rows of the matrices: a product takes milliseconds on one core, or on a GPU."""
 
-POWER_OF_TWO = 1024
+POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
 ITERATIONS = 10_000
-COPIED = 2**22
-"""Numbers in a copy: more than fit the caches near a core."""
+COPIED = {"cpu": 2**22, "gpu": 2**28}
+"""Numbers in a copy: more than fit the caches near a core, or a GPU's."""
 
 
 class Probe(NamedTuple):
@@ -52,21 +52,23 @@ def empty_scan() -> Probe:
 
 def matrix_product() -> Probe:
     """Multiply two square matrices: 2 n^3 floating point operations."""
-    return _probe(jax.jit(jnp.matmul), *[jnp.ones((SIZE, SIZE))] * 2, amount=2 * SIZE**3, unit="FLOP")
+    size = _here(SIZE)
+    return _probe(jax.jit(jnp.matmul), *[jnp.ones((size, size))] * 2, amount=2 * size**3, unit="FLOP")
 
 
 def transposed_product() -> Probe:
-    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square with 1,024 rows.
+    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square, a power of two.
 
     Not every library is as quick at it as at AB, least of all where rows are a power of two apart.
     """
-    a, b = [jnp.ones((POWER_OF_TWO, POWER_OF_TWO))] * 2
-    return _probe(jax.jit(lambda a, b: a.T @ b), a, b, amount=2 * POWER_OF_TWO**3, unit="FLOP")
+    size = _here(POWER_OF_TWO)
+    a, b = [jnp.ones((size, size))] * 2
+    return _probe(jax.jit(lambda a, b: a.T @ b), a, b, amount=2 * size**3, unit="FLOP")
 
 
 def copy() -> Probe:
     """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
-    held = [jnp.ones(COPIED)]
+    held = [jnp.ones(_here(COPIED))]
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
 
     def run() -> Any:
@@ -118,6 +120,11 @@ def not_returned(amount: int) -> Callable[[], Any]:
         jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x)
 
     return lambda: runtime.block(turn(x))
+
+
+def _here(sizes: Mapping[str, int]) -> int:
+    """Return the size for the device in use."""
+    return sizes[jax.default_backend()]
 
 
 def _probe(function: Callable[..., Any], *arguments: Any, amount: float, unit: str) -> Probe:

@@ -63,8 +63,8 @@ class Config:
     """The floating point type, in all frameworks."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where it runs."""
-    threads: Whole = 1
-    """Cores that a framework may use."""
+    threads: Annotated[int | None, Parameter(converter=_whole)] = None
+    """Cores that a framework may use; if not given, one, or (gpu) all, which feed the device and compile for it."""
     seed: Whole = 0
     """The seed of the initial parameters."""
     epochs: Annotated[int | None, Parameter(converter=_whole)] = None
@@ -103,7 +103,7 @@ def check(config: Config) -> Plan:
         profile=config.profile,
         dtype=_known("dtype", config.dtype, DTYPES),
         device=_known("device", config.device, DEVICES),
-        threads=_count("--threads", config.threads),
+        threads=_count("--threads", _threads(config.device) if config.threads is None else config.threads),
         seed=_count("--seed", config.seed, least=0, most=2**63),
         epochs=_count("--epochs", profile.epochs if config.epochs is None else config.epochs),
         learning_rate=_positive("--learning-rate", config.learning_rate),
@@ -123,6 +123,11 @@ def check(config: Config) -> Plan:
             f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
         )
     return plan
+
+
+def _threads(device: str) -> int:
+    """Return how many cores a framework has where nothing is said."""
+    return 1 if device == "cpu" else len(cores_at_hand())
 
 
 def _with_companions(studies: Sequence[str]) -> tuple[str, ...]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from torch_reference import runtime
 
 __all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "transposed_product", "work"]
 
-SIZE = 768
-"""Rows of the matrices: a product takes milliseconds on one core."""
+SIZE = {"cpu": 768, "gpu": 4096}
+"""Rows of the matrices: a product takes milliseconds on one core, or on a GPU."""
 
-POWER_OF_TWO = 1024
+POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
-COPIED = 2**22
-"""Numbers in a copy: more than fit the caches near a core."""
+COPIED = {"cpu": 2**22, "gpu": 2**28}
+"""Numbers in a copy: more than fit the caches near a core, or a GPU's."""
 
 
 class Probe(NamedTuple):
@@ -43,21 +44,23 @@ def operator_call() -> Probe:
 
 def matrix_product() -> Probe:
     """Multiply two square matrices: 2 n^3 floating point operations."""
-    return _probe(torch.matmul, *[_ones((SIZE, SIZE))] * 2, amount=2 * SIZE**3, unit="FLOP")
+    size = _here(SIZE)
+    return _probe(torch.matmul, *[_ones((size, size))] * 2, amount=2 * size**3, unit="FLOP")
 
 
 def transposed_product() -> Probe:
-    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square with 1,024 rows.
+    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square, a power of two.
 
     Not every library is as quick at it as at AB, least of all where rows are a power of two apart.
     """
-    a, b = [_ones((POWER_OF_TWO, POWER_OF_TWO))] * 2
-    return _probe(lambda a, b: a.T @ b, a, b, amount=2 * POWER_OF_TWO**3, unit="FLOP")
+    size = _here(POWER_OF_TWO)
+    a, b = [_ones((size, size))] * 2
+    return _probe(lambda a, b: a.T @ b, a, b, amount=2 * size**3, unit="FLOP")
 
 
 def copy() -> Probe:
     """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
-    x = _ones((COPIED,))
+    x = _ones((_here(COPIED),))
     return _probe(x.add_, 1, amount=2 * x.nbytes, unit="byte")
 
 
@@ -105,8 +108,13 @@ def not_returned(amount: int) -> Callable[[], Any]:
     return run
 
 
+def _here(sizes: Mapping[str, int]) -> int:
+    """Return the size for the device in use."""
+    return sizes["gpu" if _ones(()).is_cuda else "cpu"]
+
+
 def _ones(shape: tuple[int, ...]) -> torch.Tensor:
-    return runtime.from_numpy(torch.ones(shape, dtype=torch.float64).numpy())
+    return runtime.from_numpy(np.ones(())).expand(shape).contiguous()
 
 
 def _products(amount: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count as count_from
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,15 @@ from torch_reference.loops import Order, batches, trained
 from torch_reference.optimizers import Optimizer
 from torch_reference.training import Batch, Loop, Params, State
 
-__all__ = ["compiled", "compiled_four", "compiled_parts", "compiled_thirty_two", "cuda_graph", "functional"]
+__all__ = [
+    "compiled",
+    "compiled_four",
+    "compiled_graph",
+    "compiled_parts",
+    "compiled_thirty_two",
+    "cuda_graph",
+    "functional",
+]
 
 
 _numbers = count_from(0)
@@ -31,6 +40,16 @@ class PureState(NamedTuple):
 
     params: Params
     optimizer: Any
+
+
+class Tape(NamedTuple):
+    """What a recorded step reads and writes, at addresses that stay: a graph keeps addresses, not values."""
+
+    state: PureState
+    data: Batch
+    order: Tensor
+    place: Tensor
+    losses: Tensor
 
 
 def functional(model: nn.Module, optimizer: Pure) -> Loop:
@@ -121,48 +140,88 @@ def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
     Raises:
         NotImplementedError: There is no GPU.
     """
-    if not torch.cuda.is_available():
-        raise NotImplementedError("CUDA graphs need a GPU")
-    one = _steps(model, optimizer, 1)
-    recorded: dict[Any, tuple[Any, PureState, Batch, Tensor]] = {}
+    _need_gpu()
+    return _recorded_loop(_advance(_steps(model, optimizer, 1)), model, optimizer, _record)
 
-    def record(state: PureState, window: Batch) -> tuple[Any, PureState, Batch, Tensor]:
-        """Record one step on tensors of the graph's own, which each replay reads and writes."""
-        held = _map(torch.clone, state)
-        row = (window[0].clone(), window[1].clone())
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # the first call makes handles and plans, which a graph must not
-            one(held, row)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            new, loss = one(held, row)
-            for old, value in zip(_leaves(held), _leaves(new), strict=True):
-                old.copy_(value)
-        return graph, held, row, loss
 
-    def prepare(state: PureState, data: Batch, order: Order) -> tuple[Any, list[Batch]]:
-        windows = list(_windows(_one_hot(data, model), order, 1))
-        shape = windows[0][0].shape
-        if shape not in recorded:
-            recorded[shape] = record(state, windows[0])
-        return recorded[shape], windows
+def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
+    """Return the same of the step under `torch.compile`: a graph of few kernels.
+
+    Raises:
+        NotImplementedError: There is no GPU, or no C++ compiler.
+    """
+    _need_gpu()
+    _need_compiler()
+    one = torch.compile(_own_code(_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
+    return _recorded_loop(_advance(one), model, optimizer, _record)
+
+
+def _advance(one: Callable[[PureState, Batch], tuple[PureState, Tensor]]) -> Callable[[Tape], None]:
+    """Return the step that finds its row on the tape and leaves state and loss there.
+
+    What it writes is kept out of what is compiled: torch 2.13's inductor then trained wrongly with Adam.
+    """
+
+    def advance(tape: Tape) -> None:
+        rows = tape.order[tape.place]
+        state, loss = one(tape.state, (tape.data[0][rows], tape.data[1][rows]))
+        _copy(tape.state, state)
+        tape.losses.index_copy_(0, tape.place, loss)
+        tape.place.add_(1)
+
+    return advance
+
+
+def _record(advance: Callable[[Tape], None], tape: Tape) -> Callable[[], None]:
+    """Record one step on the tape as a CUDA graph; return what replays it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # the first calls make handles, plans and kernels, which a graph must not
+        for _ in range(2):
+            tape.place.zero_()
+            advance(tape)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        advance(tape)
+    return graph.replay
+
+
+def _recorded_loop(
+    advance: Callable[[Tape], None],
+    model: nn.Module,
+    optimizer: Pure,
+    record: Callable[[Callable[[Tape], None], Tape], Callable[[], None]],
+) -> Loop:
+    """Return the loop that replays what `record` makes of `advance`; each length of a run is recorded once."""
+    recorded: dict[Any, tuple[Tape, Callable[[], None]]] = {}
+
+    def prepare(state: PureState, data: Batch, order: Tensor) -> tuple[Tape, Callable[[], None]]:
+        """Return the tape with this run on it, wound to its beginning, and what makes a step."""
+        data = _one_hot(data, model)
+        shapes = order.shape, *(array.shape for array in data)
+        if shapes not in recorded:
+            held = (data[0].clone(), data[1].clone())
+            place, losses = order.new_zeros(1, dtype=torch.int64), data[0].new_zeros(len(order))
+            tape = Tape(_map(torch.clone, state), held, order.clone(), place, losses)
+            recorded[shapes] = tape, record(advance, tape)
+        tape, replay = recorded[shapes]
+        _copy(tape.state, state)
+        for old, new in zip((*tape.data, tape.order), (*data, order), strict=True):
+            old.copy_(new)
+        tape.place.zero_()
+        return tape, replay
 
     def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
-        (graph, held, row, loss), windows = prepare(state, data, order)
-        for old, value in zip(_leaves(held), _leaves(state), strict=True):
-            old.copy_(value)
-        losses = []
-        for window in windows:
-            for old, value in zip(row, window, strict=True):
-                old.copy_(value)
-            graph.replay()
-            losses.append(loss.clone())
-        return _map(torch.clone, held), torch.cat(losses)
+        with torch.no_grad():
+            tape, replay = prepare(state, data, torch.as_tensor(order, device=data[0].device))
+            for _ in range(len(order)):
+                replay()
+            return _map(torch.clone, tape.state), tape.losses.clone()
 
     def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
-        runtime.block(prepare(state, data, order))
+        with torch.no_grad():
+            runtime.block(prepare(state, data, torch.as_tensor(order, device=data[0].device)))
         yield "compile"
 
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)
@@ -244,6 +303,16 @@ def _windows(data: Batch, order: Any, count: int) -> Iterable[Batch]:
 def _need_compiler() -> None:
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         raise NotImplementedError("torch.compile needs a C++ compiler: none of c++, g++, clang++ is found")
+
+
+def _need_gpu() -> None:
+    if not runtime.from_numpy(np.zeros(())).is_cuda:
+        raise NotImplementedError("CUDA graphs need a GPU")
+
+
+def _copy(old: PureState, new: PureState) -> None:
+    for leaf, value in zip(_leaves(old), _leaves(new), strict=True):
+        leaf.copy_(value)
 
 
 def _leaves(state: PureState) -> list[Tensor]:

@@ -9,8 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from torch_reference import runtime
 
 __all__ = ["OPTIMIZERS", "adagrad", "adam", "implementation", "momentum", "quickest", "rmsprop", "sgd"]
 
@@ -65,12 +68,20 @@ def implementation(optimizer: Optimizer, name: str) -> Optimizer:
     """Make the optimizer with its `foreach` or its `fused` implementation.
 
     Raises:
-        NotImplementedError: It has none of that name.
+        NotImplementedError: It has none of that name, or none on the device that `runtime.configure` set.
     """
     kind = getattr(optimizer, "func", optimizer)
     if name not in inspect.signature(kind).parameters:
         raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
-    return partial(optimizer, **{name: True})
+    made = partial(optimizer, **{name: True})
+    leaf = runtime.from_numpy(np.zeros(1)).requires_grad_()
+    try:
+        made([leaf])
+    except RuntimeError:  # of Adagrad with fused, say, on a GPU
+        raise NotImplementedError(
+            f"torch.optim.{kind.__name__} has no {name} implementation for {leaf.device.type}"
+        ) from None
+    return made
 
 
 def quickest(optimizer: Optimizer) -> Optimizer:

@@ -102,7 +102,7 @@ def _descent(
     between_marks: Callable[[Batch], Iterable[Batch]],
     marks: int,
 ) -> Descent:
-    quickest(optimizer(1.0))([torch.zeros(1, requires_grad=True)])  # a process's first one loads torch._dynamo
+    quickest(optimizer(1.0))  # which makes one: a process's first loads torch._dynamo
 
     def run(params: Params, batch: Batch, penalty: Tensor, learning_rate: Tensor) -> dict[str, Tensor]:
         leaves = {name: leaf.detach().clone().requires_grad_() for name, leaf in params.items()}

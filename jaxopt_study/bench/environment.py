@@ -22,7 +22,14 @@ from jaxopt_study.bench.timing import now, process_age
 ENVIRONMENT = "environment.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize")
 MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds", "seconds_per_unit")
-FLAGS = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR", "CUDA_VISIBLE_DEVICES")
+FLAGS = (
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "JAX_PLATFORMS",
+    "JAX_ENABLE_X64",
+    "JAX_COMPILATION_CACHE_DIR",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
 def worker_cores(threads: int, place: int = 0) -> tuple[int, ...]:

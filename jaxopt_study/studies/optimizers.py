@@ -55,7 +55,7 @@ class Arm:
 
 
 ARMS = {
-    "jax": Arm("jax", "whole_scan", "the whole run in one native function", lap="run", moved=True),
+    "jax": Arm("jax", "whole_scan", "the whole run in one compiled function", lap="run", moved=True),
     "torch": Arm("torch", "notebook", "the notebook's loop", lap="epoch", moved=False),
 }
 

@@ -24,6 +24,7 @@ class Arm:
             is Adam alone, or the `name`.
         network: The function of the wing's `models` that makes the network.
         sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
+        cpu_only: Whether it is a native function, as XLA makes of a loop on a CPU alone.
         full: Whether only the profile `full` has it, since it takes most of a minute to compile.
         simpler: The arm of the same framework that is one simpler: this one must make up for compiling longer.
     """
@@ -35,6 +36,7 @@ class Arm:
     takes: str = "optimizer"
     network: str = "network"
     sweep: str | None = None
+    cpu_only: bool = False
     full: bool = False
     simpler: str | None = None
 
@@ -54,13 +56,23 @@ ARMS: dict[str, dict[str, Arm]] = {
         "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN, simpler="donated"),
         "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN, simpler="scan"),
         "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN, simpler="scan"),
-        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN, simpler="scan"),
+        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN, cpu_only=True, simpler="scan"),
         "folded_scan": Arm(
-            "whole_scan", "the same, Adam's corrections folded", WHOLE_RUN, takes="folded", simpler="whole_scan"
+            "whole_scan",
+            "the same, Adam's corrections folded",
+            WHOLE_RUN,
+            takes="folded",
+            cpu_only=True,
+            simpler="whole_scan",
         ),
         "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many", simpler="scan"),
         "in_turn": Arm(
-            "whole_scan", f"{RUNS} runs in turn in one program, each", 898, sweep="in_turn", simpler="whole_scan"
+            "whole_scan",
+            f"{RUNS} runs in turn in one program, each",
+            898,
+            sweep="in_turn",
+            cpu_only=True,
+            simpler="whole_scan",
         ),
         "folded_in_turn": Arm(
             "whole_scan",
@@ -68,6 +80,7 @@ ARMS: dict[str, dict[str, Arm]] = {
             898,
             takes="folded",
             sweep="in_turn",
+            cpu_only=True,
             simpler="folded_scan",
         ),
     },
@@ -94,6 +107,9 @@ ARMS: dict[str, dict[str, Arm]] = {
             simpler="compiled_four",
         ),
         "cuda_graph": Arm("cuda_graph", "CUDA graph of the step", 448, "compiled_loops", "pure", simpler="functional"),
+        "compiled_graph": Arm(
+            "compiled_graph", "CUDA graph of the compiled step", 448, "compiled_loops", "pure", simpler="compiled"
+        ),
     },
     "c": {
         "c_strict": Arm("c_strict", "a loop in C", WHOLE_RUN, takes="name"),
@@ -105,26 +121,33 @@ ARMS: dict[str, dict[str, Arm]] = {
 SHORT = {"jax": ("donated", "scan", "whole_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
 """The main job's ladder."""
 
-OTHERS = {
-    "jax": ("scan", "whole_scan", "many", "in_turn"),
-    "torch": ("notebook", "fused"),
-    "c": ("c_strict", "c_fast_math", "c_apart"),
+_C = ("c_strict", "c_fast_math", "c_apart")
+OTHERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {"jax": ("scan", "whole_scan", "many", "in_turn"), "torch": ("notebook", "fused"), "c": _C},
+    "gpu": {"jax": ("scan", "unrolled_scan", "many"), "torch": ("notebook", "fused", "compiled_graph"), "c": _C},
 }
-"""The ladder of the optimizers after the first: the loops that matter."""
+"""The ladder of the optimizers after the first, by device: the loops that matter."""
 
 LIMIT = "c_fast_math"
 REFERENCE = "notebook"
 
-# The growth curves: each framework's usual arm, and those of which the quickest is its best.
+# The growth curves: each framework's usual arm, and by device those of which the quickest is its best.
 USUAL = {"jax": "donated", "torch": "prepared"}
-BEST = {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled")}
-GROWTH: dict[str, dict[str, Arm]] = {
-    "jax": {name: ARMS["jax"][name] for name in (USUAL["jax"], "scan", "whole_scan")},
-    "torch": {name: ARMS["torch"][name] for name in (USUAL["torch"], *BEST["torch"])},
+BEST = {
+    "cpu": {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled")},
+    "gpu": {"jax": ("scan", "unrolled_scan"), "torch": ("fused", "cuda_graph", "compiled_graph")},
 }
-GROWTH["jax"]["transposing_scan"] = Arm(
-    "scan", "the run in lax.scan, transposes written out", WHOLE_RUN, network="transposing_network"
-)
+GROWTH: dict[str, dict[str, Arm]] = {
+    "jax": {
+        "transposing_scan": Arm(
+            "scan", "the run in lax.scan, transposes written out", WHOLE_RUN, network="transposing_network"
+        )
+    },
+    "torch": {},
+}
+for _framework, _grown in GROWTH.items():
+    _names = USUAL[_framework], *BEST["cpu"][_framework], *BEST["gpu"][_framework]
+    _grown |= {name: ARMS[_framework][name] for name in _names if name in ARMS[_framework]}
 
 
 def caption(framework: str, name: str) -> str:
@@ -172,8 +195,13 @@ CURVES: dict[str, tuple[Size, ...]] = {
 SMOKE_CURVES: dict[str, tuple[Size, ...]] = {"batch": (Size((64, 32, 10), 1), Size((64, 32, 10), 64))}
 
 
-def curves(profile: str) -> dict[str, tuple[Size, ...]]:
+GPU_WORK = Size((64, 2048, 2048, 10), 2048)
+"""What a GPU needs besides, for its arithmetic to rule."""
+
+
+def curves(profile: str, device: str = "cpu") -> dict[str, tuple[Size, ...]]:
     """Return the growth curves of a profile."""
     if profile == "smoke":
         return SMOKE_CURVES
-    return CURVES if profile == "full" else {name: sizes[::2] for name, sizes in CURVES.items()}
+    chosen = CURVES if profile == "full" else {name: sizes[::2] for name, sizes in CURVES.items()}
+    return chosen | ({"work": (*chosen["work"], GPU_WORK)} if device == "gpu" else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxopt_study.bench.baseline import training as formula
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.bench.workload import Array, Workload, draw_params, ravel, stack_params
-from jaxopt_study.studies.loops.arms import ARMS, GROWTH, OTHERS, SHORT, USUAL, Arm, Size, curves
+from jaxopt_study.studies.loops.arms import ARMS, BEST, GROWTH, OTHERS, SHORT, USUAL, Arm, Size, curves
 
 FIRST_STEPS = 10
 CALIBRATION = "calibration"
@@ -32,7 +32,7 @@ def groups(plan: Plan) -> list[Group]:
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
     ladders = [
-        Group(_ladder(name, OTHERS if number else full, frameworks), plan.repeats)
+        Group(_ladder(name, OTHERS[plan.device] if number else full, frameworks), plan.repeats)
         for number, name in enumerate(plan.optimizers)
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
@@ -47,7 +47,7 @@ def _repeats(size: Size, plan: Plan) -> int:
 
 def growth_sizes(plan: Plan) -> dict[str, Size]:
     """Return the sizes on the growth curves by their names."""
-    sizes = (size for members in curves(plan.profile).values() for size in members)
+    sizes = (size for members in curves(plan.profile, plan.device).values() for size in members)
     return {problems.name_of(size.widths, size.batch): size for size in sizes}
 
 
@@ -99,32 +99,32 @@ def _ladder(optimizer: str, arms: Mapping[str, Any], frameworks: tuple[str, ...]
 
 def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
     size = growth_sizes(plan)[name]
-    chosen = {f: list(GROWTH[f]) for f in plan.frameworks}
-    if "jax" in chosen:
-        chosen["jax"] = [USUAL["jax"], *_scans(size, plan)]
-    if "torch" in chosen and name not in _compiled_sizes(plan):
-        chosen["torch"].remove("compiled")
-    return tuple(Case("loops", name, f, arm) for f, arms in chosen.items() for arm in arms)
+    return tuple(
+        Case("loops", name, f, arm)
+        for f in plan.frameworks
+        for arm in (USUAL[f], *(_scans(size, plan) if f == "jax" else BEST[plan.device][f]))
+        if arm != "compiled" or name in _compiled_sizes(plan)
+    )
 
 
-def _scans(size: Size, plan: Plan) -> list[str]:
+def _scans(size: Size, plan: Plan) -> Sequence[str]:
     """Return those of JAX's scans that may be the best at a size.
 
     In one function, picking each row's logit has a scatter for a gradient, unless there is one row. A transpose written
     out was worth its time on a CPU at every size with more; profile full shows the scan without it as well.
     """
+    if plan.device == "gpu":
+        return BEST["gpu"]["jax"]
     if size.batch == 1:
         return ["scan", "whole_scan"]
-    if plan.profile == "full":
-        return ["scan", "transposing_scan"]
-    return ["transposing_scan" if plan.device == "cpu" else "scan"]
+    return ["scan", "transposing_scan"] if plan.profile == "full" else ["transposing_scan"]
 
 
 def _compiled_sizes(plan: Plan) -> set[str]:
     """Return the sizes that torch.compile is tried at: each takes it seconds, so in profile default some alone."""
     if plan.profile == "full":
         return set(growth_sizes(plan))
-    members = curves(plan.profile)
+    members = curves(plan.profile, plan.device)
     if plan.profile == "smoke":
         return set()
     chosen = (members["batch"][0], members["width"][-1], members["work"][-1])
@@ -137,6 +137,8 @@ def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Pl
     Raises:
         Skipped: What it needs is not here.
     """
+    if arm.cpu_only and plan.device != "cpu":
+        raise Skipped("XLA makes a native function of a loop on a CPU alone")
     make = getattr(getattr(wing, arm.module), arm.function)
     try:
         if arm.takes == "name":

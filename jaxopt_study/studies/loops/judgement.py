@@ -135,7 +135,7 @@ def curves_of(plan: Plan) -> dict[str, list[str]]:
     """Return the sizes of each curve by name, in the order in which they grow."""
     sizes = growth_sizes(plan)
     by_size = {size: name for name, size in sizes.items()}
-    return {curve: [by_size[size] for size in members] for curve, members in curves(plan.profile).items()}
+    return {curve: [by_size[size] for size in members] for curve, members in curves(plan.profile, plan.device).items()}
 
 
 def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
@@ -143,13 +143,14 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
     good = {f.subject for f in findings(records, plan) if f.agrees}
     slowed = slowed_cases(records)
     timed = [r for r in records if r.ok and r.case.key in good]
+    may_be_best = BEST[plan.device]
     found: Rows = []
     for curve, names in curves_of(plan).items():
         for name in names:
             if not any(r.subject == name for r in timed):
                 continue
             mine = {(r.framework, r.method): r for r in timed if r.subject == name}
-            best = {f: min((mine[f, a] for a in BEST[f] if (f, a) in mine), key=_seconds, default=None) for f in BEST}
+            best = {f: _quickest([mine[f, a] for a in arms if (f, a) in mine]) for f, arms in may_be_best.items()}
             usual = {f: mine.get((f, arm)) for f, arm in USUAL.items()}
             size = growth_sizes(plan)[name]
             best_ratio, best_unstable = _judged_ratio(best["torch"], best["jax"], slowed)
@@ -163,7 +164,7 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "best": {f: r and (r.method, _seconds(r)) for f, r in best.items()},
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
                     # Where one of the arms that may be best was not tried, or failed, there is no best.
-                    "best_ratio": best_ratio if _all_tried(mine) else None,
+                    "best_ratio": best_ratio if all(("torch", arm) in mine for arm in may_be_best["torch"]) else None,
                     "best_unstable": best_unstable,
                     "usual_ratio": usual_ratio,
                     "usual_unstable": usual_unstable,
@@ -190,9 +191,8 @@ def _judged_ratio(
     return found, slow or spread > stats.UNSTABLE or found.vague
 
 
-def _all_tried(mine: Mapping[tuple[str, str], Record]) -> bool:
-    """Say whether every arm that may be PyTorch's best has a time at this size."""
-    return all(("torch", arm) in mine for arm in BEST["torch"])
+def _quickest(arms: Sequence[Record]) -> Record | None:
+    return min(arms, key=_seconds, default=None)
 
 
 def _seconds(record: Record) -> float:

@@ -157,7 +157,7 @@ PROBED = {
     "operator_call": "one operator, a call",
     "empty_scan": "an empty scan, an iteration",
     "matrix_product": "a large matrix product, AB",
-    "transposed_product": "the same as a kernel's gradient, A'B, 1,024 square",
+    "transposed_product": "the same as a kernel's gradient, A'B, rows a power of two apart",
     "copy": "a large array read and written",
 }
 
@@ -202,8 +202,8 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
         lines,
         (
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
-            "rows prepared. torch.compile takes seconds a size; in profile default it is tried at some, and only there "
-            f"best is compared with best. {UNSTABLE}",
+            "rows prepared. torch.compile takes seconds a size; in profile default a CPU tries it at some, and only "
+            f"there best is compared with best. {UNSTABLE}",
         ),
     )
 
