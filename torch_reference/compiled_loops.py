@@ -196,32 +196,32 @@ def _recorded_loop(
     """Return the loop that replays what `record` makes of `advance`; each length of a run is recorded once."""
     recorded: dict[Any, tuple[Tape, Callable[[], None]]] = {}
 
-    def prepare(state: PureState, data: Batch, order: Tensor) -> tuple[Tape, Callable[[], None]]:
+    def prepare(state: PureState, data: Batch, order: Order) -> tuple[Tape, Callable[[], None]]:
         """Return the tape with this run on it, wound to its beginning, and what makes a step."""
-        data = _one_hot(data, model)
-        shapes = order.shape, *(array.shape for array in data)
+        data, rows = _one_hot(data, model), torch.as_tensor(order, device=data[0].device)
+        shapes = rows.shape, *(array.shape for array in data)
         if shapes not in recorded:
             held = (data[0].clone(), data[1].clone())
-            place, losses = order.new_zeros(1, dtype=torch.int64), data[0].new_zeros(len(order))
-            tape = Tape(_map(torch.clone, state), held, order.clone(), place, losses)
+            place, losses = rows.new_zeros(1, dtype=torch.int64), data[0].new_zeros(len(rows))
+            tape = Tape(_map(torch.clone, state), held, rows.clone(), place, losses)
             recorded[shapes] = tape, record(advance, tape)
         tape, replay = recorded[shapes]
         _copy(tape.state, state)
-        for old, new in zip((*tape.data, tape.order), (*data, order), strict=True):
+        for old, new in zip((*tape.data, tape.order), (*data, rows), strict=True):
             old.copy_(new)
         tape.place.zero_()
         return tape, replay
 
     def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
         with torch.no_grad():
-            tape, replay = prepare(state, data, torch.as_tensor(order, device=data[0].device))
+            tape, replay = prepare(state, data, order)
             for _ in range(len(order)):
                 replay()
             return _map(torch.clone, tape.state), tape.losses.clone()
 
     def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
         with torch.no_grad():
-            runtime.block(prepare(state, data, torch.as_tensor(order, device=data[0].device)))
+            runtime.block(prepare(state, data, order))
         yield "compile"
 
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -73,15 +73,20 @@ def implementation(optimizer: Optimizer, name: str) -> Optimizer:
     kind = getattr(optimizer, "func", optimizer)
     if name not in inspect.signature(kind).parameters:
         raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
-    made = partial(optimizer, **{name: True})
-    leaf = runtime.from_numpy(np.zeros(1)).requires_grad_()
+    device = runtime.from_numpy(np.zeros(())).device
+    if not _accepts(kind, name, device):
+        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation for {device.type}")
+    return partial(optimizer, **{name: True})
+
+
+@cache
+def _accepts(kind: Callable[..., torch.optim.Optimizer], name: str, device: torch.device) -> bool:
+    """Say whether the implementation is there for a device: fused Adagrad, say, is not for a GPU."""
     try:
-        made([leaf])
-    except RuntimeError:  # of Adagrad with fused, say, on a GPU
-        raise NotImplementedError(
-            f"torch.optim.{kind.__name__} has no {name} implementation for {leaf.device.type}"
-        ) from None
-    return made
+        kind([torch.zeros(1, device=device, requires_grad=True)], **{name: True})
+    except RuntimeError:
+        return False
+    return True
 
 
 def quickest(optimizer: Optimizer) -> Optimizer:
