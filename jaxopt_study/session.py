@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.bench import environment, load, record
+from jaxopt_study.bench import environment, load, record, stats
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.finding import Finding
@@ -331,7 +331,8 @@ def _verdict(
         parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
     slowed = record.slowed_cases(records)
     if slowed:
-        parts.append(f"THE MACHINE SLOWED DOWN by over 10 % while {len(slowed)} of {len(records)} cases were measured")
+        by = f"{100 * stats.SLOWED:.0f} %"
+        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured")
     parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
     verdict = "; ".join(parts) + "."
     return verdict[0].upper() + verdict[1:]

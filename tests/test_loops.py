@@ -273,6 +273,19 @@ def test_an_arm_that_is_quicker_in_each_turn_pays_though_the_medians_say_otherwi
     assert row["break_even"] == {"than": "donated", "steps": 170}
 
 
+def test_an_implementation_that_a_device_has_not_is_named_before_it_is_used(monkeypatch):
+    """PyTorch makes a fused Adagrad for a GPU, and refuses its first step."""
+
+    class Adagrad(torch.optim.Adagrad):
+        def step(self, closure=None):
+            raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices")
+
+    monkeypatch.setattr(torch.optim, "Adagrad", Adagrad)
+    optimizers = load_wing("torch").optimizers
+    with pytest.raises(NotImplementedError, match="no fused implementation for cpu"):
+        optimizers.implementation(optimizers.adagrad(0.01), "fused")
+
+
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad"])
 def test_torchs_optimizers_have_their_buffers_before_the_first_step(name):
     wing, workload = load_wing("torch"), digits_linear(0, 1)

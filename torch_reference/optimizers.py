@@ -81,9 +81,14 @@ def implementation(optimizer: Optimizer, name: str) -> Optimizer:
 
 @cache
 def _accepts(kind: Callable[..., torch.optim.Optimizer], name: str, device: torch.device) -> bool:
-    """Say whether the implementation is there for a device: fused Adagrad, say, is not for a GPU."""
+    """Say whether the implementation is there for a device: fused Adagrad, say, is not for a GPU.
+
+    PyTorch says so at the first step alone.
+    """
+    parameter = torch.zeros(1, device=device, requires_grad=True)
+    parameter.grad = torch.zeros_like(parameter)
     try:
-        kind([torch.zeros(1, device=device, requires_grad=True)], **{name: True})
+        kind([parameter], **{name: True}).step()
     except RuntimeError:
         return False
     return True

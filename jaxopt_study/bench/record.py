@@ -106,7 +106,7 @@ def slowed_cases(records: Iterable[Record]) -> set[Case]:
     """Return the cases during which the machine was slower than at its best in these records: see `stats.slowdown`."""
     asked = [r for r in records if r.paces]
     of_run = np.concatenate([*{r.paces for r in asked}, ()])  # cases in turn have the same
-    return {r.case for r in asked if stats.slowdown(np.array(r.paces), of_run) > stats.UNSTABLE}
+    return {r.case for r in asked if stats.slowdown(np.array(r.paces), of_run) > stats.SLOWED}
 
 
 def digest(value: Value) -> str:

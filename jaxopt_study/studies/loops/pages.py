@@ -13,11 +13,13 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import table as text
 from jaxopt_study.bench.report.figure import COLOURS, Figure
 from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.bench.stats import SLOWED
 from jaxopt_study.studies.loops import judgement
 from jaxopt_study.studies.loops.arms import caption
 
 Row = Mapping[str, Any]
 COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
+SLOW = f"Slow: the machine itself was over {100 * SLOWED:.0f} % slower than at its best in the run."
 UNSTABLE = (
     "Ratios are medians over the turns. Unstable, of a ratio: its spread over the turns is over 10 %, its interval "
     "says that another run may give one over 10 % away, or the machine was slower meanwhile."
@@ -121,7 +123,7 @@ def _ladder(subject: str, rows: Sequence[Row], plan: Plan) -> Table:
             "until it has made up for compiling longer than the arm that is one simpler (see arms.py). C: with "
             "-ffast-math -mno-recip, on the same core.",
             UNSTABLE,
-            *(["Slow: the machine itself was over 10 % slower than at its best in the run."] if slow else []),
+            *([SLOW] if slow else []),
             *(f"{_name(r)}: {r['status']}, {r['reason']}." for r in rows if r["status"] != "ok"),
         ),
     )
