@@ -20,7 +20,7 @@ SIZE = {"cpu": 768, "gpu": 4096}
 POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
 ITERATIONS = 10_000
-COPIED = {"cpu": 2**22, "gpu": 2**28}
+COPIED = {"cpu": 2**22, "gpu": 2**29}
 """Numbers in a copy: more than fit the caches near a core, or a GPU's."""
 
 

@@ -152,6 +152,110 @@ def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
     assert np.abs(experiments._numbers(wing, losses) - expected).max() < 4e-15  # 4.4e-16 was the worst seen
 
 
+@pytest.fixture
+def torch_in_float32():
+    yield load_wing("torch", "float32")
+    load_wing("torch")
+
+
+def onednn_arm(wing, widths):
+    """Return the growth curves' arm whose products are oneDNN's, or skip the test."""
+    try:
+        return experiments._loop(wing, GROWTH["torch"]["compiled_onednn"], "adam", widths, make_plan())
+    except Skipped as reason:
+        pytest.skip(str(reason))
+
+
+def test_onednns_products_train_as_the_formula_does(torch_in_float32):
+    wing, widths = torch_in_float32, (64, 32, 16, 10)
+    loop, params = onednn_arm(wing, widths), draw_params(widths, 0)
+    inputs, targets = experiments._scaled(digits_linear(0, 1))
+    order = np.random.default_rng(0).integers(0, 898, (STEPS, 64))
+    data, rows = (loop.load(inputs), loop.load(targets)), loop.load(order)
+    drawn = wing.runtime.params_from_numpy(params)
+    assert list(loop.stages(loop.init(drawn), data, rows)) == ["compile"]
+    _, losses = loop.run(loop.init(drawn), data, rows)
+    expected, _ = formula.train(params, (inputs, targets), order, "adam", 1e-3)
+    assert np.abs(experiments._numbers(wing, losses) - expected).max() < 8e-6  # 8.7e-7 was measured
+
+
+def test_onednns_gradient_is_that_of_linear(torch_in_float32):
+    """With respect to kernel, bias and rows; the order of sums alone is another."""
+    wing = torch_in_float32
+    onednn_arm(wing, (64, 10))
+    draw = np.random.default_rng(0).standard_normal
+    x, w, b, slope = (wing.runtime.from_numpy(draw(shape)) for shape in ((300, 200), (70, 200), 70, (300, 70)))
+    leaves = [leaf.requires_grad_() for leaf in (x, w, b)]
+    found = [torch.autograd.grad(f(*leaves), leaves, slope) for f in (wing.onednn.affine, torch.nn.functional.linear)]
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() / other.abs().max() < 4e-6  # 5.3e-7 was measured
+
+
+def test_onednn_is_left_out_by_name_where_it_is_not():
+    wing = load_wing("torch")
+    with pytest.raises(NotImplementedError, match="float32 on a CPU alone"):
+        wing.models.onednn_network((64, 10))
+
+
+GROWN = make_plan(studies=("loops",), optimizers=("adam",), dtype="float32", profile="default")
+LARGEST = Size((64, 1024, 1024, 10), 1024)
+
+
+def grown(**torch_arms):
+    """Return the study's rows for arms at the largest size, each by its time in seconds or the word of its status."""
+    facts = {"study": "loops", "environment": "", "group": "g", "stages": {"import": 1.0}}
+    name = next(n for n, size in experiments.growth_sizes(GROWN).items() if size == LARGEST)
+    value = {"distance": 0.0, "beginning": 0.0, "last_loss": 1.0}
+    arms = [("jax", "transposing_scan", 1.0), *(("torch", arm, took) for arm, took in torch_arms.items())]
+    records = [
+        Record(subject=name, framework=f, method=arm, status="ok", value=value, samples=(took,) * 10, **facts)
+        if isinstance(took, float)
+        else Record(subject=name, framework=f, method=arm, status=took, reason="it is not here", **facts)
+        for f, arm, took in arms
+    ]
+    products = {("jax", "matrix_product"): 1.0, ("torch", "matrix_product"): 2.0, ("torch", "onednn_product"): 1.1}
+    probes = [
+        Record(
+            subject="calibration",
+            framework=f,
+            method=probe,
+            status="ok",
+            value={"amount": 1.0},
+            samples=(took,) * 10,
+            **facts,
+        )
+        for (f, probe), took in products.items()
+    ]
+    return study.rows([*records, *probes], GROWN)
+
+
+@pytest.mark.parametrize(
+    ("torch_arms", "best"),
+    [
+        ({"fused": 3.0, "compiled": 2.5, "compiled_onednn": 1.5}, 1.5),
+        ({"fused": 3.0, "compiled": 2.5, "compiled_onednn": "skipped"}, 2.5),
+        ({"fused": 3.0, "compiled": 2.5, "compiled_onednn": "failed"}, None),
+        ({"fused": 3.0, "compiled": 2.5}, None),
+        ({"fused": 3.0, "compiled_onednn": 1.5}, None),
+    ],
+)
+def test_best_is_compared_where_all_that_may_be_best_was_tried_or_cannot_run(torch_arms, best):
+    rows = grown(**torch_arms)
+    (row,) = (r for r in rows if r["kind"] == "ratio")
+    assert (row["best_ratio"] and row["best_ratio"].value) == best
+    said = study.verdict(rows, GROWN)
+    assert ("PyTorch over JAX is" in said) == (best is not None)
+
+
+def test_the_ratio_of_products_is_that_of_the_quickest_libraries():
+    rows = grown(fused=3.0, compiled=2.5, compiled_onednn="skipped")
+    (row,) = (r for r in rows if r["kind"] == "product")
+    assert row["ratio"].value == pytest.approx(1.1)
+    assert "of a large matrix product alone it is 1.10" in study.verdict(rows, GROWN)
+    growth = next(t for t in study.tables(rows, GROWN) if t.title.startswith("Growth"))
+    assert any("products by oneDNN: skipped, it is not here." in note for note in growth.notes)
+
+
 def test_the_formulas_gradient_is_that_of_central_differences():
     generator = np.random.default_rng(0)
     leaves = {(k, n): leaf for k, layer in draw_params((5, 4, 3), 0).items() for n, leaf in layer.items()}

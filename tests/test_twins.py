@@ -39,6 +39,8 @@ JAX_ALONE = {
     ("trajectories", "namesake"),
 }
 TORCH_ALONE = {
+    ("calibration", "onednn_product"),
+    ("models", "onednn_network"),
     ("newton", "peers"),
     ("optimizers", "implementation"),
     ("optimizers", "quickest"),

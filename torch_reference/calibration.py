@@ -9,16 +9,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from torch_reference import runtime
+from torch_reference import onednn, runtime
 
-__all__ = ["PROBES", "Probe", "asynchronous", "not_returned", "recompiling", "transposed_product", "work"]
+__all__ = [
+    "PROBES",
+    "Probe",
+    "asynchronous",
+    "not_returned",
+    "onednn_product",
+    "recompiling",
+    "transposed_product",
+    "work",
+]
 
 SIZE = {"cpu": 768, "gpu": 4096}
 """Rows of the matrices: a product takes milliseconds on one core, or on a GPU."""
 
 POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
-COPIED = {"cpu": 2**22, "gpu": 2**28}
+COPIED = {"cpu": 2**22, "gpu": 2**29}
 """Numbers in a copy: more than fit the caches near a core, or a GPU's."""
 
 
@@ -56,6 +65,18 @@ def transposed_product() -> Probe:
     size = _here(POWER_OF_TWO)
     a, b = [_ones((size, size))] * 2
     return _probe(lambda a, b: a.T @ b, a, b, amount=2 * size**3, unit="FLOP")
+
+
+def onednn_product() -> Probe:
+    """Multiply the matrices of `matrix_product` by oneDNN.
+
+    Raises:
+        NotImplementedError: It is not here.
+    """
+    onednn.need()
+    size = _here(SIZE)
+    a, b = [_ones((size, size))] * 2
+    return _probe(lambda a, b: onednn.affine(a, b.T, None), a, b, amount=2 * size**3, unit="FLOP")
 
 
 def copy() -> Probe:

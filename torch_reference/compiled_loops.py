@@ -95,17 +95,17 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     """
     _need_compiler()
 
-    @torch.compile(fullgraph=True, dynamic=False)
     def loss(net: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(net(inputs), targets)
 
+    compiled_loss = torch.compile(_own_code(loss), fullgraph=True, dynamic=False)
     held: list[tuple[State, Callable[[], None]]] = []
 
     def begin(params: Params) -> State:
         """Return the one state there is, begun again: a compiled step is bound to its optimizer's tensors."""
         if not held:
             state = trained(model, optimizer, params)
-            held.append((state, torch.compile(state.optimizer.step, dynamic=False)))
+            held.append((state, torch.compile(_own_code(lambda: state.optimizer.step()), dynamic=False)))
         ((state, _),) = held
         state.model.load_state_dict(dict(params))
         for buffers in state.optimizer.state.values():
@@ -116,7 +116,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     def step(batch: Batch) -> Tensor:
         ((state, update),) = held
         state.optimizer.zero_grad()
-        value = loss(state.model, *batch)
+        value = compiled_loss(state.model, *batch)
         value.backward()
         update()
         return value.detach()

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from torch_reference import onednn
+
 __all__ = [
     "Network",
     "binary_cross_entropy",
@@ -17,6 +19,7 @@ __all__ = [
     "logistic_loss",
     "loss",
     "network",
+    "onednn_network",
     "penalized",
     "predict",
 ]
@@ -28,18 +31,28 @@ Batch = tuple[Float[Tensor, "*rows inputs"], Int[Tensor, "*rows"]]
 class Network(nn.Sequential):
     """Dense layers `layer1`, `layer2`, ... with tanh between them; (64, 10) is the notebook's linear classifier."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], linear: type[nn.Linear] = nn.Linear) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             if number > 1:
                 layers[f"tanh{number - 1}"] = nn.Tanh()
-            layers[f"layer{number}"] = nn.Linear(inputs, outputs)
+            layers[f"layer{number}"] = linear(inputs, outputs)
         super().__init__(layers)
 
 
 def network(widths: tuple[int, ...]) -> Network:
     """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs."""
     return Network(tuple(widths))
+
+
+def onednn_network(widths: tuple[int, ...]) -> Network:
+    """Return the network for training on wide layers and many rows, on a CPU: see `torch_reference.onednn`.
+
+    Raises:
+        NotImplementedError: oneDNN is not here, or numbers are float64.
+    """
+    onednn.need()
+    return Network(tuple(widths), onednn.Linear)
 
 
 def predict(model: nn.Module) -> Callable[[Params, Tensor], Tensor]:

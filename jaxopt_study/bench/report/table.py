@@ -72,7 +72,7 @@ def seconds(value: float) -> str:
     return f"{_digits(value / 1e-9)} ns"
 
 
-RATES = {"matrix_product": "FLOP/s", "transposed_product": "FLOP/s", "copy": "B/s"}
+RATES = {"matrix_product": "FLOP/s", "onednn_product": "FLOP/s", "transposed_product": "FLOP/s", "copy": "B/s"}
 """Probes that are read as a rate; the others are the seconds of a call or of an iteration."""
 
 

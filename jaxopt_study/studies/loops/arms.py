@@ -133,8 +133,8 @@ REFERENCE = "notebook"
 
 # The growth curves: each framework's usual arm, and by device those of which the quickest is its best.
 USUAL = {"jax": "donated", "torch": "prepared"}
-BEST = {
-    "cpu": {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled")},
+BEST: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled", "compiled_onednn")},
     "gpu": {"jax": ("scan", "unrolled_scan"), "torch": ("fused", "cuda_graph", "compiled_graph")},
 }
 GROWTH: dict[str, dict[str, Arm]] = {
@@ -143,7 +143,15 @@ GROWTH: dict[str, dict[str, Arm]] = {
             "scan", "the run in lax.scan, transposes written out", WHOLE_RUN, network="transposing_network"
         )
     },
-    "torch": {},
+    "torch": {
+        "compiled_onednn": Arm(
+            "compiled_parts",
+            "model and optimizer compiled, products by oneDNN",
+            56,
+            "compiled_loops",
+            network="onednn_network",
+        )
+    },
 }
 for _framework, _grown in GROWTH.items():
     _names = USUAL[_framework], *BEST["cpu"][_framework], *BEST["gpu"][_framework]

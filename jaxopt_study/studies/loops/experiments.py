@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ from jaxopt_study.studies.loops.arms import ARMS, BEST, GROWTH, OTHERS, SHORT, U
 
 FIRST_STEPS = 10
 CALIBRATION = "calibration"
+COMPILED = ("compiled", "compiled_onednn")
+ONEDNN_PAYS = 2e7
+"""FLOPs of a step. At 21 MFLOP (64-256-10 x 256) it is equal to `nn.Linear` on a Zen 5, at 83 a quarter quicker."""
+
 PROBES = {
     "jax": ("empty_call", "empty_scan", "matrix_product", "transposed_product", "copy"),
-    "torch": ("operator_call", "matrix_product", "transposed_product", "copy"),
+    "torch": ("operator_call", "matrix_product", "onednn_product", "transposed_product", "copy"),
 }
 
 
@@ -54,7 +58,7 @@ def growth_sizes(plan: Plan) -> dict[str, Size]:
 def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return a lap of a loop, from the initial parameters on, or a probe of the machine."""
     if case.subject == CALIBRATION:
-        probe = getattr(wing.calibration, case.method)()
+        probe = _made(getattr(wing.calibration, case.method))
         return single(probe.run, lambda _: {"amount": np.array(probe.amount)})
     size = growth_sizes(plan).get(case.subject)
     if size is not None:
@@ -102,9 +106,14 @@ def _growth(name: str, plan: Plan) -> tuple[Case, ...]:
     return tuple(
         Case("loops", name, f, arm)
         for f in plan.frameworks
-        for arm in (USUAL[f], *(_scans(size, plan) if f == "jax" else BEST[plan.device][f]))
-        if arm != "compiled" or name in _compiled_sizes(plan)
+        for arm in (USUAL[f], *(_scans(size, plan) if f == "jax" else torch_arms(size, plan)))
+        if arm not in COMPILED or name in _compiled_sizes(plan)
     )
+
+
+def torch_arms(size: Size, plan: Plan) -> Sequence[str]:
+    """Return those of PyTorch's arms that may be the best at a size: oneDNN's products are slower at small ones."""
+    return [arm for arm in BEST[plan.device]["torch"] if arm != "compiled_onednn" or size.flops > ONEDNN_PAYS]
 
 
 def _scans(size: Size, plan: Plan) -> Sequence[str]:
@@ -140,10 +149,16 @@ def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Pl
     if arm.cpu_only and plan.device != "cpu":
         raise Skipped("XLA makes a native function of a loop on a CPU alone")
     make = getattr(getattr(wing, arm.module), arm.function)
+    if arm.takes == "name":
+        return _made(lambda: make(optimizer, plan.learning_rate))
+    rule, network = _rule(wing, arm, optimizer), getattr(wing.models, arm.network)
+    return _made(lambda: make(network(widths), rule(plan.learning_rate)))
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    """Return make(); where a wing says that something is not here, the case is skipped."""
     try:
-        if arm.takes == "name":
-            return make(optimizer, plan.learning_rate)
-        return make(getattr(wing.models, arm.network)(widths), _rule(wing, arm, optimizer)(plan.learning_rate))
+        return make()
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
 

@@ -12,12 +12,13 @@ from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record, slowed_cases
 from jaxopt_study.studies.loops.arms import ARMS, BEST, LIMIT, REFERENCE, USUAL, curves
-from jaxopt_study.studies.loops.experiments import CALIBRATION, FIRST_STEPS, growth_sizes
+from jaxopt_study.studies.loops.experiments import CALIBRATION, FIRST_STEPS, growth_sizes, torch_arms
 from jaxopt_study.studies.optimizers import PINNED_LEARNING_RATE
 from jaxopt_study.studies.tolerances import BEGINNING, GROWTH, LOOPS
 
 Rows = list[dict[str, Any]]
 
+PRODUCTS = ("matrix_product", "onednn_product")
 ADAMS_PASSES = 7
 """An update of Adam reads parameters, gradient and both moments, and writes all but the gradient."""
 
@@ -59,7 +60,7 @@ def rows(records: Sequence[Record], plan: Plan) -> Rows:
         else:
             row = _ladder_row(record, records, right, agrees, slowed)
             found.append(row | {"slow_machine": record.case in slowed})
-    return found + best_and_usual(records, plan) + fits(records, plan)
+    return found + product(records) + best_and_usual(records, plan) + fits(records, plan)
 
 
 def _base(record: Record, kind: str) -> dict[str, Any]:
@@ -80,6 +81,14 @@ def _base(record: Record, kind: str) -> dict[str, Any]:
 def _calibration_row(record: Record) -> dict[str, Any]:
     row = _base(record, "calibration")
     return row | {"seconds_per_unit": row["step_seconds"] / record.value["amount"]} if record.ok else row
+
+
+def product(records: Sequence[Record]) -> Rows:
+    """Return the ratio torch / JAX of a large matrix product alone, each by its quickest library."""
+    probes = [r for r in records if r.ok and r.subject == CALIBRATION and r.method in PRODUCTS]
+    best = {f: _quickest([r for r in probes if r.framework == f]) for f in ("torch", "jax")}
+    ratio, unstable = _judged_ratio(best["torch"], best["jax"], slowed_cases(records))
+    return [{"kind": "product", "ratio": ratio, "unstable": unstable}] if ratio else []
 
 
 def _ladder_row(
@@ -153,6 +162,7 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
             best = {f: _quickest([mine[f, a] for a in arms if (f, a) in mine]) for f, arms in may_be_best.items()}
             usual = {f: mine.get((f, arm)) for f, arm in USUAL.items()}
             size = growth_sizes(plan)[name]
+            left_out = {r.method for r in records if (r.subject, r.framework, r.status) == (name, "torch", "skipped")}
             best_ratio, best_unstable = _judged_ratio(best["torch"], best["jax"], slowed)
             usual_ratio, usual_unstable = _judged_ratio(usual["torch"], usual["jax"], slowed)
             found.append(
@@ -164,7 +174,9 @@ def best_and_usual(records: Sequence[Record], plan: Plan) -> Rows:
                     "best": {f: r and (r.method, _seconds(r)) for f, r in best.items()},
                     "usual": {f: r and _seconds(r) for f, r in usual.items()},
                     # Where one of the arms that may be best was not tried, or failed, there is no best.
-                    "best_ratio": best_ratio if all(("torch", arm) in mine for arm in may_be_best["torch"]) else None,
+                    "best_ratio": best_ratio
+                    if all(("torch", arm) in mine or arm in left_out for arm in torch_arms(size, plan))
+                    else None,
                     "best_unstable": best_unstable,
                     "usual_ratio": usual_ratio,
                     "usual_unstable": usual_unstable,

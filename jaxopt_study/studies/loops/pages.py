@@ -29,12 +29,13 @@ UNSTABLE = (
 def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     """Return the ladder of each optimizer, the calibration, the growth of the ratio, and the overhead of each arm."""
     ladders = [_ladder(subject, mine, plan) for subject, mine in _by(rows, "ladder", "subject").items()]
+    products, growth = _of(rows, "product"), _of(rows, "growth")
     makers: dict[str, Callable[[Sequence[Row]], Table]] = {
-        "calibration": _calibration,
-        "ratio": partial(_growth, plan=plan),
+        "calibration": partial(_calibration, products=products),
+        "ratio": partial(_growth, arms=growth, plan=plan),
         "fit": _fits,
     }
-    others = [(make, [r for r in rows if r["kind"] == kind]) for kind, make in makers.items()]
+    others = [(make, _of(rows, kind)) for kind, make in makers.items()]
     return ladders + [make(mine) for make, mine in others if mine]
 
 
@@ -80,7 +81,12 @@ def verdict(rows: Sequence[Row], plan: Plan) -> str:
             f"with {largest['flops'] / 1e6:.3g} MFLOP a step ({largest['subject']}) PyTorch over JAX is "
             f"{text.interval(ratio)}" + (": no difference" if ratio.spans_one else "")
         )
+        parts += [f"of a large matrix product alone it is {text.interval(r['ratio'])}" for r in _of(rows, "product")]
     return "; ".join(parts)
+
+
+def _of(rows: Sequence[Row], kind: str) -> list[Row]:
+    return [r for r in rows if r["kind"] == kind]
 
 
 def _by(rows: Sequence[Row], kind: str, key: str) -> dict[str, list[Row]]:
@@ -159,12 +165,13 @@ PROBED = {
     "operator_call": "one operator, a call",
     "empty_scan": "an empty scan, an iteration",
     "matrix_product": "a large matrix product, AB",
+    "onednn_product": "the same by oneDNN",
     "transposed_product": "the same as a kernel's gradient, A'B, rows a power of two apart",
     "copy": "a large array read and written",
 }
 
 
-def _calibration(rows: Sequence[Row]) -> Table:
+def _calibration(rows: Sequence[Row], products: Sequence[Row]) -> Table:
     lines = []
     for row in rows:
         words = f"{row['framework']}: {PROBED[row['arm']]}"
@@ -173,13 +180,18 @@ def _calibration(rows: Sequence[Row]) -> Table:
             continue
         lines.append((words, text.rate(row["arm"], row["seconds_per_unit"]), text.spread(row["spread"])))
     notes = (
+        *(
+            f"A large matrix product, AB, by each one's quickest library, PyTorch's time over JAX's: "
+            f"{_ratio(r['ratio'], r['unstable'])}. The growth curves come near it where products rule."
+            for r in products
+        ),
         "Who is slow at A'B is slow to train wide layers. XLA 0.10 on a CPU is, where rows are a power of two apart; "
         "with an optimization_barrier around the transpose it is not: the growth curves' transposing_scan.",
     )
     return Table("Calibration: what this machine and these versions do", ("what", "rate", "spread"), lines, notes)
 
 
-def _growth(rows: Sequence[Row], plan: Plan) -> Table:
+def _growth(rows: Sequence[Row], arms: Sequence[Row], plan: Plan) -> Table:
     lines = []
     for row in rows:
         best = row["best"]
@@ -206,6 +218,7 @@ def _growth(rows: Sequence[Row], plan: Plan) -> Table:
             "MFLOP of the model, forward and backward; time of a step. Usual: jit of the step with donation, and "
             "rows prepared. torch.compile takes seconds a size; in profile default a CPU tries it at some, and only "
             f"there best is compared with best. {UNSTABLE}",
+            *dict.fromkeys(f"{_name(r)}: {r['status']}, {r['reason']}." for r in arms if r["status"] != "ok"),
         ),
     )
 
@@ -265,8 +278,9 @@ def _draw_flops(axes: Any, rows: Sequence[Row], ceilings: Sequence[Row]) -> None
         axes.plot(*zip(*points, strict=True), ".", color=COLOURS[number % len(COLOURS)], label=label)
     by_probe = {(r["arm"], r["framework"]): r["seconds_per_unit"] for r in ceilings}
     for framework, style in (("jax", "--"), ("torch", ":")):
-        if ("matrix_product", framework) in by_probe:
-            axes.axhline(1 / by_probe["matrix_product", framework], color="black", linewidth=0.8, linestyle=style)
+        products = [by_probe[probe, framework] for probe in judgement.PRODUCTS if (probe, framework) in by_probe]
+        if products:
+            axes.axhline(1 / min(products), color="black", linewidth=0.8, linestyle=style)
     copies = [seconds for (probe, _), seconds in by_probe.items() if probe == "copy"]
     if copies:
         bounds = {r["flops"]: r["flops"] / (r["optimizer_bytes"] * min(copies)) for r in rows}
