@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from jaxopt_study.bench import environment, load, record, stats, timing
 from jaxopt_study.bench.case import Case, Group
-from jaxopt_study.bench.engine import CaseFailed, Engine
+from jaxopt_study.bench.engine import CaseFailed, Engine, WorkerProcess
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import against, export, figure, table
 from jaxopt_study.bench.task import Task, single
@@ -503,6 +504,21 @@ def test_a_turn_has_a_pace_though_its_first_case_failed():
     broken, *others = engine.measure(group, None, "", lambda _: None)
     assert (broken.status, broken.paces) == ("failed", ())
     assert [r.paces for r in others] == [(0.001,) * 3] * 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the system does not show it")
+def test_a_worker_keeps_memory_unless_the_user_says_otherwise_and_the_report_says_which(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "12345")
+    plan = make_plan()
+    worker = WorkerProcess("numpy", plan)
+    try:
+        worker.loaded()
+        words = Path(f"/proc/{worker._process.pid}/environ").read_text().split("\0")
+    finally:
+        worker.close()
+    expected = environment.WORKERS_DEFAULTS | {"MALLOC_TRIM_THRESHOLD_": "12345"}
+    assert expected.items() <= dict(word.split("=", 1) for word in words if "=" in word).items()
+    assert expected.items() <= environment.capture(plan, {}, {})["flags"].items()
 
 
 def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(monkeypatch):

@@ -23,7 +23,6 @@ from jaxopt_study.bench.workload import Workload
 
 Introduction = tuple[dict[str, str], float]
 JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
-JAX_PREALLOCATES = "XLA_PYTHON_CLIENT_PREALLOCATE"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -51,7 +50,7 @@ class WorkerProcess:
             [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={
-                JAX_PREALLOCATES: "false",  # or JAX takes three quarters of a GPU, which all workers share
+                **environment.WORKERS_DEFAULTS,
                 **{name: value for name, value in os.environ.items() if name != JAX_CACHE},
                 **dict.fromkeys(THREAD_VARIABLES, threads),  # read when a library is loaded
                 TORCH_CACHE: self._cache.name,

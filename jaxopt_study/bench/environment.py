@@ -24,12 +24,23 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit
 MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds", "seconds_per_unit")
 FLAGS = (
     "XLA_FLAGS",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
     "JAX_PLATFORMS",
     "JAX_ENABLE_X64",
     "JAX_COMPILATION_CACHE_DIR",
     "CUDA_VISIBLE_DEVICES",
 )
+
+WORKERS_DEFAULTS = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "MALLOC_MMAP_THRESHOLD_": f"{2**25}",
+    "MALLOC_TRIM_THRESHOLD_": f"{2**30}",
+}
+"""What a worker's environment says unless the user's does.
+
+JAX would take three quarters of a GPU, which all workers share. And glibc would give memory back to the system after
+each array of a few megabytes, and ask for it anew: a step of PyTorch's with 4,096 hidden units and 256 rows, 1,040 page
+faults, took 9.5 ms for 5.4. (The first threshold is the largest that glibc comes to by itself.)
+"""
 
 
 def worker_cores(threads: int, place: int = 0) -> tuple[int, ...]:
@@ -74,7 +85,8 @@ def capture(
         "cores": {"at hand": len(cores_at_hand()), "of the workers": list(worker_cores(plan.threads))},
         "affinity": "set" if hasattr(os, "sched_setaffinity") else "cannot be set on this system",
         "memory_bytes": psutil.virtual_memory().total,
-        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+        "flags": WORKERS_DEFAULTS
+        | {name: os.environ[name] for name in (*FLAGS, *WORKERS_DEFAULTS) if name in os.environ},
         "workers": {name: dict(words) for name, (words, _) in workers.items()},
     }
     fixed = plain(fixed)
