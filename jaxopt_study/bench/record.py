@@ -96,6 +96,10 @@ class Record:
         """Steps in a whole run."""
         return self.laps * self.steps
 
+    def ratio_to(self, other: Record) -> stats.Interval | None:
+        """Return the ratio of its times to another's, or None where they were not measured in the same turns."""
+        return stats.ratio(self.step_seconds, other.step_seconds) if self.group == other.group else None
+
 
 def skipped(case: Case, reason: str, environment: str) -> Record:
     """Return the record of a case that was left out."""

@@ -157,11 +157,11 @@ def _ratios(record: Record, sound: Sequence[Record]) -> list[dict[str, Any]]:
         {
             "framework": other.framework,
             "route": other.method,
-            "time": stats.ratio(record.step_seconds, other.step_seconds),
+            "time": time,
             "memory": _quotient(record.value.get("temporary_bytes"), other.value.get("temporary_bytes")),
         }
         for other in _rivals(record, sound)
-        if other.group == record.group
+        if (time := record.ratio_to(other))
     ]
 
 

@@ -245,9 +245,8 @@ def _bound(part: str, plan: Plan) -> float:
 def _in_epochs(record: Record, records: Sequence[Record]) -> stats.Interval | None:
     """Return the ratio of a part's time to an epoch's, where both were measured in the same turns."""
     for epoch in records:
-        same = (epoch.framework, epoch.group) == (record.framework, record.group)
-        if same and epoch.ok and epoch.method == "adam_epoch" and record.method != "adam_epoch":
-            return stats.ratio(record.step_seconds, epoch.step_seconds)
+        if epoch.framework == record.framework and epoch.ok and epoch.method == "adam_epoch":
+            return None if record is epoch else record.ratio_to(epoch)
     return None
 
 

@@ -274,8 +274,8 @@ def _row(record: Record, other: Record | None, agrees: bool | None) -> dict[str,
     }
     if other is not None and other.ok:
         row["loss_distance"] = stats.relative_distance(record.value["epoch_losses"], other.value["epoch_losses"])
-        if record.framework == "jax" and record.group == other.group and agrees is not False:
-            row["torch_over_jax"] = stats.ratio(other.step_seconds, record.step_seconds)
+        if record.framework == "jax" and agrees is not False and (ratio := other.ratio_to(record)):
+            row["torch_over_jax"] = ratio
     return row
 
 

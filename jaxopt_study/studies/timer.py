@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench import stats, timing
+from jaxopt_study.bench import timing
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
@@ -119,7 +119,7 @@ def _trials(framework: str, kind: str, records: Sequence[Record]) -> dict[str, A
     for r in records:
         if r.ok and r.subject.startswith(kind):
             pairs.setdefault(r.subject, {})[r.method] = r
-    ratios = [stats.ratio(p["B"].step_seconds, p["A"].step_seconds) for p in pairs.values() if len(p) == 2]
+    ratios = [ratio for p in pairs.values() if len(p) == 2 and (ratio := p["B"].ratio_to(p["A"]))]
     if kind == "equal":
         right, words = [ratio.spans_one for ratio in ratios], "called no difference"
     else:

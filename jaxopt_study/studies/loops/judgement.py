@@ -104,7 +104,7 @@ def _ladder_row(
         "compile_seconds": _compilation(record),
         "first_seconds": record.first_seconds,
     }
-    peers = {r.method: r for r in records if r.ok and (r.subject, r.group) == (record.subject, record.group)}
+    peers = {r.method: r for r in records if r.ok and r.subject == record.subject}
     good = {name: r for name, r in peers.items() if verdicts.get(r.case.key) is not False}
     if agrees:
         notebook, limit = good.get(REFERENCE), good.get(LIMIT)
@@ -116,9 +116,9 @@ def _ladder_row(
 
 def _break_even(record: Record, simpler: Record | None) -> dict[str, Any] | None:
     """Return after how many steps an arm has paid for what it takes longer to compile, where it is surely quicker."""
-    if simpler is None:
+    faster = simpler.ratio_to(record) if simpler else None
+    if simpler is None or faster is None:
         return None
-    faster = stats.ratio(simpler.step_seconds, record.step_seconds)
     if not faster.low > 1:
         return {"than": simpler.method, "steps": None}
     more = _compilation(record) - _compilation(simpler)
@@ -195,9 +195,9 @@ def _judged_ratio(
     """
     if numerator is None or denominator is None or numerator is denominator:
         return None, False
-    if numerator.group != denominator.group:  # one of them was measured after a --resume
+    found = numerator.ratio_to(denominator)
+    if found is None:  # one of them was measured after a --resume
         return None, False
-    found = stats.ratio(numerator.step_seconds, denominator.step_seconds)
     spread = stats.spread(numerator.step_seconds / denominator.step_seconds)
     slow = numerator.case in slowed or denominator.case in slowed
     return found, slow or spread > stats.UNSTABLE or found.vague

@@ -152,9 +152,8 @@ def _row(record: Record, best: float, agrees: bool, peers: Sequence[Record]) -> 
 
 def _ratio(record: Record, peer: Record) -> stats.Interval:
     """Return the ratio of two arms' times, with its interval where they were measured in the same turns."""
-    if record.group == peer.group:
-        return stats.ratio(record.step_seconds, peer.step_seconds)
-    return stats.ratio(np.median(record.step_seconds, keepdims=True), np.median(peer.step_seconds, keepdims=True))
+    medians = [np.median(r.step_seconds, keepdims=True) for r in (record, peer)]
+    return record.ratio_to(peer) or stats.ratio(*medians)
 
 
 def _reached(record: Record, gaps: np.ndarray, target: float, seconds: float) -> dict[str, float] | None:

@@ -113,8 +113,7 @@ def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
             row |= {"seconds": float(np.median(r.step_seconds)), "spread": stats.spread(r.step_seconds)}
         if pair and r is pair[0]:
             row["apart"] = stats.absolute_distance(r.value["values"], pair[1].value["values"])
-            in_turn = row["agrees"] and r.group == pair[1].group
-            row["ratio"] = stats.ratio(pair[1].step_seconds, r.step_seconds) if in_turn else None
+            row["ratio"] = pair[1].ratio_to(r) if row["agrees"] else None
         found.append(row)
     return found
 
