@@ -274,7 +274,7 @@ def test_flops_are_those_of_the_products():
 
 
 def test_curves_reach_from_end_to_end_in_default():
-    for name, sizes in curves("default").items():
+    for name, sizes in curves("default", "cpu").items():
         assert (sizes[0], sizes[-1]) == (CURVES[name][0], CURVES[name][-1])
 
 

@@ -137,7 +137,7 @@ BEST: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled", "compiled_onednn")},
     "gpu": {"jax": ("scan", "unrolled_scan"), "torch": ("fused", "cuda_graph", "compiled_graph")},
 }
-GROWTH: dict[str, dict[str, Arm]] = {
+_ON_CURVES_ALONE = {
     "jax": {
         "transposing_scan": Arm(
             "scan", "the run in lax.scan, transposes written out", WHOLE_RUN, network="transposing_network"
@@ -153,9 +153,10 @@ GROWTH: dict[str, dict[str, Arm]] = {
         )
     },
 }
-for _framework, _grown in GROWTH.items():
-    _names = USUAL[_framework], *BEST["cpu"][_framework], *BEST["gpu"][_framework]
-    _grown |= {name: ARMS[_framework][name] for name in _names if name in ARMS[_framework]}
+GROWTH: dict[str, dict[str, Arm]] = {
+    f: {name: (ARMS[f] | alone)[name] for name in (USUAL[f], *BEST["cpu"][f], *BEST["gpu"][f])}
+    for f, alone in _ON_CURVES_ALONE.items()
+}
 
 
 def caption(framework: str, name: str) -> str:
@@ -207,7 +208,7 @@ GPU_WORK = Size((64, 2048, 2048, 10), 2048)
 """What a GPU needs besides, for its arithmetic to rule."""
 
 
-def curves(profile: str, device: str = "cpu") -> dict[str, tuple[Size, ...]]:
+def curves(profile: str, device: str) -> dict[str, tuple[Size, ...]]:
     """Return the growth curves of a profile."""
     if profile == "smoke":
         return SMOKE_CURVES
