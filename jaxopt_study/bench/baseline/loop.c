@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <tgmath.h>
 
 /* Subnormal numbers count as zero, as in both frameworks: Adam's m has some, which cost some processors dearly. */
@@ -69,11 +70,20 @@ static REAL gradient(const REAL *w, const REAL *x, ptrdiff_t target, REAL *g)
     return log(sum) - chosen;
 }
 
-/* Make `steps` steps on the rows that `order` names; m and v are the optimizer's buffers, 0 at first. */
-void train(REAL *w, REAL *m, REAL *v, const REAL *inputs, const ptrdiff_t *targets, const ptrdiff_t *order,
+/* A step's four arrays lie a quarter page apart in their low twelve bits, which is all that some processors compare to
+   find out whether a load needs a store that is still pending. Where malloc had put Adam's so that they took the next
+   m, v or g for the w being divided, a step took 620 ns for 275 on a Zen 4, in two blocks of three. */
+enum { PAGE = 4096, ROOM = ((SIZE * sizeof(REAL) + PAGE - 1) / PAGE * PAGE + PAGE / 4) / sizeof(REAL) };
+
+/* Make `steps` steps on the rows that `order` names, in place; the optimizer's buffers, first and second, begin at 0. */
+void train(REAL *params, REAL *first, REAL *second, const REAL *inputs, const ptrdiff_t *targets, const ptrdiff_t *order,
            size_t steps, double learning_rate, REAL *losses)
 {
-    REAL g[SIZE], rate = (REAL)learning_rate;
+    _Alignas(64) REAL memory[4][ROOM];
+    REAL *w = memory[0], *m = memory[1], *v = memory[2], *g = memory[3], rate = (REAL)learning_rate;
+    memcpy(w, params, SIZE * sizeof(REAL));
+    memcpy(m, first, SIZE * sizeof(REAL));
+    memcpy(v, second, SIZE * sizeof(REAL));
     double b1_power = 1, b2_power = 1;
     uint64_t before = mode();
     set_mode(before | FLUSH);
@@ -109,5 +119,8 @@ void train(REAL *w, REAL *m, REAL *v, const REAL *inputs, const ptrdiff_t *targe
 #endif
     }
     set_mode(before);
+    memcpy(params, w, SIZE * sizeof(REAL));
+    memcpy(first, m, SIZE * sizeof(REAL));
+    memcpy(second, v, SIZE * sizeof(REAL));
     (void)m, (void)v, (void)rate, (void)b1_power, (void)b2_power;
 }
