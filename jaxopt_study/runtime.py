@@ -53,7 +53,9 @@ def configure(dtype: str, device: str, threads: int) -> None:
     try:
         jax.devices()
     except Exception as error:  # its kind depends on what is missing: a plugin, a driver or a card
-        raise RuntimeError(f"JAX finds no {device.upper()} ({type(error).__name__})") from None
+        reason = f"JAX finds no {device.upper()} (jax.devices() raised {type(error).__name__})"
+        needs = "; it needs a driver and the plugin of jax[cuda12] or jax[cuda13]" if device == "gpu" else ""
+        raise RuntimeError(reason + needs) from None
 
 
 def preload() -> None:
