@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from dataclasses import fields, replace
 from datetime import datetime
@@ -105,6 +106,7 @@ def choices() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's "time is up" is a stop, as Ctrl-C is
     try:
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except (cyclopts.CycloptsError, ConfigError) as error:
@@ -146,13 +148,19 @@ def _words(value: Any) -> list[str]:
 
 
 class Bar:
-    """A progress bar on standard error; it is shown from the first progress on, so that errors come out alone."""
+    """A progress bar on standard error; it is shown from the first progress on, so that errors come out alone.
+
+    Where standard error is no terminal, as in CI, a line is written at most every `EVERY` seconds instead.
+    """
+
+    EVERY = 15
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         # Drawn seldom: while a worker measures, nothing else should run.
         self._bar = RichProgress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True)
         self._task = self._bar.add_task("starting", total=None)
+        self._next_line = float(self.EVERY)
 
     def __enter__(self) -> Progress:
         return self._move
@@ -162,9 +170,19 @@ class Bar:
             self._bar.stop()
 
     def _move(self, words: str, done: int, blocks: int) -> None:
-        if not self._bar.live.is_started and self._bar.console.is_terminal:
-            self._bar.start()
         self._bar.update(self._task, description=words, advance=done, total=blocks or None)
+        if not self._bar.console.is_terminal:
+            self._log(words, blocks)
+        elif not self._bar.live.is_started:
+            self._bar.start()
+
+    def _log(self, words: str, blocks: int) -> None:
+        task = self._bar.tasks[self._task]
+        elapsed = task.elapsed or 0.0
+        if elapsed >= self._next_line:
+            self._next_line = elapsed + self.EVERY
+            done = f", {task.completed:.0f} of {blocks} blocks" if blocks else ""
+            print(f"{elapsed:.0f} s: {words}{done}", file=sys.stderr)
 
 
 if __name__ == "__main__":

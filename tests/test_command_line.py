@@ -354,13 +354,14 @@ def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):
     assert len(lines(folder)) == 7  # the case that failed, and nothing twice
 
 
-def test_ctrl_c_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path, sent):
     folder = tmp_path / "run"
     options = ("--studies", "optimizers", "derivatives", "--optimizers", "sgd", "adam", "--epochs", 3, "--repeats", 1)
     run = start(*options, "--out", folder)
     wait_for(lambda: len(lines(folder)) == 2)
     children = workers(run)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(sent)
     said, errors = run.communicate(timeout=30)
     assert run.returncode == 130
     assert "Traceback" not in said + errors
@@ -384,6 +385,17 @@ def test_ctrl_c_before_the_first_record_writes_nothing_strange(tmp_path):
     _, errors = run.communicate(timeout=30)
     assert run.returncode == 130
     assert errors.strip() == "stopped before anything was recorded"
+
+
+def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsys):
+    with door.Bar() as progress:
+        progress("loops: adam", 2, 10)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(door.Bar, "EVERY", 0)
+    with door.Bar() as progress:
+        progress("loading the frameworks", 0, 0)
+        progress("loops: adam", 2, 10)
+    assert capsys.readouterr().err == "0 s: loading the frameworks\n0 s: loops: adam, 2 of 10 blocks\n"
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_recorded(tmp_path, monkeypatch, capsys):

@@ -278,6 +278,16 @@ def test_curves_reach_from_end_to_end_in_default():
         assert (sizes[0], sizes[-1]) == (CURVES[name][0], CURVES[name][-1])
 
 
+def test_on_a_gpu_the_largest_size_is_one_that_fills_it_and_scans_are_unrolled_where_that_may_pay():
+    for profile in ("default", "full"):
+        plan = make_plan(studies=("loops",), device="gpu", profile=profile)
+        grown = [group for group in study.groups(plan) if group.cases[0].subject in experiments.growth_sizes(plan)]
+        assert grown[-1].cases[0].subject == "64-2048-2048-10 x 2048"
+        unrolled = [case.subject for group in grown for case in group.cases if case.method == "unrolled_scan"]
+        assert {"64-256-10 x 1", "64-1-10 x 256"} <= set(unrolled)
+        assert all(experiments.growth_sizes(plan)[name].flops < 5e5 for name in unrolled)
+
+
 @pytest.mark.parametrize("framework", ["jax", "torch"])
 @pytest.mark.parametrize("name", timer.DECEIVERS)
 def test_the_timer_is_not_deceived(framework, name):

@@ -194,7 +194,8 @@ class Size:
         return int(min(128, max(3, 1e8 // self.flops)))
 
 
-# What grows -> the sizes, of which profile default takes every other one. The last curve is where products rule.
+# What grows -> the sizes, of which profile default takes every other one, the largest too. The last curve is where
+# products rule.
 CURVES: dict[str, tuple[Size, ...]] = {
     "batch": tuple(Size((64, 256, 10), batch) for batch in (1, 4, 16, 64, 256, 512, 1024)),
     "width": tuple(Size((64, width, 10), 256) for width in (1, 4, 16, 64, 256, 1024, 4096)),
@@ -205,12 +206,12 @@ SMOKE_CURVES: dict[str, tuple[Size, ...]] = {"batch": (Size((64, 32, 10), 1), Si
 
 
 GPU_WORK = Size((64, 2048, 2048, 10), 2048)
-"""What a GPU needs besides, for its arithmetic to rule."""
+"""What a GPU needs for its arithmetic to rule."""
 
 
 def curves(profile: str, device: str) -> dict[str, tuple[Size, ...]]:
     """Return the growth curves of a profile."""
     if profile == "smoke":
         return SMOKE_CURVES
-    chosen = CURVES if profile == "full" else {name: sizes[::2] for name, sizes in CURVES.items()}
-    return chosen | ({"work": (*chosen["work"], GPU_WORK)} if device == "gpu" else {})
+    every = CURVES | ({"work": (*CURVES["work"], GPU_WORK)} if device == "gpu" else {})
+    return every if profile == "full" else {name: sizes[::-2][::-1] for name, sizes in every.items()}

@@ -20,6 +20,9 @@ CALIBRATION = "calibration"
 COMPILED = ("compiled", "compiled_onednn")
 ONEDNN_PAYS = 2e7
 """FLOPs of a step. At 21 MFLOP (64-256-10 x 256) it is equal to `nn.Linear` on a Zen 5, at 83 a quarter quicker."""
+UNROLLING_PAYS = 5e5
+"""FLOPs of a step. On an H200 four steps a turn take 0.82 and 0.96 of the scan's time at 0.08 MFLOP, 1.01 at 0.65, 1.02
+at 1.3 and up to 1.31 beyond, and XLA tunes every product anew for them: 1 to 11 s a size."""
 
 PROBES = {
     "jax": ("empty_call", "empty_scan", "matrix_product", "transposed_product", "copy"),
@@ -120,10 +123,11 @@ def _scans(size: Size, plan: Plan) -> Sequence[str]:
     """Return those of JAX's scans that may be the best at a size.
 
     In one function, picking each row's logit has a scatter for a gradient, unless there is one row. A transpose written
-    out was worth its time on a CPU at every size with more; profile full shows the scan without it as well.
+    out was worth its time on a CPU at every size with more; profile full shows the scan without it as well. On a GPU a
+    scan is unrolled where that may pay.
     """
     if plan.device == "gpu":
-        return BEST["gpu"]["jax"]
+        return [arm for arm in BEST["gpu"]["jax"] if arm != "unrolled_scan" or size.flops < UNROLLING_PAYS]
     if size.batch == 1:
         return ["scan", "whole_scan"]
     return ["scan", "transposing_scan"] if plan.profile == "full" else ["transposing_scan"]
