@@ -273,6 +273,14 @@ def test_flops_are_those_of_the_products():
     assert Size((64, 256, 10), 4).parameters == 65 * 256 + 257 * 10
 
 
+def test_a_laps_steps_are_many_on_a_gpu_but_no_more_than_their_formula_can_follow():
+    for sizes in curves("full", "gpu").values():
+        assert all(8 <= size.steps("gpu") <= 256 for size in sizes)
+        assert all(size.steps("gpu") >= size.steps("cpu") >= 3 for size in sizes)
+        assert all(size.steps("gpu") * size.flops <= max(2e10, 8 * size.flops) for size in sizes)
+    assert (Size((64, 256, 10), 1024).steps("cpu"), Size((64, 256, 10), 1024).steps("gpu")) == (4, 241)
+
+
 def test_curves_reach_from_end_to_end_in_default():
     for name, sizes in curves("default", "cpu").items():
         assert (sizes[0], sizes[-1]) == (CURVES[name][0], CURVES[name][-1])
@@ -442,7 +450,7 @@ def test_any_optimizer_trains_as_in_a_loop_of_torchs_own(optimizer):
 
 
 def test_the_fewest_steps_tell_an_adam_without_moments(monkeypatch):
-    size = min((s for sizes in CURVES.values() for s in sizes), key=lambda size: (size.steps, size.flops))
+    size = min((s for sizes in CURVES.values() for s in sizes), key=lambda size: (size.steps("cpu"), size.flops))
     workload = digits_linear(0, 1)
     params, order = draw_params(size.widths, 0), experiments._growth_order(size, workload, make_plan())
     losses, _ = formula.train(params, experiments._scaled(workload), order, "adam", 1e-3)

@@ -87,7 +87,8 @@ def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mappin
     else:
         arm = ARMS[case.framework][case.method]
         losses = value["losses"][0] if arm.sweep else value["losses"]
-        expected = _expected(case.subject, workload, plan)[: len(losses)]
+        expected = _expected(case.subject, workload, plan)
+    expected = expected[: len(losses)]
     return {
         "distance": stats.scaled_distance(losses, expected),
         "beginning": stats.scaled_distance(losses[:FIRST_STEPS], expected[:FIRST_STEPS]),
@@ -204,9 +205,10 @@ def _numbers(wing: Any, losses: Any) -> Array:
 
 
 def _growth_task(wing: Any, case: Case, size: Size, workload: Workload, plan: Plan) -> Task:
-    loop = _loop(wing, GROWTH[case.framework][case.method], plan.optimizers[0], size.widths, plan)
-    params, order = draw_params(size.widths, plan.seed), _growth_order(size, workload, plan)
-    return _run(wing, loop, params, _scaled(workload), order, steps=size.steps)
+    arm = GROWTH[case.framework][case.method]
+    loop = _loop(wing, arm, plan.optimizers[0], size.widths, plan)
+    params, order = draw_params(size.widths, plan.seed), _growth_order(size, workload, plan)[: arm.steps]
+    return _run(wing, loop, params, _scaled(workload), order, steps=len(order))
 
 
 def _order(arm: Arm, workload: Workload) -> Array:
@@ -222,7 +224,7 @@ def _scaled(workload: Workload) -> tuple[Array, Array]:
 def _growth_order(size: Size, workload: Workload, plan: Plan) -> Array:
     """Return the rows of each step, (steps, batch), drawn evenly."""
     generator = np.random.default_rng(plan.seed)
-    return generator.integers(0, len(workload.train[0]), (size.steps, size.batch))
+    return generator.integers(0, len(workload.train[0]), (size.steps(plan.device), size.batch))
 
 
 _CACHE: dict[Any, Array] = {}
