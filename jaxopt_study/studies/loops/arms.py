@@ -189,9 +189,9 @@ class Size:
         """Return the steps in a lap: 256, or as many as `LAP` has FLOPs for.
 
         At least three: the loss after one step does not depend on Adam's moments, which the first step cancels; that
-        after two does. And enough that the calls with which a lap begins are little beside them: at 21 MFLOP on a Zen 4
-        `scan` takes 314 us a step where there are 4, 290 where 16, 283 where 64. On a GPU such calls cost more and steps
-        less: of three steps of 83 MFLOP one took 165 us, of 77 of 1.3 MFLOP 33 (H200).
+        after two does. And enough that the calls with which a lap begins are little beside them: at 21 MFLOP on a
+        Zen 4 `scan` takes 314 us a step where there are 4, 290 where 16, 283 where 64. On a GPU such calls cost more
+        and steps less: of three steps of 83 MFLOP one took 165 us, of 77 of 1.3 MFLOP 33 (H200).
         """
         flops, fewest = LAP[device]
         return int(min(256, max(fewest, flops // self.flops)))
