@@ -317,7 +317,8 @@ def _verdict(
     if wrong:
         parts.append(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({', '.join(wrong)})")
     elif clear:
-        who = "the frameworks agree" if len(plan.frameworks) > 1 else f"{plan.frameworks[0]} holds to its references"
+        alone = f"the values of {plan.frameworks[0]} hold to their references"
+        who = "the frameworks agree" if len(plan.frameworks) > 1 else alone
         parts.append(f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}")
     else:
         parts.append("nothing could be compared")

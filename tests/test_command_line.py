@@ -240,7 +240,7 @@ def test_one_framework_runs_alone(tmp_path):
     answer = compare("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
     assert answer.returncode == 0
     assert {r.framework for r in record.read(tmp_path / "run")} == {"jax", "numpy", "c"}
-    assert "Jax holds to its references" in answer.stdout
+    assert "The values of jax hold to their references in all" in answer.stdout
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"plan": 3}', "rubbish", '{"plan": {}}'])
