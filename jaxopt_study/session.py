@@ -256,7 +256,7 @@ def _measure(
     blocks = sum(group.blocks for group in groups)
     try:
         for group in groups:
-            words = f"{group.cases[0].study}: {group.cases[0].subject}"
+            words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
             progress(words, 0, blocks)
             chosen = _without_skipped(group, folder, key, plan)
             record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks)))

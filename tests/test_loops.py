@@ -322,6 +322,7 @@ def test_a_planted_error_is_found_and_its_time_is_not_shown():
 
 STEADY, UNSTEADY = (1.0, 1.01, 0.99, 1.0, 1.0) * 2, (1.0, 1.5, 0.8, 1.2, 1.0) * 2
 VAGUE = (1.5, 1.0, 1.0, 1.0, 1.0) * 2  # no spread between its quartiles, but its median is not sure
+OPERATORS = "operator_by_operator"
 SLOWED = (1.0, 2.0, 2.0, 1.0, 1.0) * 2  # by the machine, in whole turns
 
 
@@ -367,6 +368,19 @@ def test_a_ratio_is_unstable_where_it_changes_from_turn_to_turn(notebook, scan, 
     (table,) = study.tables(rows, SGD)
     cells = next(cells for cells in table.rows if "the run in lax.scan" in cells[0])
     assert tuple("unstable" in cell for cell in cells[6:8]) == marks
+
+
+def test_a_ratio_is_unstable_where_its_arm_varies_by_the_process():
+    rows, row = rows_of_scan({("torch", "notebook"): STEADY, ("jax", "scan"): STEADY, ("jax", OPERATORS): STEADY})
+    without_jit = next(r for r in rows if r["arm"] == OPERATORS)
+    assert (row["notebook_unstable"], without_jit["notebook_unstable"]) == (False, True)
+
+
+def test_the_turns_of_all_ladders_lie_over_the_same_time():
+    groups = study.groups(make_plan(studies=("loops",)))
+    ladders = [group for group in groups if group.cases[0].subject in OPTIMIZERS]
+    assert len(ladders) == 1
+    assert {case.subject for case in ladders[0].cases} == set(OPTIMIZERS)
 
 
 def test_a_ratio_is_unstable_where_the_machine_was_slowed():

@@ -31,7 +31,11 @@ PROBES = {
 
 
 def groups(plan: Plan) -> list[Group]:
-    """Return the ladder of each optimizer, its arms in turn; the machine's calibration; and the growth curves."""
+    """Return the ladders, all arms in turn; the machine's calibration; and the growth curves.
+
+    The ladders are one group, so that the turns of each lie over the twelve seconds of all: a moment's neighbour on the
+    same core else meets all of Adagrad's, which take two, and its ratios hold for that moment.
+    """
     frameworks = (*plan.frameworks, "c")
     if plan.overview:
         return [Group(_ladder(plan.optimizers[0], SHORT, frameworks), (plan.repeats + 1) // 2)]
@@ -39,12 +43,13 @@ def groups(plan: Plan) -> list[Group]:
         f: tuple(n for n, arm in arms.items() if plan.profile == "full" or not arm.full) for f, arms in ARMS.items()
     }
     ladders = [
-        Group(_ladder(name, OTHERS[plan.device] if number else full, frameworks), plan.repeats)
+        case
         for number, name in enumerate(plan.optimizers)
+        for case in _ladder(name, OTHERS[plan.device] if number else full, frameworks)
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
     growth = [Group(_growth(name, plan), _repeats(size, plan)) for name, size in growth_sizes(plan).items()]
-    return [*ladders, Group(probes, plan.repeats), *growth]
+    return [Group(tuple(ladders), plan.repeats), Group(probes, plan.repeats), *growth]
 
 
 def _repeats(size: Size, plan: Plan) -> int:

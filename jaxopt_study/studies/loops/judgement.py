@@ -11,7 +11,7 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record, slowed_cases
-from jaxopt_study.studies.loops.arms import ARMS, BEST, LIMIT, REFERENCE, USUAL, curves
+from jaxopt_study.studies.loops.arms import ARMS, BEST, BY_PROCESS, LIMIT, REFERENCE, USUAL, curves
 from jaxopt_study.studies.loops.experiments import CALIBRATION, FIRST_STEPS, growth_sizes, torch_arms
 from jaxopt_study.studies.optimizers import PINNED_LEARNING_RATE
 from jaxopt_study.studies.tolerances import BEGINNING, GROWTH, LOOPS
@@ -190,8 +190,9 @@ def _judged_ratio(
 ) -> tuple[stats.Interval | None, bool]:
     """Return the ratio of times measured in the same turns, and whether another run may give one over 10 % away.
 
-    It may where the ratio was not steady over the turns, where its interval leaves that open, and where the machine was
-    slowed: Python's calls then slow by another part than arithmetic.
+    It may where the ratio was not steady over the turns, where its interval leaves that open, where one of the arms is
+    known to vary by the process, and where the machine was slowed: Python's calls then slow by another part than
+    arithmetic.
     """
     if numerator is None or denominator is None or numerator is denominator:
         return None, False
@@ -200,7 +201,8 @@ def _judged_ratio(
         return None, False
     spread = stats.spread(numerator.step_seconds / denominator.step_seconds)
     slow = numerator.case in slowed or denominator.case in slowed
-    return found, slow or spread > stats.UNSTABLE or found.vague
+    varies = not BY_PROCESS.isdisjoint((numerator.method, denominator.method))
+    return found, slow or varies or spread > stats.UNSTABLE or found.vague
 
 
 def _quickest(arms: Sequence[Record]) -> Record | None:

@@ -22,7 +22,8 @@ COLOUR = dict(zip(("jax", "torch", "c"), COLOURS, strict=False))
 SLOW = f"Slow: the machine itself was over {100 * SLOWED:.0f} % slower than at its best in the run."
 UNSTABLE = (
     "Ratios are medians over the turns. Unstable, of a ratio: its spread over the turns is over 10 %, its interval "
-    "says that another run may give one over 10 % away, or the machine was slower meanwhile."
+    "says that another run may give one over 10 % away, the machine was slower meanwhile, or the arm's time varies by "
+    "the process (JAX without jit)."
 )
 
 
