@@ -486,16 +486,73 @@ def test_a_record_is_frozen():
 
 
 class Answers:
-    """A worker whose case `broken` cannot be prepared."""
+    """A worker whose case `broken` cannot be prepared; `changes` are answers of its own."""
+
+    def __init__(self, **changes):
+        values = {"prepare": (1, 1), "stages": {}, "first": 0.1, "calibrate": 1, "block": 0.1, "pace": 0.001}
+        self._answers = values | {"finish": ({"x": np.zeros(1)}, 0)} | changes
+        self.asked = []
 
     def ask(self, command, *arguments):
+        self.asked.append((command, *arguments))
         if command == "prepare" and arguments[0].method == "broken":
             raise CaseFailed("it is broken")
-        values = {"prepare": (1, 1), "stages": {}, "first": 0.1, "calibrate": 1, "block": 0.1, "pace": 0.001}
-        return values.get(command, ({"x": np.zeros(1)}, 0))
+        return self._answers[command]
 
     def alive(self):
         return True
+
+
+def measured_by(workers, group):
+    """Return the records of a group by workers that take each other's place, and the blocks that were told."""
+    engine, rest, told = Engine(make_plan(), lambda *_: {}), list(workers), []
+    engine._workers, engine._imports = {"jax": rest.pop(0)}, {"jax": 0.0}
+    engine._renew = lambda frameworks: engine._workers.update({name: rest.pop(0) for name in frameworks})
+    records = engine.measure(group, None, "", told.append)
+    assert not rest
+    return records, sum(told)
+
+
+def cases_of(*methods):
+    return tuple(Case("loops", "sgd", "jax", method) for method in methods)
+
+
+def test_processes_share_the_turns_of_a_group():
+    """What comes before the turns is the first one's, and a block has as many laps in all."""
+    first = Answers(block=0.1, calibrate=7, stages={"compile": 9.0}, first=5.0, pace=0.001)
+    second = Answers(block=0.2, calibrate=7, stages={"compile": 1.0}, first=1.0, pace=0.002)
+    group = Group(cases_of("broken", "one", "other"), 5, processes=2)
+    (broken, *others), told = measured_by([first, second], group)
+    assert (broken.status, broken.samples, told) == ("failed", (), group.blocks)
+    for r in others:
+        assert (r.samples, r.paces) == ((0.1, 0.1, 0.2, 0.2, 0.2), (0.001, 0.001, 0.002, 0.002, 0.002))
+        assert (r.stages["compile"], r.first_seconds, r.block_laps) == (9.0, 5.0, 7)
+    assert [w.asked.count(("calibrate", others[0].case, laps)) for w, laps in ((first, None), (second, 7))] == [1, 1]
+    blocks = [asked[1].method for asked in first.asked + second.asked if asked[0] == "block"]
+    assert blocks == ["one", "other", "other", "one"] * 2 + ["one", "other"]
+
+
+def test_processes_must_give_the_same_value():
+    other = Answers(finish=({"x": np.ones(1)}, 0))
+    (r,), _ = measured_by([Answers(), other], Group(cases_of("one"), 4, processes=2))
+    assert (r.status, "two processes gave different values" in r.reason) == ("failed", True)
+
+
+def test_one_turn_is_not_shared():
+    (r,), _ = measured_by([Answers()], Group(cases_of("one"), 1, processes=2))
+    assert r.samples == (0.1,)
+
+
+def test_a_worker_in_anothers_place_finds_what_that_one_compiled():
+    plan = make_plan()
+    before = WorkerProcess("numpy", plan)
+    after = WorkerProcess("numpy", plan, before=before)
+    try:
+        assert (before.alive(), after.alive(), after._cache) == (False, True, before._cache)
+        assert after.loaded() > 0
+    finally:
+        after.close()
+    assert not Path(after._cache.name).exists()
 
 
 def test_a_turn_has_a_pace_though_its_first_case_failed():

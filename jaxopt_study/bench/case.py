@@ -79,6 +79,8 @@ class Group:
     Attributes:
         repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
         fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
+        processes: How many processes of each framework share the turns, one after the other. Where code and data lie is
+            another place in each, and what that is worth is then in the spread and the interval.
         together: Whether the frameworks compute at the same time, each on cores of its own if there are enough: for
             values alone, since no time that is taken so may be shown.
     """
@@ -86,6 +88,7 @@ class Group:
     cases: tuple[Case, ...]
     repeats: int
     fresh: bool = False
+    processes: int = 1
     together: bool = False
 
     @property

@@ -39,12 +39,19 @@ class WorkerDied(CaseFailed):
 
 
 class WorkerProcess:
-    """A worker in a process of its own."""
+    """A worker in a process of its own.
 
-    def __init__(self, framework: str, plan: Plan) -> None:
+    Args:
+        framework: What it loads.
+        plan: What the run was asked for.
+        before: The worker that it takes the place of, which ends: it finds compiled what that one compiled. Without
+            one, no compilation is found ready-made.
+    """
+
+    def __init__(self, framework: str, plan: Plan, before: WorkerProcess | None = None) -> None:
         self._connection, theirs = Pipe()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        self._cache = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # no compilation is found ready-made
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        self._cache = before.end() if before else tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         threads = str(plan.threads)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
@@ -97,12 +104,16 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process, at once."""
+        """End the process, at once, and remove what it compiled."""
+        self.end().cleanup()
+
+    def end(self) -> tempfile.TemporaryDirectory[str]:
+        """End the process, at once; return what it compiled."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
         self._errors.close()
-        self._cache.cleanup()
+        return self._cache
 
     def _send(self, *message: Any) -> None:
         try:
@@ -173,7 +184,9 @@ class Engine:
         """Measure the cases of a group block by block in turn, forwards and backwards (A B, B A, ...).
 
         A case that raises costs the others nothing. One whose process dies is left out, and the others, whose blocks
-        were torn apart, begin again. `advance` is told how many blocks are done, or will not be.
+        were torn apart, begin again. Where the group has several processes, each framework has them one after the
+        other, and each case must give the same value in all. `advance` is told how many blocks are done, or will not
+        be.
         """
         before = load.read()
         records = self._measure_group(group, workload, environment_key, advance)
@@ -194,16 +207,42 @@ class Engine:
         while rest:
             started = now()
             facts.update({case: {"group": started, "samples": []} for case in rest})
-            dead = self._measure(rest, group.repeats, workload, facts, advance)
+            dead = self._measure_shares(rest, group, workload, facts, advance)
             if dead is None:
                 break
             rest.remove(dead)
         return [_record(case, facts[case], environment_key) for case in group.cases]
 
+    def _measure_shares(
+        self,
+        cases: list[Case],
+        group: Group,
+        workload: Workload,
+        facts: dict[Case, dict[str, Any]],
+        advance: Callable[[int], None],
+    ) -> Case | None:
+        """Give each of the group's processes its share of the turns; return the case whose process died, if one did."""
+        shares = min(group.processes, max(1, group.repeats))
+        for share in range(shares):
+            if share:
+                self._renew({case.framework for case in cases})
+            turns = range(share * group.repeats // shares, (share + 1) * group.repeats // shares)
+            dead = self._measure(cases, turns, workload, facts, advance)
+            if dead is not None:
+                return dead
+        return None
+
+    def _renew(self, frameworks: Iterable[str]) -> None:
+        """Put a fresh process in the place of each framework's."""
+        for name in frameworks:
+            self._workers[name] = WorkerProcess(name, self._plan, before=self._workers[name])
+        for name in frameworks:
+            self._introduction(name)
+
     def _measure(
         self,
         cases: list[Case],
-        repeats: int,
+        turns: range,
         workload: Workload,
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
@@ -211,14 +250,15 @@ class Engine:
     ) -> Case | None:
         """Measure the cases in turn; return the one whose process died, if one did."""
         block = self._block if timed else self._lap
-        paces: list[float] = []
+        paces: dict[int, float] = {}
         parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
-        parts = [(case, partial(self._begin, workload, repeats)) for case in cases]
-        for turn in range(repeats):
+        parts = [(case, partial(self._begin, workload, bool(turns))) for case in cases]
+        for turn in turns:
             if timed:
                 parts += [(case, partial(self._pace, paces, turn)) for case in cases]
             parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
         parts += [(case, partial(self._finish, workload)) for case in cases]
+        advance(len(turns) * sum("reason" in facts[case] for case in cases))
         for case, part in parts:
             if "reason" in facts[case]:
                 continue
@@ -226,7 +266,7 @@ class Engine:
                 part(case, facts[case])
             except CaseFailed as failure:
                 facts[case] |= {"reason": str(failure), "status": failure.status}
-                advance(repeats - len(facts[case]["samples"]))
+                advance(turns.stop - len(facts[case]["samples"]))
                 if isinstance(failure, WorkerDied):
                     advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
                     return case
@@ -247,7 +287,7 @@ class Engine:
         shared, self._workers[case.framework] = self._workers[case.framework], nursery
         try:
             nursery.fork()
-            if self._measure([case], repeats, workload, facts, advance) is None:
+            if self._measure([case], range(repeats), workload, facts, advance) is None:
                 nursery.leave()
         except CaseFailed as failure:
             facts[case] |= {"reason": str(failure), "status": failure.status}
@@ -264,7 +304,8 @@ class Engine:
         try:
             self._place(group, apart=True)
             measure = partial(self._measure, timed=False)
-            list(pool.map(lambda case: measure([case], group.repeats, workload, facts, advance), group.cases))
+            turns = range(group.repeats)
+            list(pool.map(lambda case: measure([case], turns, workload, facts, advance), group.cases))
             self._place(group, apart=False)
         finally:
             pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
@@ -276,24 +317,25 @@ class Engine:
             cores = environment.worker_cores(self._plan.threads, place if apart else 0)
             self._worker(case.framework).ask("configure", self._plan, cores)
 
-    def _begin(self, workload: Workload, repeats: int, case: Case, facts: dict[str, Any]) -> None:
+    def _begin(self, workload: Workload, timed: bool, case: Case, facts: dict[str, Any]) -> None:
+        """Compile and warm up. What that takes is the first process's; a later one finds some of it compiled."""
         worker = self._worker(case.framework)
         facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
-        facts["stages"] = {"import": self._imports[case.framework], **worker.ask("stages", case)}
-        facts["first_seconds"] = worker.ask("first", case)
-        if repeats:
-            facts["block_laps"] = worker.ask("calibrate", case)
+        facts.setdefault("stages", {"import": self._imports[case.framework], **worker.ask("stages", case)})
+        facts.setdefault("first_seconds", worker.ask("first", case))
+        if timed:
+            facts["block_laps"] = worker.ask("calibrate", case, facts.get("block_laps"))
         else:
             facts["samples"].append(facts["first_seconds"])
 
     def _block(self, case: Case, facts: dict[str, Any]) -> None:
         facts["samples"].append(self._workers[case.framework].ask("block", case))
 
-    def _pace(self, paces: list[float], turn: int, case: Case, facts: dict[str, Any]) -> None:
+    def _pace(self, paces: dict[int, float], turn: int, case: Case, facts: dict[str, Any]) -> None:
         """Ask for the machine's pace in the worker of the turn's first case; the others have it from that one."""
-        if len(paces) == turn:
-            paces.append(self._workers[case.framework].ask("pace"))
-        facts["paces"] = tuple(paces)
+        if turn not in paces:
+            paces[turn] = self._workers[case.framework].ask("pace")
+        facts["paces"] = (*facts.get("paces", ()), paces[turn])
 
     def _lap(self, case: Case, facts: dict[str, Any]) -> None:
         """Make one lap of a case whose time is not shown: it may compile."""
@@ -301,7 +343,9 @@ class Engine:
 
     def _finish(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
         value, facts["peak_bytes"] = self._workers[case.framework].ask("finish", case)
-        facts["digest"] = record.digest(value)
+        digest = record.digest(value)
+        if facts.setdefault("digest", digest) != digest:
+            raise CaseFailed("two processes gave different values, so neither its value nor its time holds")
         facts["value"] = dict(self._condense(case, value, workload, self._plan))
 
     def _worker(self, framework: str) -> WorkerProcess:

@@ -112,10 +112,10 @@ class Stepper:
         self._starts, seconds = seconds_of(lambda: [self._task.start()])
         return seconds + self._advance(1)
 
-    def calibrate(self) -> int:
-        """Make one lap to warm up, and set how many laps a block has. Return that number."""
+    def calibrate(self, laps: int | None = None) -> int:
+        """Make one lap to warm up, and set how many laps a block has: `laps`, or enough. Return that number."""
         seconds = self._advance(1)
-        self._block = max(1, math.ceil(SHORTEST_BLOCK / max(seconds, 1e-9)))
+        self._block = laps or max(1, math.ceil(SHORTEST_BLOCK / max(seconds, 1e-9)))
         return self._block
 
     def block(self) -> float:

@@ -103,9 +103,9 @@ class Worker:
         """Make the first lap; return seconds."""
         return self._steppers[case].first()
 
-    def calibrate(self, case: Case) -> int:
-        """Warm up; return how many laps a block has."""
-        return self._steppers[case].calibrate()
+    def calibrate(self, case: Case, laps: int | None) -> int:
+        """Warm up; return how many laps a block has: `laps`, or as many as it takes."""
+        return self._steppers[case].calibrate(laps)
 
     def block(self, case: Case) -> float:
         """Make one block; return seconds."""

@@ -49,7 +49,12 @@ def groups(plan: Plan) -> list[Group]:
     ]
     probes = tuple(Case("loops", CALIBRATION, f, probe) for f in plan.frameworks for probe in PROBES[f])
     growth = [Group(_growth(name, plan), _repeats(size, plan)) for name, size in growth_sizes(plan).items()]
-    return [Group(tuple(ladders), plan.repeats), Group(probes, plan.repeats), *growth]
+    return [Group(tuple(ladders), plan.repeats, processes=_processes(plan)), Group(probes, plan.repeats), *growth]
+
+
+def _processes(plan: Plan) -> int:
+    """Return how many processes share the ladders' turns; a GPU's compile for a minute, and smoke is for seconds."""
+    return 2 if plan.device == "cpu" and plan.profile != "smoke" else 1
 
 
 def _repeats(size: Size, plan: Plan) -> int:
