@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxopt_study.bench import engine as engines
 from jaxopt_study.bench import environment, load, record, stats, timing
 from jaxopt_study.bench.case import Case, Group
-from jaxopt_study.bench.engine import CaseFailed, Engine, WorkerProcess
+from jaxopt_study.bench.engine import CaseFailed, Engine, WorkerDied, WorkerProcess
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.report import against, export, figure, table
 from jaxopt_study.bench.task import Task, single
@@ -492,15 +493,27 @@ class Answers:
         values = {"prepare": (1, 1), "stages": {}, "first": 0.1, "calibrate": 1, "block": 0.1, "pace": 0.001}
         self._answers = values | {"finish": ({"x": np.zeros(1)}, 0)} | changes
         self.asked = []
+        self._alive = True
 
     def ask(self, command, *arguments):
         self.asked.append((command, *arguments))
         if command == "prepare" and arguments[0].method == "broken":
             raise CaseFailed("it is broken")
+        if isinstance(self._answers[command], Exception):
+            raise self._answers[command]
         return self._answers[command]
 
     def alive(self):
-        return True
+        return self._alive
+
+    def close(self):
+        self._alive = False
+
+    def loaded(self):
+        return 0.0
+
+    def configure(self):
+        return {}
 
 
 def measured_by(workers, group):
@@ -536,6 +549,26 @@ def test_processes_must_give_the_same_value():
     other = Answers(finish=({"x": np.ones(1)}, 0))
     (r,), _ = measured_by([Answers(), other], Group(cases_of("one"), 4, processes=2))
     assert (r.status, "two processes gave different values" in r.reason) == ("failed", True)
+
+
+def test_who_begins_again_after_a_death_finds_nothing_compiled(monkeypatch):
+    """Else torch.compile's clock would show what it takes to read its cache: a tenth."""
+    started = []
+
+    def start(framework, plan, before=None):
+        started.append((framework, before))
+        return Answers(stages={"compile": 9.0})
+
+    monkeypatch.setattr(engines, "WorkerProcess", start)
+    engine = Engine(make_plan(), lambda *_: {})
+    engine._workers = {name: Answers(stages={"compile": 1.0}) for name in ("jax", "torch")}
+    engine._imports = dict.fromkeys(engine._workers, 0.0)
+    dies, other = (Case("loops", "sgd", framework, "one") for framework in ("jax", "torch"))
+    engine._workers["jax"]._answers["block"] = WorkerDied("killed")
+    dead, survivor = engine.measure(Group((dies, other), 3), None, "", lambda _: None)
+    assert (dead.status, survivor.status, len(survivor.samples)) == ("failed", "ok", 3)
+    assert survivor.stages["compile"] == 9.0
+    assert started == [("torch", None)]
 
 
 def test_one_turn_is_not_shared():

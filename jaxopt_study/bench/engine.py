@@ -211,6 +211,8 @@ class Engine:
             if dead is None:
                 break
             rest.remove(dead)
+            for name in {case.framework for case in rest}:
+                self._workers[name].close()  # or who begins again would find compiled what it compiled before
         return [_record(case, facts[case], environment_key) for case in group.cases]
 
     def _measure_shares(
