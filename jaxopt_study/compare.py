@@ -1,4 +1,4 @@
-"""The door: `python -m jaxopt_study.compare`, and `run(config)` for Python users."""
+"""The command line, `python -m jaxopt_study.compare`, and `run(config)` for Python users."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rich.progress import Progress as RichProgress
 
 from jaxopt_study import __version__, session
 from jaxopt_study.bench.case import PROFILES
-from jaxopt_study.bench.report.table import show
-from jaxopt_study.bench.workload import WORKLOADS
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
-from jaxopt_study.session import Cut, Outcome, Progress
+from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.report.table import show
+from jaxopt_study.session import Interrupted, Outcome, Progress
 from jaxopt_study.studies import STUDIES
-from jaxopt_study.studies.optimizers import OPTIMIZERS
+from jaxopt_study.studies.registry import OPTIMIZERS
 
 __all__ = ["Config", "ConfigError", "Outcome", "main", "run"]
 
-HELP = """Run the notebook's experiments in JAX and in PyTorch, prove that they agree, and time them.
+HELP = """Run the notebook's experiments in JAX and in PyTorch, check that they agree, and time them.
 
 Exit status: 0 all values agree; 1 a value disagreed or a case failed; 2 the command line was wrong; 130 stopped.
 """
@@ -41,9 +41,9 @@ app = cyclopts.App(
 )
 
 
-def silent(words: str, done: int, blocks: int) -> None:
+def silent(words: str, done: int, samples: int) -> None:
     """Show no progress."""
-    del words, done, blocks
+    del words, done, samples
 
 
 def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # noqa: B008 - frozen
@@ -51,11 +51,11 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
 
     Args:
         config: What to run.
-        progress: Called with (words, blocks done since the last call, blocks in all).
+        progress: Called with (words, samples done since the last call, samples in all).
 
     Raises:
         ConfigError: What is asked for cannot be done; nothing was written.
-        session.Cut: The run was stopped; what was recorded is kept.
+        session.Interrupted: The run was stopped; what was recorded is kept.
     """
     plan = check(config)
     against = None if config.against is None else session.old_folder("--against", Path(config.against))
@@ -90,7 +90,7 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
 
 def choices() -> str:
     """Return what can be run, a line for each option."""
-    lines = [f"studies     {name:12} {study.QUESTION}" for name, study in STUDIES.items()]
+    lines = [f"studies     {name:12} {study.question}" for name, study in STUDIES.items()]
     for option, names in (
         ("optimizers", OPTIMIZERS),
         ("frameworks", FRAMEWORKS),
@@ -111,9 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except (cyclopts.CycloptsError, ConfigError) as error:
         return _say(f"error: {' '.join(str(error).split())}", 2)
-    except Cut as cut:
-        status = 130 if str(cut) == "stopped" else 1
-        return _say(f"{cut}; what was recorded is kept. Go on by:\n  {_go_on(arguments, cut.folder)}", status)
+    except Interrupted as interrupted:
+        status = 130 if str(interrupted) == "stopped" else 1
+        return _say(
+            f"{interrupted}; what was recorded is kept. Go on by:\n  {_go_on(arguments, interrupted.folder)}", status
+        )
     except KeyboardInterrupt:
         return _say("stopped before anything was recorded", 130)
     except BrokenPipeError:
@@ -169,19 +171,19 @@ class Bar:
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def _move(self, words: str, done: int, blocks: int) -> None:
-        self._bar.update(self._task, description=words, advance=done, total=blocks or None)
+    def _move(self, words: str, done: int, samples: int) -> None:
+        self._bar.update(self._task, description=words, advance=done, total=samples or None)
         if not self._bar.console.is_terminal:
-            self._log(words, blocks)
+            self._log(words, samples)
         elif not self._bar.live.is_started:
             self._bar.start()
 
-    def _log(self, words: str, blocks: int) -> None:
+    def _log(self, words: str, samples: int) -> None:
         task = self._bar.tasks[self._task]
         elapsed = task.elapsed or 0.0
         if elapsed >= self._next_line:
             self._next_line = elapsed + self.EVERY
-            done = f", {task.completed:.0f} of {blocks} blocks" if blocks else ""
+            done = f", {task.completed:.0f} of {samples} samples" if samples else ""
             print(f"{elapsed:.0f} s: {words}{done}", file=sys.stderr)
 
 

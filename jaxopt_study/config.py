@@ -15,10 +15,10 @@ from cyclopts import Parameter, Token
 
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.environment import cores_at_hand
-from jaxopt_study.bench.report.export import FORMATS
-from jaxopt_study.bench.workload import WORKLOADS
-from jaxopt_study.studies import COMPANIONS, MAIN_JOB, STUDIES
-from jaxopt_study.studies.optimizers import OPTIMIZERS
+from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.report.export import FORMATS
+from jaxopt_study.studies import MAIN_JOB, STUDIES
+from jaxopt_study.studies.registry import OPTIMIZERS
 
 FRAMEWORKS = ("jax", "torch")
 DTYPES = ("float32", "float64")
@@ -51,7 +51,7 @@ class Config:
 
     studies: Annotated[Names, Parameter(show_default=False)] = ()
     """The questions to answer, in full; if none is named, the main job answers several in short. See --list."""
-    optimizers: Names = OPTIMIZERS
+    optimizers: Names = tuple(OPTIMIZERS)
     """The optimizers to train with."""
     frameworks: Names = FRAMEWORKS
     """jax, torch or both."""
@@ -72,13 +72,13 @@ class Config:
     learning_rate: float = 1e-3
     """The learning rate of every optimizer."""
     repeats: Annotated[int | None, Parameter(converter=_whole)] = None
-    """Measured blocks of each case; by the profile, 13, 58 (full) or 4 (smoke)."""
+    """Samples per case; by the profile, 13, 58 (full) or 4 (smoke)."""
     out: Path | None = None
     """The folder to write; runs/<date and time> if not given."""
     resume: Path | None = None
     """The folder of a run that was cut off: finish it, under the options it was started with."""
     against: Path | None = None
-    """The folder of another run: compare this one with it, arm by arm, and say what changed around them."""
+    """The folder of another run: compare this one with it, case by case, and say what changed around them."""
     export: Literal["pyperf"] | None = None
     """Write the times also for another tool: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
     json: Switch = False
@@ -95,7 +95,7 @@ def check(config: Config) -> Plan:
     """
     profile = PROFILES[_known("profile", config.profile, PROFILES)]
     plan = Plan(
-        studies=_with_companions(config.studies) or MAIN_JOB,
+        studies=_all_known("study", config.studies, STUDIES) if config.studies else MAIN_JOB,
         overview=not config.studies,
         workload=_known("workload", config.workload, WORKLOADS),
         optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
@@ -128,11 +128,6 @@ def check(config: Config) -> Plan:
 def _threads(device: str) -> int:
     """Return how many cores a framework has where nothing is said."""
     return 1 if device == "cpu" else len(cores_at_hand())
-
-
-def _with_companions(studies: Sequence[str]) -> tuple[str, ...]:
-    named = _all_known("study", studies, STUDIES) if studies else ()
-    return tuple(dict.fromkeys(name for study in named for name in (study, *COMPANIONS.get(study, ()))))
 
 
 def _installed(frameworks: Sequence[str]) -> None:

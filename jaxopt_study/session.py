@@ -1,31 +1,32 @@
-"""A run from plan to report: its folder, its workers, its records, what is still to do."""
+"""One run, from plan to report: its folder, its workers, its records, what is still to do."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study.bench import environment, load, record, stats
+from jaxopt_study import verdict
+from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import CaseFailed, Engine
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import against, export, page
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.table import Table
+from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
-from jaxopt_study.bench.workload import WORKLOADS, Workload
 from jaxopt_study.config import ConfigError
-from jaxopt_study.studies import STUDIES
+from jaxopt_study.data.workload import WORKLOADS, Workload
+from jaxopt_study.report import against, export, page
+from jaxopt_study.report import table as text
+from jaxopt_study.report.table import Table
+from jaxopt_study.studies import STUDIES, experiment
 
 Progress = Callable[[str, int, int], None]
-"""progress(words, blocks done since the last call, blocks in all)"""
+"""progress(words, samples done since the last call, samples in all)"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Beside:
     export: str | None = None
 
 
-class Cut(Exception):  # noqa: N818 - the user's wish, not an error
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
     """The run was stopped before its end; `folder` keeps what was recorded."""
 
     def __init__(self, folder: Path, words: str) -> None:
@@ -126,17 +127,17 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
     Raises:
         ConfigError: The folder cannot be written, was run under another configuration, or a framework cannot be
             loaded or has no such device.
-        Cut: The user stopped the run, or its records could not be written.
+        Interrupted: The user stopped the run, or its records could not be written.
     """
     groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
     if resumed:
         _same_plan(folder, plan)
-    engine = Engine(plan, _condense)
+    engine = Engine(plan, _summarize)
     try:
         progress("loading the frameworks", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
-        where = environment.capture(plan, engine.introductions(), engine.calibrations())
+        where = environment.capture(plan, engine.infos(), engine.calibrations())
         done = _open(folder, where, resumed)
         _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
         return _reported(plan, folder, progress, beside)
@@ -148,40 +149,45 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
-    records = record.read(folder)
-    by_study = {name: [r for r in records if r.study == name] for name in plan.studies}
-    findings = [finding for name, mine in by_study.items() for finding in STUDIES[name].findings(mine, plan)]
-    failed = [r for r in records if r.failed]
-    rows = {name: STUDIES[name].rows(mine, plan) for name, mine in by_study.items() if mine}
-    verdict = _verdict(plan, rows, findings, failed, records)
+    results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
+    drawn = verdict.sections(results, plan)
+    words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
     sections = [
-        (STUDIES[name].QUESTION, STUDIES[name].tables(mine, plan), STUDIES[name].figures(by_study[name], plan))
-        for name, mine in rows.items()
+        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
+        for study in plan.studies
+        if (mine := [s for s in drawn if s.experiment.study == study])
     ]
-    where = environment.read(folder)
-    timed = [r for r in records if r.ok and not _struck(r, findings)]
     summary: dict[str, Any] = {}
+    timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
-        summary["against"], compared = _compared(beside.against, timed, where)
+        summary["against"], compared = _compared(beside.against, timed, where, plan)
         sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
     if beside.export is not None:
         export.pyperf(timed, folder)
-    sections.append(("The run: what did it take as a whole?", [_whole(where, records)], []))
-    page.write(folder, verdict, sections, where)
-    status = int(bool(failed) or any(finding.agrees is False for finding in findings))
+    sections.append(("The run: what did it take as a whole?", [_whole(where, results.records)], []))
+    shown = [t for _, tables, _ in sections for t in tables]
+    doubtful = [f for f in results.findings if f.agrees is not True]
+    page.write(
+        folder, words, [*sections, ("Which values were compared?", [verdict.comparisons(results.findings)], [])], where
+    )
     summary |= {
-        "verdict": verdict,
+        "verdict": words,
         "status": status,
         "folder": str(folder),
-        "findings": [asdict(finding) for finding in findings],
-        "studies": _plain(rows),
+        "findings": [verdict.plain(finding) for finding in results.findings],
+        "withheld": sorted(case.key for case in results.withheld),
+        "studies": {
+            study: {s.experiment.name: verdict.plain(s.rows) for s in drawn if s.experiment.study == study}
+            for study in plan.studies
+        },
         "environment": where,
     }
-    return Outcome(folder, verdict, status, findings, [t for _, tables, _ in sections for t in tables], summary)
+    shown += [verdict.comparisons(doubtful)] if doubtful else []
+    return Outcome(folder, words, status, list(results.findings), shown, summary)
 
 
-def _condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    return STUDIES[case.study].condense(case, value, workload, plan)
+def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+    return experiment(case).summarize(case, value, workload, plan)
 
 
 def _same_plan(folder: Path, plan: Plan) -> None:
@@ -197,9 +203,9 @@ def _same_plan(folder: Path, plan: Plan) -> None:
     if changed:
         raise ConfigError(f"--resume {folder} was run under another configuration: {changed[0]}")
     try:
-        for r in records:
-            STUDIES[r.study].rows([r], plan)  # a record that cannot be read again is found now
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for r in records:  # a record that cannot be read again is found now
+            experiment(r.case).rows(Results((r,), tuple(experiment(r.case).findings([r], plan))), plan)
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
 
 
@@ -228,19 +234,16 @@ def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
     return [group for group in rest if group.cases]
 
 
-def _struck(r: Record, findings: Sequence[Finding]) -> bool:
-    """Say whether a value of the record disagrees, so that its time is not to be shown."""
-    names = {r.case.key, r.subject, r.method, f"{r.framework} {r.method}"}
-    return any(finding.agrees is False and finding.subject in names for finding in findings)
-
-
-def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -> tuple[list[Any], list[Table]]:
+def _compared(
+    folder: Path, timed: Sequence[Record], where: Mapping[str, Any], plan: Plan
+) -> tuple[list[Any], list[Table]]:
     """Return this run's times beside those of the run in `folder`, as plain rows and as tables."""
-    before = [r for r in record.read(folder) if r.ok]
+    earlier = verdict.evaluate(record.read(folder), plan)
+    before = [r for r in earlier.records if earlier.shows(r)]
     rows = against.rows(before, timed)
     lines = environment.differences(environment.read(folder), where)
-    left_out = len({r.case for r in before} ^ {r.case for r in timed})
-    return _plain(rows), against.tables(rows, lines, str(folder), left_out)
+    only_one = len({r.case for r in before} ^ {r.case for r in timed})
+    return verdict.plain(rows), against.tables(rows, lines, str(folder), only_one)
 
 
 def _measure(
@@ -253,17 +256,17 @@ def _measure(
     progress: Progress,
 ) -> None:
     """From here on there is a folder, so whatever stops the run says how to go on."""
-    blocks = sum(group.blocks for group in groups)
+    samples = sum(group.samples for group in groups)
     try:
         for group in groups:
             words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-            progress(words, 0, blocks)
+            progress(words, 0, samples)
             chosen = _without_skipped(group, folder, key, plan)
-            record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, blocks)))
+            record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
     except KeyboardInterrupt:
-        raise Cut(folder, "stopped") from None
+        raise Interrupted(folder, "stopped") from None
     except OSError as error:
-        raise Cut(folder, f"{folder} cannot be written: {error.strerror}") from None
+        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
 
 
 def _reported(plan: Plan, folder: Path, progress: Progress, beside: Beside) -> Outcome:
@@ -271,24 +274,21 @@ def _reported(plan: Plan, folder: Path, progress: Progress, beside: Beside) -> O
         progress("writing the report", 0, 0)
         return report(plan, folder, beside)
     except KeyboardInterrupt:
-        raise Cut(folder, "stopped") from None
+        raise Interrupted(folder, "stopped") from None
     except OSError as error:
-        raise Cut(folder, f"{folder} cannot be written: {error.strerror}") from None
+        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
 
 
 def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:
     """Return the group without the cases that the study skips after what came before, which are recorded as such."""
-    study = STUDIES[group.cases[0].study]
-    if not hasattr(study, "skip"):
-        return group
     before = record.read(folder)
-    reasons = {case: study.skip(case, before, plan) for case in group.cases}
+    reasons = {case: experiment(case).skip(case, before, plan) for case in group.cases}
     record.append(folder, [record.skipped(case, reason, key) for case, reason in reasons.items() if reason])
     return replace(group, cases=tuple(case for case, reason in reasons.items() if not reason))
 
 
-def _advance(progress: Progress, words: str, blocks: int, done: int) -> None:
-    progress(words, done, blocks)
+def _advance(progress: Progress, words: str, samples: int, done: int) -> None:
+    progress(words, done, samples)
 
 
 def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
@@ -301,50 +301,3 @@ def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
         *((f"peak memory of {name}'s workers", f"{peak / 2**20:.0f} MiB") for name, peak in peaks.items()),
     ]
     return Table("The whole run", ("what", "took"), rows)
-
-
-def _verdict(
-    plan: Plan,
-    rows: dict[str, list[dict[str, Any]]],
-    findings: Sequence[Finding],
-    failed: Sequence[Record],
-    records: Sequence[Record],
-) -> str:
-    wrong = [finding.subject for finding in findings if finding.agrees is False]
-    unclear = [finding.subject for finding in findings if finding.agrees is None]
-    parts = []
-    clear = len(findings) - len(unclear)
-    if wrong:
-        parts.append(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({', '.join(wrong)})")
-    elif clear:
-        alone = f"the values of {plan.frameworks[0]} hold to their references"
-        who = "the frameworks agree" if len(plan.frameworks) > 1 else alone
-        parts.append(f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}")
-    else:
-        parts.append("nothing could be compared")
-    if unclear:
-        parts.append(f"chaotic training, which curves cannot compare: {', '.join(unclear)}")
-    if failed:
-        parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
-    busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
-    if busy:
-        words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
-        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
-    slowed = record.slowed_cases(records)
-    if slowed:
-        by = f"{100 * stats.SLOWED:.0f} %"
-        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured")
-    parts += [words for name, mine in rows.items() if (words := STUDIES[name].verdict(mine, plan))]
-    verdict = "; ".join(parts) + "."
-    return verdict[0].upper() + verdict[1:]
-
-
-def _plain(node: Any) -> Any:
-    """Return rows of numbers as JSON can say them."""
-    if is_dataclass(node) and not isinstance(node, type):
-        return _plain(asdict(node))
-    if isinstance(node, dict):
-        return {name: _plain(child) for name, child in node.items()}
-    if isinstance(node, list):
-        return [_plain(child) for child in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node

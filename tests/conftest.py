@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxopt_study.bench.case import Plan
-from jaxopt_study.bench.workload import digits_linear
+from jaxopt_study.data.workload import digits_linear
 
 
 def make_plan(**changes):
@@ -48,10 +48,10 @@ def digits():
     return digits_linear(seed=0, epochs=1)
 
 
-def load_wing(name, dtype="float64"):
-    """Load a wing into this process, and set its type."""
+def load_backend(name, dtype="float64"):
+    """Load a backend into this process, and set its type."""
     from jaxopt_study.bench import worker
 
-    wing = worker._load(worker.WINGS[name])
-    wing.runtime.configure(dtype, "cpu", 1)
-    return wing
+    backend = worker._load(worker.BACKENDS[name])
+    backend.runtime.configure(dtype, "cpu", 1)
+    return backend

@@ -18,12 +18,12 @@ from jaxopt_study.bench import environment, load, record, stats, timing
 from jaxopt_study.bench.case import Case, Group
 from jaxopt_study.bench.engine import CaseFailed, Engine, WorkerDied, WorkerProcess
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import against, export, figure, table
+from jaxopt_study.report import against, export, figure, table
 from jaxopt_study.bench.task import Task, single
 from jaxopt_study.parity import first_difference
 from tests.conftest import make_plan
 
-# Not st.floats: it refuses to work where subnormal numbers are flushed, as the torch wing does in its process.
+# Not st.floats: it refuses to work where subnormal numbers are flushed, as the torch backend does in its process.
 numbers = st.one_of(st.just(math.nan), st.integers().map(lambda n: n / 7))
 
 
@@ -77,7 +77,7 @@ class Counter:
 PLACES = """
 import numpy as np
 from jaxopt_study.bench import timing
-from jaxopt_study.bench.baseline import runtime
+from jaxopt_study.backends.numpy import runtime
 from jaxopt_study.bench.task import single
 
 places = set()

@@ -116,7 +116,7 @@ def test_a_run_is_compared_with_another_and_exported_for_pyperf(small, tmp_path)
     answer = compare(*options, "--out", other, "--against", folder, "--export", "pyperf")
     assert answer.returncode == 0, answer.stderr
     assert "nothing but the time" in answer.stdout
-    assert "optimizers/sgd/jax/whole_scan" in answer.stdout
+    assert "optimizers/sgd/jax/native_scan" in answer.stdout
     assert "Then and now" in (other / "report.md").read_text()
     again = compare(*options, "--resume", folder, "--export", "pyperf", "--json")
     assert "against" not in json.loads(again.stdout)
@@ -214,7 +214,7 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     assert {"records.jsonl", "environment.json", "report.md"} <= names
     assert {f"{name}.{kind}" for name in ("loss_per_epoch", "time_per_step") for kind in ("png", "svg")} <= names
     assert [r.case.key for r in record.read(folder)] == [
-        "optimizers/sgd/jax/whole_scan",
+        "optimizers/sgd/jax/native_scan",
         "optimizers/sgd/torch/notebook",
     ]
     assert all(len(r.samples) == 2 for r in record.read(folder))

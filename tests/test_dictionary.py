@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study import dictionary, quirks, session
+from jaxopt_study import dictionary, session
+from jaxopt_study.backends.jax import quirks
 from jaxopt_study.bench import record
 from jaxopt_study.bench.case import Case
-from jaxopt_study.bench.report.figure import save
-from jaxopt_study.bench.workload import digits_linear
+from jaxopt_study.report.figure import save
+from jaxopt_study.data.workload import digits_linear
 from jaxopt_study.dictionary.conventions import CONVENTIONS
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, check
 from jaxopt_study.dictionary.others import OPTAX, TORCH
@@ -24,8 +25,8 @@ from jaxopt_study.dictionary.rules import RULES, Translation, translate
 from jaxopt_study.dictionary.table import TABLE, Row
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.dictionary import bounds, experiments, judgement
-from tests.conftest import load_wing, make_plan
-from torch_reference import quirks as torch_quirks
+from tests.conftest import load_backend, make_plan
+from torch_reference import defects as torch_quirks
 
 SMOKE = make_plan(studies=("dictionary",), profile="smoke", dtype="float32")
 CLASSES = sorted(
@@ -37,8 +38,8 @@ SEARCHLESS = [row for row in TABLE if not row.options.get("line_search_fn")]
 
 
 @pytest.fixture(scope="module")
-def wings():
-    return {name: load_wing(name) for name in ("jax", "torch")}
+def backends():
+    return {name: load_backend(name) for name in ("jax", "torch")}
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +47,28 @@ def digits2():
     return digits_linear(seed=0, epochs=2)
 
 
-def run(wing, row, name, workload, steps, moved=False):
+def run(backend, row, name, workload, steps, moved=False):
     """Run one experiment of the study over `steps`, and return the parameters at each of them."""
     if name in ("replay", "schedule"):
         params, gradients = experiments.draw_replay(row, max(steps), 0)
-        optimizer = wing.trajectories.make(
+        optimizer = backend.trajectories.make(
             row.name, row.options, experiments.falling(max(steps)) if name == "schedule" else None
         )
-        path = wing.trajectories.replay(optimizer, experiments.move(params) if moved else params, gradients, steps)
+        path = backend.trajectories.replay(optimizer, experiments.move(params) if moved else params, gradients, steps)
     else:
         factors = experiments.falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
-        optimizer = wing.trajectories.make(row.name, row.options, factors)
-        path = experiments._train(wing, row, name, optimizer, workload, steps, 0, "float64" if moved else "")
+        optimizer = backend.trajectories.make(row.name, row.options, factors)
+        path = experiments._train(backend, row, name, optimizer, workload, steps, 0, "float64" if moved else "")
     return experiments._flat(path)
 
 
-def distance(wings, row, name, workload, steps):
-    ours, theirs = (run(wings[framework], row, name, workload, steps) for framework in ("jax", "torch"))
+def distance(backends, row, name, workload, steps):
+    ours, theirs = (run(backends[framework], row, name, workload, steps) for framework in ("jax", "torch"))
     return np.abs(ours - theirs).max(axis=1), theirs
 
 
-def floor(wings, row, name, workload, steps, path):
-    moved = run(wings["torch"], row, name, workload, steps, moved=True)
+def floor(backends, row, name, workload, steps, path):
+    moved = run(backends["torch"], row, name, workload, steps, moved=True)
     return judgement.floor_of(np.abs(moved - path).max(axis=1), path)
 
 
@@ -137,22 +138,22 @@ def test_every_installed_optimizer_is_listed():
 
 
 @pytest.mark.parametrize("row", [row for row in SEARCHLESS if row.name != "LBFGS"], ids=lambda row: row.key)
-def test_replayed_gradients_give_the_same_parameters(wings, row):
+def test_replayed_gradients_give_the_same_parameters(backends, row):
     """1,000 steps under a learning rate that is constant, and one that changes, float64."""
     translation = translate(row.name, row.options)
     allowed = bounds.replay_bound(translation)
     for name in ("schedule", "replay"):
-        apart, path = distance(wings, row, name, None, (1, 10, 100, 1000))
+        apart, path = distance(backends, row, name, None, (1, 10, 100, 1000))
         if bounds.fed_back(translation):
-            allowed = max(allowed, 20 * floor(wings, row, name, None, (1, 10, 100, 1000), path).max())
+            allowed = max(allowed, 20 * floor(backends, row, name, None, (1, 10, 100, 1000), path).max())
         assert apart.max() <= allowed, (name, apart)
 
 
-def test_replay_leaves_the_arrays_it_is_given(wings):
+def test_replay_leaves_the_arrays_it_is_given(backends):
     params, gradients = experiments.draw_replay(Row("SGD"), 3, 0)
     before = experiments.move(params)  # a copy, one unit higher
-    for wing in wings.values():
-        wing.trajectories.replay(wing.trajectories.make("SGD", {"lr": 1.0}), params, gradients, (3,))
+    for backend in backends.values():
+        backend.trajectories.replay(backend.trajectories.make("SGD", {"lr": 1.0}), params, gradients, (3,))
     assert all(
         np.array_equal(before[layer][name], np.nextafter(leaf, np.inf))
         for layer, leaves in params.items()
@@ -205,34 +206,34 @@ def configurations(draw, name):
 @pytest.mark.parametrize("name", [name for name in CLASSES if name != "LBFGS"])
 @given(data=st.data())
 @settings(deadline=None, max_examples=8, derandomize=True, database=None)
-def test_options_drawn_at_random_are_replayed_exactly(wings, name, data):
+def test_options_drawn_at_random_are_replayed_exactly(backends, name, data):
     row = data.draw(configurations(name))
     experiment = data.draw(st.sampled_from(["replay", "schedule"]))
     translation = translate(row.name, row.options)
     allowed = bounds.replay_bound(translation)
     steps = (1, 10, 100)
-    apart, path = distance(wings, row, experiment, None, steps)
+    apart, path = distance(backends, row, experiment, None, steps)
     if bounds.fed_back(translation):
-        allowed = max(allowed, 20 * floor(wings, row, experiment, None, steps, path).max())
+        allowed = max(allowed, 20 * floor(backends, row, experiment, None, steps, path).max())
     assert apart.max() <= allowed * max(1.0, np.abs(path).max()), row
 
 
 @pytest.mark.parametrize("name", CLASSES)
 @given(data=st.data())
 @settings(deadline=None, max_examples=3, derandomize=True, database=None)
-def test_options_drawn_at_random_train_alike(wings, digits2, name, data):
+def test_options_drawn_at_random_train_alike(backends, digits2, name, data):
     """Closed loops within 20 floors, on digits or on the small network."""
     row = data.draw(configurations(name))
     translation = translate(row.name, row.options)
     problem = data.draw(st.sampled_from(["digits", "mlp"]))
     steps = experiments.steps_of(row, problem, SMOKE)
-    apart, path = distance(wings, row, problem, digits2, steps)
-    lowest = floor(wings, row, problem, digits2, steps, path)
+    apart, path = distance(backends, row, problem, digits2, steps)
+    lowest = floor(backends, row, problem, digits2, steps, path)
     ok, words = judgement._closed(problem, {"distance": apart.tolist(), "floor": lowest.tolist()}, translation)
     assert ok, (row, words, apart, lowest)
 
 
-def test_a_wrong_translation_is_seen(wings, digits2):
+def test_a_wrong_translation_is_seen(backends, digits2):
     """Each of these is one slip in an expression; replay or the closed loop must see it."""
     slips = {
         "RMSprop": ("eps_in_sqrt=False", "eps_in_sqrt=True"),
@@ -249,48 +250,48 @@ def test_a_wrong_translation_is_seen(wings, digits2):
         assert right in translation.expression
         params, gradients = experiments.draw_replay(row, 100, 0)
         paths = [
-            experiments._flat(wings["jax"].trajectories.replay(dictionary.build(code), params, gradients, (100,)))
+            experiments._flat(backends["jax"].trajectories.replay(dictionary.build(code), params, gradients, (100,)))
             for code in (translation.expression, translation.expression.replace(right, wrong))
         ]
         assert np.abs(paths[0] - paths[1]).max() > bounds.replay_bound(translation), name
 
 
-def test_lbfgs_follows_torch_iteration_by_iteration(wings, digits2):
+def test_lbfgs_follows_torch_iteration_by_iteration(backends, digits2):
     row = next(row for row in TABLE if row.name == "LBFGS")
     steps = experiments.LBFGS_STEPS
     for problem in ("digits", "mlp"):
-        apart, path = distance(wings, row, problem, digits2, steps)
-        assert np.all(apart <= 20 * floor(wings, row, problem, digits2, steps, path)), apart
+        apart, path = distance(backends, row, problem, digits2, steps)
+        assert np.all(apart <= 20 * floor(backends, row, problem, digits2, steps, path)), apart
 
 
-def test_lbfgs_skips_pairs_of_little_curvature(wings, digits2):
+def test_lbfgs_skips_pairs_of_little_curvature(backends, digits2):
     """On single rows the gradients are of different functions, so the guard decides; optax's own keeps every pair."""
     order, steps = np.arange(40), (1, 10, 40)
     data = (digits2.train[0] / 16, digits2.train[1])
     paths = {}
     for name, framework in (("jax", "jax"), ("torch", "torch"), ("moved", "torch")):
-        wing = wings[framework]
+        backend = backends[framework]
         params = experiments.move(digits2.params) if name == "moved" else digits2.params
-        optimizer = wing.trajectories.make("LBFGS", {"lr": 0.5, "max_iter": 1})
-        network = wing.models.network((64, 10))
-        paths[name] = experiments._flat(wing.trajectories.train(network, optimizer, params, data, order, steps))
+        optimizer = backend.trajectories.make("LBFGS", {"lr": 0.5, "max_iter": 1})
+        network = backend.models.network((64, 10))
+        paths[name] = experiments._flat(backend.trajectories.train(network, optimizer, params, data, order, steps))
     apart, moved = (np.abs(paths[name] - paths["torch"]).max(axis=1) for name in ("jax", "moved"))
     # 2.4e-9 after 40 steps, where the floor is 5.2e-9.
     assert np.all(apart <= 20 * judgement.floor_of(moved, paths["torch"])), apart
 
 
-def test_muon_follows_the_bfloat16_iteration_at_first(wings):
+def test_muon_follows_the_bfloat16_iteration_at_first(backends):
     """Products summed in another order flip bits now and then; the first steps show that the rule is the same."""
     row = next(row for row in TABLE if row.name == "Muon")
-    apart, _ = distance(wings, row, "replay", None, (1, 2, 5))
+    apart, _ = distance(backends, row, "replay", None, (1, 2, 5))
     assert apart.max() < 1e-15
 
 
 @given(row=configurations("Muon"))
 @settings(deadline=None, max_examples=8, derandomize=True, database=None)
-def test_muon_follows_at_first_whatever_its_options(wings, row):
+def test_muon_follows_at_first_whatever_its_options(backends, row):
     """A flipped bit is 2^-8 of an element's step, whose size is the learning rate; a wrong rule makes whole steps."""
-    apart, _ = distance(wings, row, "replay", None, (1, 2))
+    apart, _ = distance(backends, row, "replay", None, (1, 2))
     assert apart.max() <= 1e-2 * row.options["lr"], (row, apart)
 
 
@@ -302,7 +303,7 @@ def test_muon_takes_matrices_alone():
 
 @pytest.mark.parametrize("row", experiments.FIRST, ids=lambda row: row.name)
 def test_a_transformation_keeps_dtype_and_compiles_once(row):
-    load_wing("jax", "float32")
+    load_backend("jax", "float32")
     try:
         rule = dictionary.build(translate(row.name, row.options).expression)
         params = {"w": jnp.ones((3, 2), jnp.float32)}
@@ -314,7 +315,7 @@ def test_a_transformation_keeps_dtype_and_compiles_once(row):
             assert updates["w"].dtype == jnp.float32
             assert update._cache_size() == 1
     finally:
-        load_wing("jax", "float64")
+        load_backend("jax", "float64")
 
 
 # The door.
@@ -328,7 +329,7 @@ def answer(capsys, *arguments):
     return status, said.out, said.err
 
 
-def test_the_door_prints_code_that_runs(capsys, wings):
+def test_the_door_prints_code_that_runs(capsys, backends):
     """What is printed is pasted: it must make the transformation that the row has."""
     for row in TABLE:
         words = [f"{option}={_word(value)}" for option, value in row.options.items()]
@@ -385,7 +386,7 @@ def test_the_door_lists_all_classes(capsys):
     assert all(f"\n{name} " in "\n" + out for name in CLASSES)
 
 
-def test_from_python_a_named_class_is_made_as_well(wings):
+def test_from_python_a_named_class_is_made_as_well(backends):
     made = dictionary.translate("SGD", lr=0.1).transformation()
     scheduled = translate("SGD", {}, "schedule").transformation(lambda count: 0.1 * (count + 1.0))
     params = jnp.ones(())
@@ -429,7 +430,7 @@ def follow(optimizer, network, translation, steps=20, after=lambda: None):
     )
 
 
-def test_a_live_optimizer_is_translated(wings):
+def test_a_live_optimizer_is_translated(backends):
     network = model()
     optimizer = torch.optim.RMSprop(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1, centered=True)
     translation = dictionary.translate(optimizer)
@@ -439,13 +440,13 @@ def test_a_live_optimizer_is_translated(wings):
 
 
 @pytest.mark.parametrize("name", [n for n in CLASSES if n not in ("LBFGS", "Muon", "SparseAdam")])
-def test_every_class_is_translated_live(wings, name):
+def test_every_class_is_translated_live(backends, name):
     network = model()
     optimizer = getattr(torch.optim, name)(network.parameters())
     assert follow(optimizer, network, dictionary.translate(optimizer), steps=5) < 1e-13
 
 
-def test_groups_by_name_and_by_labels(wings):
+def test_groups_by_name_and_by_labels(backends):
     network = model()
     named = list(network.named_parameters())
     groups = [
@@ -470,7 +471,7 @@ def test_groups_by_name_and_by_labels(wings):
     assert follow(optimizer, network, dictionary.translate(optimizer, labels=labels)) < 1e-13
 
 
-def test_a_live_translation_prints_as_code(wings):
+def test_a_live_translation_prints_as_code(backends):
     network = model()
     groups = [{"params": [pair], "lr": 0.1 * n} for n, pair in enumerate(network.named_parameters(), start=1)]
     optimizer = torch.optim.Adam(groups, foreach=True)
@@ -483,7 +484,7 @@ def test_a_live_translation_prints_as_code(wings):
     assert isinstance(space["optimizer"], optax.GradientTransformation)
 
 
-def test_a_schedule_takes_the_place_of_the_learning_rate(wings):
+def test_a_schedule_takes_the_place_of_the_learning_rate(backends):
     network = model()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.1)
@@ -592,11 +593,11 @@ def test_float32_growth_is_judged_and_drawn(smoke, digits2, monkeypatch, tmp_pat
     study, records = STUDIES["dictionary"], []
     chosen = [r for r in record.read(folder) if r.subject.startswith(("Adam(", "ASGD("))]
     for r in chosen:
-        wing = load_wing(r.framework, "float32")
-        grown = experiments._growth(wing, experiments.ROWS[r.subject], r.framework, digits2, plan)
+        backend = load_backend(r.framework, "float32")
+        grown = experiments._growth(backend, experiments.ROWS[r.subject], r.framework, digits2, plan)
         value = {f"{name}:{leaf}": array for name, run in grown.items() for leaf, array in run().items()}
-        records.append(dataclasses.replace(r, value={**r.value, **study.condense(r.case, value, digits2, plan)}))
-        load_wing(r.framework)
+        records.append(dataclasses.replace(r, value={**r.value, **study.summarize(r.case, value, digits2, plan)}))
+        load_backend(r.framework)
     rows = [row for row in study.rows(records, plan) if row["kind"] == "float32"]
     assert [(row["name"], row["holds"], row["steps"][-1]) for row in rows] == [("Adam", True, 200), ("ASGD", True, 200)]
     assert all(0 < row["replayed"][-1] < 1e-5 for row in rows)

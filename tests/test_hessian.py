@@ -11,34 +11,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study.bench import problem as problems
+from jaxopt_study.data import problem as problems
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.baseline import derivatives as baseline
+from jaxopt_study.backends.numpy import derivatives as baseline
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped, TooLarge
-from jaxopt_study.bench.workload import digits_linear, ravel, shift
-from jaxopt_study.studies import curves, hessian, routes
-from jaxopt_study.studies.routes import PARTS, ROUTES
-from tests.conftest import load_wing, make_plan
+from jaxopt_study.data.workload import digits_linear, ravel, shift
+from jaxopt_study.studies.hessian.digits import curves, digits as hessian, routes
+from jaxopt_study.studies.hessian.routes import PARTS, ROUTES
+from tests.conftest import load_backend, make_plan
 
-WINGS = ("jax", "torch")
+BACKENDS = ("jax", "torch")
 WORKLOAD = digits_linear(seed=0, epochs=1)
 # torch.compile takes 20 s; the test below runs it where the whole study does.
 QUICK = [route for route in (*ROUTES, *PARTS) if route.method != "hessian_compiled"]
 
 
 def run(name, route, subject, dtype="float64"):
-    wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
+    backend, plan = load_backend(name, dtype), make_plan(dtype=dtype)
     case = Case("hessian", subject, name, route.method)
-    task = hessian.task(wing, case, WORKLOAD, plan)
+    task = hessian.task(backend, case, WORKLOAD, plan)
     (output,) = task.run(task.start())
-    return hessian.condense(case, task.export(output), WORKLOAD, plan), case
+    return hessian.summarize(case, task.export(output), WORKLOAD, plan), case
 
 
 @pytest.mark.parametrize("subject", ["64-10 x 40", "5-3 x 30", "64-4-10 x 40"])
 @pytest.mark.parametrize("route", QUICK, ids=lambda route: route.method)
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_every_route_holds_to_its_references(name, route, subject):
     linear = subject.count("-") == 1
     if name not in route.frameworks or (not linear and (route.of != "loss" or "diagonal" in route.result)):
@@ -64,11 +64,11 @@ def test_a_planted_error_is_wrong_and_has_no_time():
 
 
 def test_a_wrong_route_is_seen_through_its_products(monkeypatch):
-    """Plant the error in the wing: a Gauss-Newton matrix given out as the Hessian of a deep network."""
-    wing = load_wing("jax")
-    right = wing.derivatives.hessian_forward_over_reverse
+    """Plant the error in the backend: a Gauss-Newton matrix given out as the Hessian of a deep network."""
+    backend = load_backend("jax")
+    right = backend.derivatives.hessian_forward_over_reverse
     monkeypatch.setattr(
-        wing.derivatives, "hessian_forward_over_reverse", lambda loss: lambda p, b: 1.0001 * right(loss)(p, b)
+        backend.derivatives, "hessian_forward_over_reverse", lambda loss: lambda p, b: 1.0001 * right(loss)(p, b)
     )
     kept, _ = run("jax", ROUTES[0], "64-4-10 x 40")
     assert kept["products_residual"] > 5e-5
@@ -113,8 +113,8 @@ def test_the_network_gradient_by_hand_is_a_gradient():
 @given(block=st.integers(1, 40), shapes=st.lists(st.integers(0, 4), min_size=1, max_size=3), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=12)
 def test_blocks_of_any_size_serve_any_tree_and_any_loss(block, shapes, seed):
-    load_wing("jax")
-    from jaxopt_study import blocks
+    load_backend("jax")
+    from jaxopt_study.backends.jax import blocks
 
     generator = np.random.default_rng(seed)
     params = {f"leaf{i}": jnp.asarray(generator.standard_normal((n, 2))) for i, n in enumerate(shapes)}
@@ -122,7 +122,7 @@ def test_blocks_of_any_size_serve_any_tree_and_any_loss(block, shapes, seed):
         with pytest.raises(ValueError, match="hold no parameters"):
             blocks.hessian_blocked(quartic, block)(params, 1.5)
         return
-    whole = load_wing("jax").derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
+    whole = load_backend("jax").derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
     assert np.allclose(blocks.hessian_blocked(quartic, block)(params, 1.5), whole, rtol=0, atol=1e-12)
     assert np.allclose(blocks.diagonal_exact(quartic, block)(params, 1.5), np.diag(whole), rtol=0, atol=1e-12)
 
@@ -132,15 +132,15 @@ def quartic(params, batch):
     return batch * total**2 + sum(jnp.sum(jnp.sin(leaf) ** 2) for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_gauss_newton_is_j_h_j_and_positive_semidefinite(name):
-    wing = load_wing(name)
+    backend = load_backend(name)
     problem = problems.make("6-4-3 x 25", WORKLOAD, seed=2)
-    model = wing.models.network(problem.widths)
-    matrix = wing.blocks.gauss_newton(wing.models.predict(model), wing.models.cross_entropy, 5)
-    batch = tuple(wing.runtime.from_numpy(array) for array in problem.batch)
-    mine = wing.runtime.to_numpy(matrix(wing.runtime.params_from_numpy(problem.params), batch))
-    places = routes.places(wing, problem.params)
+    model = backend.models.network(problem.widths)
+    matrix = backend.blocks.gauss_newton(backend.models.predict(model), backend.models.cross_entropy, 5)
+    batch = tuple(backend.runtime.from_numpy(array) for array in problem.batch)
+    mine = backend.runtime.to_numpy(matrix(backend.runtime.params_from_numpy(problem.params), batch))
+    places = routes.places(backend, problem.params)
     mine = mine[np.ix_(places, places)]
     assert np.linalg.eigvalsh(mine).min() > -1e-12
     assert np.abs(mine - gauss_newton_by_hand(problem)).max() < 1e-9
@@ -164,11 +164,11 @@ def gauss_newton_by_hand(problem):
 
 def test_hutchinson_with_all_signs_is_exact():
     """Over all sign vectors the estimate is the diagonal itself."""
-    wing = load_wing("jax")
+    backend = load_backend("jax")
     signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 4)).reshape(4, -1).T
     params = {"x": jnp.arange(4.0)}
-    whole = wing.derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
-    estimate = wing.blocks.diagonal_hutchinson(quartic)(params, 1.5, jnp.asarray(signs))
+    whole = backend.derivatives.hessian_forward_over_reverse(quartic)(params, 1.5)
+    estimate = backend.blocks.diagonal_hutchinson(quartic)(params, 1.5, jnp.asarray(signs))
     assert np.allclose(estimate, np.diag(whole), rtol=0, atol=1e-12)
 
 
@@ -186,27 +186,27 @@ ARRAYS = {"jax": jnp.asarray, "torch": lambda values: torch.as_tensor(np.array(v
     ],
 )
 @pytest.mark.parametrize("route", ["derivatives.hessian_forward_over_reverse", "blocks.hessian_blocked"])
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_parameters_that_cannot_be_differentiated_are_refused(name, route, values, error, words):
-    wing = load_wing(name)
+    backend = load_backend(name)
     module, function = route.split(".")
-    compute = getattr(getattr(wing, module), function)(lambda params, batch: (params["x"] ** 2).sum())
+    compute = getattr(getattr(backend, module), function)(lambda params, batch: (params["x"] ** 2).sum())
     with pytest.raises(error, match=words):
         compute({"x": ARRAYS[name](values)}, None)
 
 
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_loss_that_is_no_scalar_is_refused(name):
-    wing = load_wing(name)
+    backend = load_backend(name)
     with pytest.raises(TypeError, match=r"one floating point number, this one returns shape \(2,\)"):
-        wing.blocks.hessian_blocked(lambda params, batch: params["x"] ** 2)({"x": ARRAYS[name]([1.0, 2.0])}, None)
+        backend.blocks.hessian_blocked(lambda params, batch: params["x"] ** 2)({"x": ARRAYS[name]([1.0, 2.0])}, None)
 
 
 @pytest.mark.parametrize("block", [0, -1, 1.5, True])
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_block_size_that_is_not_positive_is_refused(name, block):
     with pytest.raises(ValueError, match=f"block_size {block!r} is not a positive whole number"):
-        load_wing(name).blocks.hessian_blocked(lambda params, batch: params["x"], block)
+        load_backend(name).blocks.hessian_blocked(lambda params, batch: params["x"], block)
 
 
 @pytest.mark.parametrize(
@@ -214,16 +214,16 @@ def test_a_block_size_that_is_not_positive_is_refused(name, block):
     [("jax", lambda p, b: jax.nn.relu(p["x"]).sum()), ("torch", lambda p, b: torch.relu(p["x"]).sum())],
 )
 def test_a_loss_with_kinks_says_so_and_a_smooth_one_does_not(name, kinked, digits):
-    wing = load_wing(name)
+    backend = load_backend(name)
     with pytest.warns(UserWarning, match="the loss has kinks"):
-        wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
+        backend.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
     with torch.no_grad(), pytest.warns(UserWarning, match="the loss has kinks"):
-        wing.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
+        backend.blocks.hessian_blocked(kinked)({"x": ARRAYS[name]([1.0, -2.0])}, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loss = wing.models.loss(wing.models.network((64, 10)))
-        batch = tuple(wing.runtime.from_numpy(array) for array in digits.train)
-        wing.validation.check_loss(loss, wing.runtime.params_from_numpy(digits.params), batch)
+        loss = backend.models.loss(backend.models.network((64, 10)))
+        batch = tuple(backend.runtime.from_numpy(array) for array in digits.train)
+        backend.validation.check_loss(loss, backend.runtime.params_from_numpy(digits.params), batch)
 
 
 # Problems and fits.

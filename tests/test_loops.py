@@ -7,35 +7,38 @@ import pytest
 import torch
 
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.baseline import training as formula
+from jaxopt_study.backends.numpy import training as formula
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.bench.workload import digits_linear, draw_params, stack_params
+from jaxopt_study.data.workload import digits_linear, draw_params, stack_params
 from jaxopt_study.studies import loops as study
 from jaxopt_study.studies import timer
 from jaxopt_study.studies.loops import experiments
 from jaxopt_study.studies.loops.arms import ARMS, CURVES, GROWTH, Size, curves
 from jaxopt_study.studies.tolerances import GROWTH as GROWTH_BOUNDS
-from tests.conftest import load_wing, make_plan
+from tests.conftest import load_backend, make_plan
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
 SLOW_TO_COMPILE = ("compiled_four", "compiled_thirty_two")
 STEPS = 24
 SINGLE = [(framework, name) for framework, arms in ARMS.items() for name, arm in arms.items() if not arm.sweep]
 BATCHED = [
-    (f, name) for f, arms in GROWTH.items() for name in arms if name != "whole_scan" and not name.startswith("compiled")
+    (f, name)
+    for f, arms in GROWTH.items()
+    for name in arms
+    if name != "native_scan" and not name.startswith("compiled")
 ]
 
 
-def run(wing, arm, optimizer, workload, plan, order):
-    loop = experiments._loop(wing, arm, optimizer, workload.widths, plan)
+def run(backend, arm, optimizer, workload, plan, order):
+    loop = experiments._loop(backend, arm, optimizer, workload.widths, plan)
     data, rows = tuple(map(loop.load, workload.train)), loop.load(order)
-    params = wing.runtime.params_from_numpy(workload.params)
+    params = backend.runtime.params_from_numpy(workload.params)
     stages = list(loop.stages(loop.init(params), data, rows))
-    state, losses = wing.runtime.block(loop.run(loop.init(params), data, rows))
-    compiled = wing.runtime.compilations()
-    wing.runtime.block(loop.run(loop.init(params), data, rows))
-    return stages, experiments._numbers(wing, losses), state.params, wing.runtime.compilations() - compiled
+    state, losses = backend.runtime.wait(loop.run(loop.init(params), data, rows))
+    compiled = backend.runtime.compilations()
+    backend.runtime.wait(loop.run(loop.init(params), data, rows))
+    return stages, experiments._numbers(backend, losses), state.params, backend.runtime.compilations() - compiled
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -45,69 +48,69 @@ def test_every_loop_trains_as_the_formula_does(framework, name, optimizer):
         pytest.skip("compiling takes many seconds; the same steps are tested uncompiled, and by the study")
     if ARMS[framework][name].takes == "folded" and optimizer != "adam":
         pytest.skip("only Adam has corrections to fold")
-    wing, workload, plan = load_wing(framework), digits_linear(0, 1), make_plan()
+    backend, workload, plan = load_backend(framework), digits_linear(0, 1), make_plan()
     order = np.arange(STEPS)
     try:
-        _, losses, params, compiled = run(wing, ARMS[framework][name], optimizer, workload, plan, order)
+        _, losses, params, compiled = run(backend, ARMS[framework][name], optimizer, workload, plan, order)
     except Skipped as reason:
         pytest.skip(str(reason))
     expected, end = formula.train(workload.params, workload.train, order, optimizer, plan.learning_rate)
-    found = wing.runtime.params_to_numpy(params)
+    found = backend.runtime.params_to_numpy(params)
     # 5.3e-15 and 8.3e-17 were the worst seen.
     assert np.abs(losses - expected).max() < 5e-14
     assert all(np.abs(found[k][n] - leaf).max() < 1e-15 for k, layer in end.items() for n, leaf in layer.items())
     assert not compiled
 
 
-@pytest.mark.parametrize("name", ["scan", "donated", "whole_scan"])
+@pytest.mark.parametrize("name", ["scan", "donated", "native_scan"])
 def test_what_is_compiled_ahead_is_what_runs(name):
-    wing, workload = load_wing("jax"), digits_linear(0, 1)
-    loop = getattr(wing.loops, name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+    backend, workload = load_backend("jax"), digits_linear(0, 1)
+    loop = getattr(backend.loops, name)(backend.models.network((64, 10)), backend.optimizers.adam(1e-3))
     data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
-    params = wing.runtime.params_from_numpy(workload.params)
+    params = backend.runtime.params_from_numpy(workload.params)
     assert list(loop.stages(loop.init(params), data, order)) == ["trace", "lower", "compile"]
-    state = wing.runtime.block(loop.init(params))
-    before = wing.runtime.compilations()
-    wing.runtime.block(loop.run(state, data, order))
-    assert wing.runtime.compilations() == before
+    state = backend.runtime.wait(loop.init(params))
+    before = backend.runtime.compilations()
+    backend.runtime.wait(loop.run(state, data, order))
+    assert backend.runtime.compilations() == before
 
 
 def test_the_whole_scan_is_one_function_in_what_xla_compiled():
     """Not a matter of time: XLA's own text says whether it took the loop as one call. A new version may not."""
-    wing, workload = load_wing("jax"), digits_linear(0, 1)
+    backend, workload = load_backend("jax"), digits_linear(0, 1)
 
     def compiled(name):
-        loop = getattr(wing.loops, name)(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
+        loop = getattr(backend.loops, name)(backend.models.network((64, 10)), backend.optimizers.adam(1e-3))
         data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
-        params = wing.runtime.params_from_numpy(workload.params)
+        params = backend.runtime.params_from_numpy(workload.params)
         text = loop.run.lower(loop.init(params), data, order).compile().as_text()
         return text[text.index("ENTRY") :]
 
     assert "while(" in compiled("scan")
-    assert "while(" not in compiled("whole_scan")
-    assert "xla_cpu_small_call" in compiled("whole_scan")
+    assert "while(" not in compiled("native_scan")
+    assert "xla_cpu_small_call" in compiled("native_scan")
 
 
 @pytest.mark.parametrize("sweep", ["many", "in_turn"])
 def test_many_runs_are_the_runs_one_by_one(sweep):
-    wing, workload = load_wing("jax"), digits_linear(0, 1)
-    loop = wing.loops.scan(wing.models.network((64, 10)), wing.optimizers.adam(1e-3))
-    together = getattr(wing.sweep, sweep)(loop)
+    backend, workload = load_backend("jax"), digits_linear(0, 1)
+    loop = backend.loops.scan(backend.models.network((64, 10)), backend.optimizers.adam(1e-3))
+    together = getattr(backend.sweep, sweep)(loop)
     data, order = tuple(map(loop.load, workload.train)), loop.load(np.arange(STEPS))
     drawn = [draw_params((64, 10), seed) for seed in range(3)]
-    _, losses = together.run(together.init(wing.runtime.params_from_numpy(stack_params(drawn))), data, order)
+    _, losses = together.run(together.init(backend.runtime.params_from_numpy(stack_params(drawn))), data, order)
     for params, mine in zip(drawn, losses, strict=True):
-        _, alone = loop.run(loop.init(wing.runtime.params_from_numpy(params)), data, order)
+        _, alone = loop.run(loop.init(backend.runtime.params_from_numpy(params)), data, order)
         assert np.abs(np.asarray(mine - alone)).max() < 7e-14  # 7.1e-15 was the worst seen
 
 
 def test_windows_of_four_steps_are_four_steps():
-    wing, workload = load_wing("torch"), digits_linear(0, 1)
-    model, pure = wing.models.network((64, 10)), wing.functional.FUNCTIONAL["adam"](1e-3)
-    loops = wing.compiled_loops
+    backend, workload = load_backend("torch"), digits_linear(0, 1)
+    model, pure = backend.models.network((64, 10)), backend.functional.FUNCTIONAL["adam"](1e-3)
+    loops = backend.compiled_loops
     four = loops._pure_loop(model, pure, loops._steps(model, pure, 4), 4, compiles=False)
     data = tuple(map(four.load, workload.train))
-    params = wing.runtime.params_from_numpy(workload.params)
+    params = backend.runtime.params_from_numpy(workload.params)
     _, losses = four.run(four.init(params), data, np.arange(STEPS))
     one = loops.functional(model, pure)
     _, expected = one.run(one.init(params), data, np.arange(STEPS))
@@ -119,18 +122,18 @@ def test_windows_of_four_steps_are_four_steps():
 @pytest.mark.parametrize("compiles", [False, True])
 def test_what_a_cuda_graph_records_makes_the_steps(compiles):
     """Without a GPU the step is called where the graph would be replayed: the tape is the same."""
-    wing, workload = load_wing("torch"), digits_linear(0, 1)
-    model, pure = wing.models.network((64, 10)), wing.functional.FUNCTIONAL["adam"](1e-3)
-    loops = wing.compiled_loops
+    backend, workload = load_backend("torch"), digits_linear(0, 1)
+    model, pure = backend.models.network((64, 10)), backend.functional.FUNCTIONAL["adam"](1e-3)
+    loops = backend.compiled_loops
     one = loops._steps(model, pure, 1)
     advance = loops._advance(torch.compile(one, fullgraph=True, dynamic=False) if compiles else one)
     loop = loops._recorded_loop(advance, model, pure, lambda advance, tape: partial(advance, tape))
-    data, params = tuple(map(loop.load, workload.train)), wing.runtime.params_from_numpy(workload.params)
+    data, params = tuple(map(loop.load, workload.train)), backend.runtime.params_from_numpy(workload.params)
     for order in (np.arange(STEPS), np.arange(STEPS)[::-1].copy(), np.arange(3)):
         assert list(loop.stages(loop.init(params), data, order)) == ["compile"]
         state, losses = loop.run(loop.init(params), data, order)
         expected, end = formula.train(workload.params, workload.train, order, "adam", 1e-3)
-        found = wing.runtime.params_to_numpy(state.params)
+        found = backend.runtime.params_to_numpy(state.params)
         assert np.abs(losses.numpy() - expected).max() < 5e-14
         assert all(np.abs(found[k][n] - leaf).max() < 1e-15 for k, layer in end.items() for n, leaf in layer.items())
 
@@ -138,63 +141,65 @@ def test_what_a_cuda_graph_records_makes_the_steps(compiles):
 @pytest.mark.parametrize("widths", [(64, 32, 10), (64, 16, 16, 10)])
 @pytest.mark.parametrize(("framework", "name"), BATCHED)
 def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
-    wing, workload, size = load_wing(framework), digits_linear(0, 1), Size(widths, 8)
+    backend, workload, size = load_backend(framework), digits_linear(0, 1), Size(widths, 8)
     plan, params = make_plan(), draw_params(widths, 0)
     order = np.random.default_rng(0).integers(0, 898, (STEPS, size.batch))
     try:
-        loop = experiments._loop(wing, GROWTH[framework][name], "adam", widths, plan)
+        loop = experiments._loop(backend, GROWTH[framework][name], "adam", widths, plan)
     except Skipped as reason:
         pytest.skip(str(reason))
     inputs, targets = experiments._scaled(workload)
     data, rows = (loop.load(inputs), loop.load(targets)), loop.load(order)
-    _, losses = loop.run(loop.init(wing.runtime.params_from_numpy(params)), data, rows)
+    _, losses = loop.run(loop.init(backend.runtime.params_from_numpy(params)), data, rows)
     expected, _ = formula.train(params, (inputs, targets), order, "adam", 1e-3)
-    assert np.abs(experiments._numbers(wing, losses) - expected).max() < 4e-15  # 4.4e-16 was the worst seen
+    assert np.abs(experiments._numbers(backend, losses) - expected).max() < 4e-15  # 4.4e-16 was the worst seen
 
 
 @pytest.fixture
 def torch_in_float32():
-    yield load_wing("torch", "float32")
-    load_wing("torch")
+    yield load_backend("torch", "float32")
+    load_backend("torch")
 
 
-def onednn_arm(wing, widths):
+def onednn_arm(backend, widths):
     """Return the growth curves' arm whose products are oneDNN's, or skip the test."""
     try:
-        return experiments._loop(wing, GROWTH["torch"]["compiled_onednn"], "adam", widths, make_plan())
+        return experiments._loop(backend, GROWTH["torch"]["compiled_onednn"], "adam", widths, make_plan())
     except Skipped as reason:
         pytest.skip(str(reason))
 
 
 def test_onednns_products_train_as_the_formula_does(torch_in_float32):
-    wing, widths = torch_in_float32, (64, 32, 16, 10)
-    loop, params = onednn_arm(wing, widths), draw_params(widths, 0)
+    backend, widths = torch_in_float32, (64, 32, 16, 10)
+    loop, params = onednn_arm(backend, widths), draw_params(widths, 0)
     inputs, targets = experiments._scaled(digits_linear(0, 1))
     order = np.random.default_rng(0).integers(0, 898, (STEPS, 64))
     data, rows = (loop.load(inputs), loop.load(targets)), loop.load(order)
-    drawn = wing.runtime.params_from_numpy(params)
+    drawn = backend.runtime.params_from_numpy(params)
     assert list(loop.stages(loop.init(drawn), data, rows)) == ["compile"]
     _, losses = loop.run(loop.init(drawn), data, rows)
     expected, _ = formula.train(params, (inputs, targets), order, "adam", 1e-3)
-    assert np.abs(experiments._numbers(wing, losses) - expected).max() < 8e-6  # 8.7e-7 was measured
+    assert np.abs(experiments._numbers(backend, losses) - expected).max() < 8e-6  # 8.7e-7 was measured
 
 
 def test_onednns_gradient_is_that_of_linear(torch_in_float32):
     """With respect to kernel, bias and rows; the order of sums alone is another."""
-    wing = torch_in_float32
-    onednn_arm(wing, (64, 10))
+    backend = torch_in_float32
+    onednn_arm(backend, (64, 10))
     draw = np.random.default_rng(0).standard_normal
-    x, w, b, slope = (wing.runtime.from_numpy(draw(shape)) for shape in ((300, 200), (70, 200), 70, (300, 70)))
+    x, w, b, slope = (backend.runtime.from_numpy(draw(shape)) for shape in ((300, 200), (70, 200), 70, (300, 70)))
     leaves = [leaf.requires_grad_() for leaf in (x, w, b)]
-    found = [torch.autograd.grad(f(*leaves), leaves, slope) for f in (wing.onednn.affine, torch.nn.functional.linear)]
+    found = [
+        torch.autograd.grad(f(*leaves), leaves, slope) for f in (backend.onednn.affine, torch.nn.functional.linear)
+    ]
     for one, other in zip(*found, strict=True):
         assert (one - other).abs().max() / other.abs().max() < 4e-6  # 5.3e-7 was measured
 
 
 def test_onednn_is_left_out_by_name_where_it_is_not():
-    wing = load_wing("torch")
+    backend = load_backend("torch")
     with pytest.raises(NotImplementedError, match="float32 on a CPU alone"):
-        wing.models.onednn_network((64, 10))
+        backend.models.onednn_network((64, 10))
 
 
 GROWN = make_plan(studies=("loops",), optimizers=("adam",), dtype="float32", profile="default")
@@ -299,9 +304,9 @@ def test_on_a_gpu_the_largest_size_is_one_that_fills_it_and_scans_are_unrolled_w
 @pytest.mark.parametrize("framework", ["jax", "torch"])
 @pytest.mark.parametrize("name", timer.DECEIVERS)
 def test_the_timer_is_not_deceived(framework, name):
-    wing = load_wing(framework)
+    backend = load_backend(framework)
     try:
-        said = timer.attempt(wing, name)
+        said = timer.attempt(backend, name)
     except Skipped as reason:
         pytest.skip(str(reason))
     words = {"asynchronous": "dispatch", "recompiling": "compiled anew", "not_returned": "returned nothing"}
@@ -417,16 +422,16 @@ def test_an_implementation_that_a_device_has_not_is_named_before_it_is_used(monk
             raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices")
 
     monkeypatch.setattr(torch.optim, "Adagrad", Adagrad)
-    optimizers = load_wing("torch").optimizers
+    optimizers = load_backend("torch").optimizers
     with pytest.raises(NotImplementedError, match="no fused implementation for cpu"):
         optimizers.implementation(optimizers.adagrad(0.01), "fused")
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad"])
 def test_torchs_optimizers_have_their_buffers_before_the_first_step(name):
-    wing, workload = load_wing("torch"), digits_linear(0, 1)
-    loop = wing.loops.prepared(wing.models.network(workload.widths), wing.optimizers.OPTIMIZERS[name](1e-3))
-    state = loop.init(wing.runtime.params_from_numpy(workload.params))
+    backend, workload = load_backend("torch"), digits_linear(0, 1)
+    loop = backend.loops.prepared(backend.models.network(workload.widths), backend.optimizers.OPTIMIZERS[name](1e-3))
+    state = loop.init(backend.runtime.params_from_numpy(workload.params))
     before = {id(leaf) for buffers in state.optimizer.state.values() for leaf in buffers.values()}
     assert before
     assert all(not leaf.any() for buffers in state.optimizer.state.values() for leaf in buffers.values())
@@ -445,15 +450,15 @@ def test_torchs_optimizers_have_their_buffers_before_the_first_step(name):
     ],
 )
 def test_any_optimizer_trains_as_in_a_loop_of_torchs_own(optimizer):
-    wing, workload = load_wing("torch"), digits_linear(0, 1)
-    loop = wing.loops.notebook(wing.models.network(workload.widths), optimizer)
-    params = wing.runtime.params_from_numpy(workload.params)
+    backend, workload = load_backend("torch"), digits_linear(0, 1)
+    loop = backend.loops.notebook(backend.models.network(workload.widths), optimizer)
+    params = backend.runtime.params_from_numpy(workload.params)
     state, losses = loop.run(loop.init(params), workload.train, np.arange(STEPS))
-    model = wing.models.network(workload.widths)
+    model = backend.models.network(workload.widths)
     model.load_state_dict(params)
     own, expected = optimizer(model.parameters()), []
     for row in range(STEPS):
-        inputs, targets = (wing.runtime.from_numpy(array[row]) for array in workload.train)
+        inputs, targets = (backend.runtime.from_numpy(array[row]) for array in workload.train)
         own.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(inputs), targets)
         loss.backward()

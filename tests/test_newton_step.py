@@ -7,27 +7,27 @@ import pytest
 
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.workload import digits_linear
-from jaxopt_study.studies import newton_step
-from tests.conftest import load_wing, make_plan
+from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.studies.hessian.digits import newton_step
+from tests.conftest import load_backend, make_plan
 
-WINGS = ("jax", "torch")
+BACKENDS = ("jax", "torch")
 WORKLOAD = digits_linear(seed=0, epochs=1)
 
 
 def run(name, part, dtype="float64"):
-    wing, plan = load_wing(name, dtype), make_plan(dtype=dtype)
+    backend, plan = load_backend(name, dtype), make_plan(dtype=dtype)
     case = Case("newton_step", "digits-linear", name, part)
-    task = newton_step.task(wing, case, WORKLOAD, plan)
+    task = newton_step.task(backend, case, WORKLOAD, plan)
     (output,) = task.run(task.start())
-    kept = newton_step.condense(case, task.export(output), WORKLOAD, plan)
+    kept = newton_step.summarize(case, task.export(output), WORKLOAD, plan)
     record = Record(case.study, case.subject, name, part, "ok", "g", "", samples=(1.0, 1.1), value=kept)
     return record, plan
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("part", [part for part in newton_step.PARTS if part != "adam_epoch"])
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_each_part_holds_to_the_closed_form(name, part, dtype):
     record, plan = run(name, part, dtype)
     (finding,) = newton_step.findings([record], plan)
@@ -35,7 +35,7 @@ def test_each_part_holds_to_the_closed_form(name, part, dtype):
 
 
 def test_the_epochs_of_adam_are_held_to_numpy_and_to_each_other():
-    records = [run(name, "adam_epoch")[0] for name in WINGS]
+    records = [run(name, "adam_epoch")[0] for name in BACKENDS]
     findings = newton_step.findings(records, make_plan())
     assert [finding.subject for finding in findings] == ["jax adam_epoch", "torch adam_epoch", "adam_epoch"]
     assert all(finding.agrees for finding in findings), findings
@@ -49,12 +49,12 @@ def test_epochs_that_part_in_losses_or_in_parameters_disagree(entry, by):
     assert newton_step.findings([first, planted], make_plan())[-1].agrees is False
 
 
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_single_framework_with_another_optimizer_is_wrong(name, monkeypatch):
     """There is no other framework to differ from: NumPy's epoch finds it."""
-    wing = load_wing(name)
-    right = wing.optimizers.adam
-    monkeypatch.setattr(wing.optimizers, "adam", lambda learning_rate: right(learning_rate, b2=0.99901))
+    backend = load_backend(name)
+    right = backend.optimizers.adam
+    monkeypatch.setattr(backend.optimizers, "adam", lambda learning_rate: right(learning_rate, b2=0.99901))
     record, plan = run(name, "adam_epoch")
     (row,) = newton_step.rows([record], plan)
     assert row["agrees"] is False
@@ -62,11 +62,11 @@ def test_a_single_framework_with_another_optimizer_is_wrong(name, monkeypatch):
     assert "WRONG" in newton_step.tables([row], plan)[0].rows[0]
 
 
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_step_in_the_wrong_direction_is_wrong_and_has_no_time(name, monkeypatch):
-    wing = load_wing(name)
-    right = wing.newton_step.newton_step
-    monkeypatch.setattr(wing.newton_step, "newton_step", lambda *given: lambda *data: -right(*given)(*data))
+    backend = load_backend(name)
+    right = backend.newton_step.newton_step
+    monkeypatch.setattr(backend.newton_step, "newton_step", lambda *given: lambda *data: -right(*given)(*data))
     record, plan = run(name, "newton_step")
     (row,) = newton_step.rows([record], plan)
     assert row["agrees"] is False
@@ -82,11 +82,11 @@ def test_the_backward_error_is_that_of_a_known_solution():
 
 
 @pytest.mark.parametrize("damping", [-1.0, float("nan"), float("inf"), "much"])
-@pytest.mark.parametrize("name", WINGS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_damping_that_is_not_allowed_is_named(name, damping):
-    wing = load_wing(name)
+    backend = load_backend(name)
     with pytest.raises(ValueError, match=r"damping .* is not a finite number of at least 0"):
-        wing.newton_step.cholesky(damping)
+        backend.newton_step.cholesky(damping)
 
 
 def test_a_ratio_needs_the_same_turns():

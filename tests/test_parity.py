@@ -8,11 +8,12 @@ import pytest
 from jaxopt_study import session
 from jaxopt_study.bench import record, stats
 from jaxopt_study.bench.case import Case
-from jaxopt_study.bench.workload import digits_linear
+from jaxopt_study.data.workload import digits_linear
 from jaxopt_study.parity import first_difference
-from jaxopt_study.studies import STUDIES, derivatives, hessian, optimizers
+from jaxopt_study.studies import STUDIES, derivatives, optimizers
+from jaxopt_study.studies.hessian.digits import digits as hessian
 from jaxopt_study.studies.tolerances import BEGINNING, HESSIAN, TRAINING
-from tests.conftest import load_wing, make_plan
+from tests.conftest import load_backend, make_plan
 
 DTYPES = ("float64", "float32")
 EPOCHS = 15
@@ -139,13 +140,13 @@ MORE_THAN_ROUNDING = {"float64": 1e-10, "float32": 3e-4}
 
 
 def where_they_part(plan, name, tolerance, jax_name=None):
-    """Walk both wings step by step, and say where they first part by more than rounding."""
+    """Walk both backends step by step, and say where they first part by more than rounding."""
     workload = digits_linear(plan.seed, plan.epochs)
     paths = []
     for framework, subject in (("jax", jax_name or name), ("torch", name)):
         case = Case("optimizers", subject, framework, optimizers.ARMS[framework].loop)
-        wing = load_wing(framework, plan.dtype)
-        paths.append(optimizers.path(wing, case, workload, plan))
+        backend = load_backend(framework, plan.dtype)
+        paths.append(optimizers.path(backend, case, workload, plan))
     return first_difference(*paths, tolerance=tolerance)
 
 
@@ -169,7 +170,7 @@ def test_the_torch_wing_is_the_notebooks_loop_to_the_bit(name, dtype):
     import torch
 
     workload = digits_linear(seed=0, epochs=2)
-    wing = load_wing("torch", dtype)
+    backend = load_backend("torch", dtype)
     kind = getattr(torch, dtype)
     classifier = torch.nn.Linear(64, 10, dtype=kind)
     with torch.no_grad():
@@ -186,7 +187,7 @@ def test_the_torch_wing_is_the_notebooks_loop_to_the_bit(name, dtype):
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    loop = wing.loops.notebook(wing.models.network((64, 10)), wing.optimizers.OPTIMIZERS[name](1e-3))
-    state = loop.init(wing.runtime.params_from_numpy(workload.params))
+    loop = backend.loops.notebook(backend.models.network((64, 10)), backend.optimizers.OPTIMIZERS[name](1e-3))
+    state = loop.init(backend.runtime.params_from_numpy(workload.params))
     _, ours = loop.run(state, workload.train, workload.order.ravel())
     assert np.array_equal(ours, np.array(losses))

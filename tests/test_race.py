@@ -12,7 +12,7 @@ from jaxopt_study.studies import newton
 from jaxopt_study.studies.newton.arms import ARMS, LARGE, SMALL, runs
 from jaxopt_study.studies.newton.judgement import findings, rows
 from jaxopt_study.studies.newton.pages import verdict
-from tests.conftest import load_wing, make_plan
+from tests.conftest import load_backend, make_plan
 
 PLAN = make_plan(studies=("newton",), profile="default", repeats=13)
 SUBJECT = "breast-cancer-standardized"
@@ -30,11 +30,11 @@ def records(digits):
 
 def measure(framework, method, digits, subject=SUBJECT):
     case = Case("newton", subject, framework, method)
-    task = newton.task(load_wing(framework), case, digits, PLAN)
+    task = newton.task(load_backend(framework), case, digits, PLAN)
     *_, output = task.run(task.start())
     *_, again = task.run(task.start())
     assert same_value(task.export(output), task.export(again))
-    value = newton.condense(case, task.export(output), digits, PLAN)
+    value = newton.summarize(case, task.export(output), digits, PLAN)
     return Record(
         **dataclasses.asdict(case), status="ok", group="1", environment="", samples=(0.1, 0.1), first_seconds=1.0,
         value=value,

@@ -1,4 +1,4 @@
-"""The two wings line up: the same public names, with the same parameter names."""
+"""The two backends line up: the same public names, with the same parameter names."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ MODULES = (
     "quirks",
 )
 
-# What only one wing has, by name.
+# What only one backend has, by name.
 JAX_ALONE = {
     ("loops", "donated"),
     ("loops", "flat_scan"),
@@ -32,7 +32,7 @@ JAX_ALONE = {
     ("loops", "operator_by_operator"),
     ("loops", "scan"),
     ("loops", "unrolled_scan"),
-    ("loops", "whole_scan"),
+    ("loops", "native_scan"),
     ("models", "transposing_network"),
     ("newton", "many"),
     ("optimizers", "folded_adam"),
@@ -57,8 +57,8 @@ TORCH_ALONE = {
 
 
 def public(package, module):
-    wing = importlib.import_module(f"{package}.{module}")
-    return {name: getattr(wing, name) for name in wing.__all__}
+    backend = importlib.import_module(f"{package}.{module}")
+    return {name: getattr(backend, name) for name in backend.__all__}
 
 
 @pytest.mark.parametrize("module", MODULES)

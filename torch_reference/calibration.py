@@ -95,7 +95,7 @@ PROBES: dict[str, Callable[[], Probe]] = {
 
 def work(amount: int) -> Callable[[], Any]:
     """Return a kernel that does `amount` small matrix products, one after the other, and waits for the end."""
-    return lambda: runtime.block(_products(amount))
+    return lambda: runtime.wait(_products(amount))
 
 
 def asynchronous(amount: int) -> Callable[[], Any]:
@@ -115,7 +115,7 @@ def recompiling() -> Callable[[], Any]:
 
     def run() -> Any:
         number = next(numbers)
-        return runtime.block(torch.compile(lambda x: x + number, backend="eager", dynamic=False)(x))
+        return runtime.wait(torch.compile(lambda x: x + number, backend="eager", dynamic=False)(x))
 
     return run
 
@@ -124,7 +124,7 @@ def not_returned(amount: int) -> Callable[[], Any]:
     """Return a kernel whose result is not handed out, so that a compiler may leave the work out."""
 
     def run() -> None:
-        runtime.block(_products(amount))
+        runtime.wait(_products(amount))
 
     return run
 
@@ -147,4 +147,4 @@ def _products(amount: int) -> torch.Tensor:
 
 
 def _probe(function: Callable[..., Any], *arguments: Any, amount: float, unit: str) -> Probe:
-    return Probe(lambda: runtime.block(function(*arguments)), amount, unit)
+    return Probe(lambda: runtime.wait(function(*arguments)), amount, unit)

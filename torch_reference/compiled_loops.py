@@ -221,7 +221,7 @@ def _recorded_loop(
 
     def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
         with torch.no_grad():
-            runtime.block(prepare(state, data, order))
+            runtime.wait(prepare(state, data, order))
         yield "compile"
 
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)

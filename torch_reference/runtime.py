@@ -1,4 +1,4 @@
-"""The border of the PyTorch wing: NumPy in, NumPy out, and what the machine is told."""
+"""The border of the PyTorch backend: NumPy in, NumPy out, and what the machine is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 __all__ = [
-    "block",
+    "wait",
     "compilation",
     "compilations",
     "configure",
@@ -106,11 +106,11 @@ def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, n
 
 
 def ravel(params: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the parameters as one vector, in the order in which this wing's derivatives count them."""
+    """Return the parameters as one vector, in the order in which this backend's derivatives count them."""
     return torch.cat([leaf.reshape(-1) for leaf in params.values()])
 
 
-def block(output: Any) -> Any:
+def wait(output: Any) -> Any:
     """Wait until every tensor is computed, and return `output`."""
     if _device.type == "cuda":
         torch.cuda.synchronize()

@@ -56,7 +56,7 @@ def make(name: str, options: Mapping[str, Any], factors: Array | None = None) ->
             return Stepper([kind(leaves, **options)], factors)
         muon = kind([leaf for leaf in leaves if leaf.ndim == 2], **options)
         rest = [leaf for leaf in leaves if leaf.ndim != 2]
-        # A constant learning rate for the rest, as in the other wing.
+        # A constant learning rate for the rest, as in the other backend.
         return Pair(muon, torch.optim.SGD(rest, lr=muon.defaults["lr"]), factors) if rest else Stepper([muon], factors)
 
     return of

@@ -1,1 +1,1 @@
-"""The measuring apparatus. It imports no framework: a wing is named to it."""
+"""Measuring: cases, tasks, the clock, worker processes, records, statistics. It knows no framework and no study."""

@@ -1,4 +1,4 @@
-"""Which: what a run was asked for, and one case = one row to measure."""
+"""What a run was asked for, and the cases that it measures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Profile:
 
     Attributes:
         epochs: Epochs of training, where the command line says nothing else.
-        repeats: Measured blocks a case, likewise. With 15 epochs, 13 blocks and the two that come before them (the
-            first call and the warm-up) are one whole run of the notebook's loop.
+        repeats: Samples per case, likewise. With 15 epochs, 13 samples and the two laps before them (the first call and
+            the warm-up) are one whole run of the notebook's loop.
         initializations: How many initial parameters the spread is taken over.
     """
 
@@ -62,25 +62,28 @@ class Case:
     """One row to measure: what is computed, by which framework, in which way."""
 
     study: str
+    experiment: str
     subject: str
     framework: str
     method: str
 
     @property
     def key(self) -> str:
-        """The case's name in records and messages."""
-        return f"{self.study}/{self.subject}/{self.framework}/{self.method}"
+        """The case's name in records and messages; a study that is one experiment is not named twice."""
+        names = (self.study, self.experiment) if self.study != self.experiment else (self.study,)
+        return "/".join((*names, self.subject, self.framework, self.method))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that are measured together, block by block in turn, so that their times can be compared.
+    """Cases that are measured together: each once in every round, so that their times can be compared.
 
     Attributes:
-        repeats: Measured blocks of each; 0 where a run takes so long that the first, compiling nothing, is all.
+        repeats: Rounds, in each of which every case gives one sample; 0 where a run takes so long that its first call,
+            which compiles nothing, is all.
         fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
-        processes: How many processes of each framework share the turns, one after the other. Where code and data lie is
-            another place in each, and what that is worth is then in the spread and the interval.
+        processes: How many processes of each framework share the rounds, one after the other. Code and data lie at other
+            addresses in each process; what that changes is then part of the spread and the interval.
         together: Whether the frameworks compute at the same time, each on cores of its own if there are enough: for
             values alone, since no time that is taken so may be shown.
     """
@@ -92,6 +95,6 @@ class Group:
     together: bool = False
 
     @property
-    def blocks(self) -> int:
-        """Measured blocks of all cases together."""
+    def samples(self) -> int:
+        """Samples of all cases together."""
         return len(self.cases) * self.repeats

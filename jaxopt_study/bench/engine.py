@@ -1,141 +1,25 @@
-"""The parent's side of the workers: start them, measure groups of cases block by block, outlive what dies."""
+"""The parent's side of the workers: start them, measure groups of cases in rounds, outlive what dies."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 from jaxopt_study.bench import environment, load, record
 from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.process import CaseFailed, WorkerDied, WorkerProcess
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import now
-from jaxopt_study.bench.worker import cause_of_death
-from jaxopt_study.bench.workload import Workload
+from jaxopt_study.data.workload import Workload
 
-Introduction = tuple[dict[str, str], float]
-JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
-    """A case could not be measured; the words are the reason, the status is `failed`, or that of a `task.LeftOut`."""
-
-    def __init__(self, reason: str, status: str = "failed") -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-class WorkerDied(CaseFailed):
-    """The process that measured a case is gone, and with it whatever else it held."""
-
-
-class WorkerProcess:
-    """A worker in a process of its own.
-
-    Args:
-        framework: What it loads.
-        plan: What the run was asked for.
-        before: The worker that it takes the place of, which ends: it finds compiled what that one compiled. Without
-            one, no compilation is found ready-made.
-    """
-
-    def __init__(self, framework: str, plan: Plan, before: WorkerProcess | None = None) -> None:
-        self._connection, theirs = Pipe()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
-        self._cache = before.end() if before else tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        threads = str(plan.threads)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env={
-                **environment.WORKERS_DEFAULTS,
-                **{name: value for name, value in os.environ.items() if name != JAX_CACHE},
-                **dict.fromkeys(THREAD_VARIABLES, threads),  # read when a library is loaded
-                TORCH_CACHE: self._cache.name,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=self._errors,
-            stderr=self._errors,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
-        )
-        theirs.close()
-        self._plan = plan
-        self._send("load", framework)
-
-    def loaded(self) -> float:
-        """Wait until the framework is loaded; return how many seconds that took."""
-        seconds: float = self._receive()
-        return seconds
-
-    def configure(self) -> dict[str, str]:
-        """Pin the process and set what the plan says; return what the wing says of itself."""
-        words: dict[str, str] = self.ask("configure", self._plan, environment.worker_cores(self._plan.threads))
-        return words
-
-    def fork(self) -> None:
-        """Let a fresh child answer from now on, until `leave`."""
-        self._send("fork")
-        self.configure()
-
-    def leave(self) -> None:
-        """End the child."""
-        self._send("leave")
-
-    def ask(self, command: str, *arguments: Any) -> Any:
-        """Give a command and return its answer.
-
-        Raises:
-            CaseFailed: The command raised, or the process died.
-        """
-        self._send(command, *arguments)
-        return self._receive()
-
-    def alive(self) -> bool:
-        """Whether the process is running."""
-        return self._process.poll() is None
-
-    def close(self) -> None:
-        """End the process, at once, and remove what it compiled."""
-        self.end().cleanup()
-
-    def end(self) -> tempfile.TemporaryDirectory[str]:
-        """End the process, at once; return what it compiled."""
-        self._process.kill()
-        self._process.wait()
-        self._connection.close()
-        self._errors.close()
-        return self._cache
-
-    def _send(self, *message: Any) -> None:
-        try:
-            self._connection.send(message)
-        except OSError:
-            raise WorkerDied(self._cause_of_death()) from None
-
-    def _receive(self) -> Any:
-        try:
-            ok, answer = self._connection.recv()
-        except (EOFError, OSError):
-            raise WorkerDied(self._cause_of_death()) from None
-        if not ok:
-            status, reason = answer
-            raise WorkerDied(reason) if status == "died" else CaseFailed(reason, status)
-        return answer
-
-    def _cause_of_death(self) -> str:
-        exit_code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["none"]
-        return f"{cause_of_death(exit_code)}; its last words: {lines[-1]}"
+WorkerInfo = tuple[dict[str, str], float]
+"""What a worker says of itself, and its import's seconds."""
 
 
 class Engine:
@@ -143,14 +27,14 @@ class Engine:
 
     Args:
         plan: What the run was asked for.
-        condense: condense(case, value, workload, plan) is what a record keeps of a value.
+        summarize: summarize(case, value, workload, plan) is what a record keeps of a value.
     """
 
-    def __init__(self, plan: Plan, condense: Callable[[Case, Value, Workload, Plan], Mapping[str, Any]]) -> None:
+    def __init__(self, plan: Plan, summarize: Callable[[Case, Value, Workload, Plan], Mapping[str, Any]]) -> None:
         self._plan = plan
-        self._condense = condense
+        self._summarize = summarize
         self._workers: dict[str, WorkerProcess] = {}
-        self._nurseries: dict[str, WorkerProcess] = {}
+        self._fork_servers: dict[str, WorkerProcess] = {}
         self._imports: dict[str, float] = {}
 
     def start(self, frameworks: Iterable[str]) -> None:
@@ -158,13 +42,13 @@ class Engine:
         for name in frameworks:
             self._workers[name] = WorkerProcess(name, self._plan)
 
-    def introductions(self) -> dict[str, Introduction]:
+    def infos(self) -> dict[str, WorkerInfo]:
         """Wait for all workers; return what each says of itself, and its import's seconds.
 
         Raises:
             CaseFailed: A framework cannot be loaded or has no such device; the words name it.
         """
-        return {name: self._introduction(name) for name in self._workers}
+        return {name: self._info(name) for name in self._workers}
 
     def calibrations(self) -> dict[str, dict[str, float]]:
         """Return what the probes of each framework take, one framework after the other."""
@@ -173,7 +57,7 @@ class Engine:
 
     def close(self) -> None:
         """End all workers, at once."""
-        for workers in (self._workers, self._nurseries):
+        for workers in (self._workers, self._fork_servers):
             for worker in workers.values():
                 worker.close()
             workers.clear()
@@ -181,12 +65,12 @@ class Engine:
     def measure(
         self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
     ) -> list[Record]:
-        """Measure the cases of a group block by block in turn, forwards and backwards (A B, B A, ...).
+        """Measure the cases of a group in rounds, forwards and backwards (A B, B A, ...).
 
-        A case that raises costs the others nothing. One whose process dies is left out, and the others, whose blocks
-        were torn apart, begin again. Where the group has several processes, each framework has them one after the
-        other, and each case must give the same value in all. `advance` is told how many blocks are done, or will not
-        be.
+        A case that raises costs the others nothing. One whose process dies has failed, and the others, whose rounds
+        were interrupted, begin again. Where the group has several processes, each framework has them one after the
+        other, and each case must give the same value in all. `advance` is told how many samples are done, or will not
+        be taken.
         """
         before = load.read()
         records = self._measure_group(group, workload, environment_key, advance)
@@ -223,13 +107,13 @@ class Engine:
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
     ) -> Case | None:
-        """Give each of the group's processes its share of the turns; return the case whose process died, if one did."""
+        """Give each of the group's processes its share of the rounds; return the case whose process died, if one did."""
         shares = min(group.processes, max(1, group.repeats))
         for share in range(shares):
             if share:
                 self._renew({case.framework for case in cases})
-            turns = range(share * group.repeats // shares, (share + 1) * group.repeats // shares)
-            dead = self._measure(cases, turns, workload, facts, advance)
+            rounds = range(share * group.repeats // shares, (share + 1) * group.repeats // shares)
+            dead = self._measure(cases, rounds, workload, facts, advance)
             if dead is not None:
                 return dead
         return None
@@ -239,58 +123,59 @@ class Engine:
         for name in frameworks:
             self._workers[name] = WorkerProcess(name, self._plan, before=self._workers[name])
         for name in frameworks:
-            self._introduction(name)
+            self._info(name)
 
     def _measure(
         self,
         cases: list[Case],
-        turns: range,
+        rounds: range,
         workload: Workload,
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
         timed: bool = True,
     ) -> Case | None:
-        """Measure the cases in turn; return the one whose process died, if one did."""
-        block = self._block if timed else self._lap
-        paces: dict[int, float] = {}
-        parts: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
-        parts = [(case, partial(self._begin, workload, bool(turns))) for case in cases]
-        for turn in turns:
+        """Measure the cases in these rounds; return the one whose process died, if one did."""
+        sample = self._sample if timed else self._lap
+        speeds: dict[int, float] = {}
+        actions: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
+        actions = [(case, partial(self._begin, workload, bool(rounds))) for case in cases]
+        for number in rounds:
             if timed:
-                parts += [(case, partial(self._pace, paces, turn)) for case in cases]
-            parts += [(case, block) for case in (cases if turn % 2 == 0 else reversed(cases))]
-        parts += [(case, partial(self._finish, workload)) for case in cases]
-        advance(len(turns) * sum("reason" in facts[case] for case in cases))
-        for case, part in parts:
+                actions += [(case, partial(self._machine_seconds, speeds, number)) for case in cases]
+            # Backwards every other round, so that a drift within a round cancels.
+            actions += [(case, sample) for case in (cases if number % 2 == 0 else reversed(cases))]
+        actions += [(case, partial(self._finish, workload)) for case in cases]
+        advance(len(rounds) * sum("reason" in facts[case] for case in cases))
+        for case, act in actions:
             if "reason" in facts[case]:
                 continue
             try:
-                part(case, facts[case])
+                act(case, facts[case])
             except CaseFailed as failure:
                 facts[case] |= {"reason": str(failure), "status": failure.status}
-                advance(turns.stop - len(facts[case]["samples"]))
+                advance(rounds.stop - len(facts[case]["samples"]))
                 if isinstance(failure, WorkerDied):
                     advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
                     return case
             else:
-                advance(part == block)
+                advance(act == sample)
         return None
 
     def _measure_alone(
         self, case: Case, repeats: int, workload: Workload, environment_key: str, advance: Callable[[int], None]
     ) -> Record:
         """Measure a case in a process of its own, forked from one that has loaded the framework and done nothing."""
-        nursery = self._nurseries.get(case.framework)
-        if nursery is None or not nursery.alive():
-            nursery = self._nurseries[case.framework] = WorkerProcess(case.framework, self._plan)
-            nursery.loaded()
-            nursery.ask("preload")
+        fork_server = self._fork_servers.get(case.framework)
+        if fork_server is None or not fork_server.alive():
+            fork_server = self._fork_servers[case.framework] = WorkerProcess(case.framework, self._plan)
+            fork_server.loaded()
+            fork_server.ask("preload")
         facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []}}
-        shared, self._workers[case.framework] = self._workers[case.framework], nursery
+        shared, self._workers[case.framework] = self._workers[case.framework], fork_server
         try:
-            nursery.fork()
+            fork_server.fork()
             if self._measure([case], range(repeats), workload, facts, advance) is None:
-                nursery.leave()
+                fork_server.leave()
         except CaseFailed as failure:
             facts[case] |= {"reason": str(failure), "status": failure.status}
         finally:
@@ -306,8 +191,8 @@ class Engine:
         try:
             self._place(group, apart=True)
             measure = partial(self._measure, timed=False)
-            turns = range(group.repeats)
-            list(pool.map(lambda case: measure([case], turns, workload, facts, advance), group.cases))
+            rounds = range(group.repeats)
+            list(pool.map(lambda case: measure([case], rounds, workload, facts, advance), group.cases))
             self._place(group, apart=False)
         finally:
             pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
@@ -322,22 +207,22 @@ class Engine:
     def _begin(self, workload: Workload, timed: bool, case: Case, facts: dict[str, Any]) -> None:
         """Compile and warm up. What that takes is the first process's; a later one finds some of it compiled."""
         worker = self._worker(case.framework)
-        facts["laps"], facts["steps"] = worker.ask("prepare", case, workload)
+        facts["laps"], facts["steps"], facts["varies_by_process"] = worker.ask("prepare", case, workload)
         facts.setdefault("stages", {"import": self._imports[case.framework], **worker.ask("stages", case)})
         facts.setdefault("first_seconds", worker.ask("first", case))
         if timed:
-            facts["block_laps"] = worker.ask("calibrate", case, facts.get("block_laps"))
+            facts["sample_laps"] = worker.ask("calibrate", case, facts.get("sample_laps"))
         else:
             facts["samples"].append(facts["first_seconds"])
 
-    def _block(self, case: Case, facts: dict[str, Any]) -> None:
-        facts["samples"].append(self._workers[case.framework].ask("block", case))
+    def _sample(self, case: Case, facts: dict[str, Any]) -> None:
+        facts["samples"].append(self._workers[case.framework].ask("sample", case))
 
-    def _pace(self, paces: dict[int, float], turn: int, case: Case, facts: dict[str, Any]) -> None:
-        """Ask for the machine's pace in the worker of the turn's first case; the others have it from that one."""
-        if turn not in paces:
-            paces[turn] = self._workers[case.framework].ask("pace")
-        facts["paces"] = (*facts.get("paces", ()), paces[turn])
+    def _machine_seconds(self, speeds: dict[int, float], number: int, case: Case, facts: dict[str, Any]) -> None:
+        """Measure the machine's speed in the worker of the round's first case; the other cases share the answer."""
+        if number not in speeds:
+            speeds[number] = self._workers[case.framework].ask("machine_seconds")
+        facts["machine_seconds"] = (*facts.get("machine_seconds", ()), speeds[number])
 
     def _lap(self, case: Case, facts: dict[str, Any]) -> None:
         """Make one lap of a case whose time is not shown: it may compile."""
@@ -348,16 +233,19 @@ class Engine:
         digest = record.digest(value)
         if facts.setdefault("digest", digest) != digest:
             raise CaseFailed("two processes gave different values, so neither its value nor its time holds")
-        facts["value"] = dict(self._condense(case, value, workload, self._plan))
+        try:
+            facts["value"] = dict(self._summarize(case, value, workload, self._plan))
+        except Exception as error:  # of the study's own code: it costs this case alone
+            raise CaseFailed(f"its value cannot be summarized: {at_its_place(error)}") from None
 
     def _worker(self, framework: str) -> WorkerProcess:
         if not self._workers[framework].alive():
             self._workers[framework].close()
             self._workers[framework] = WorkerProcess(framework, self._plan)
-            self._introduction(framework)
+            self._info(framework)
         return self._workers[framework]
 
-    def _introduction(self, framework: str) -> Introduction:
+    def _info(self, framework: str) -> WorkerInfo:
         try:
             seconds = self._imports[framework] = self._workers[framework].loaded()
             return self._workers[framework].configure(), seconds
@@ -365,12 +253,14 @@ class Engine:
             raise CaseFailed(f"{framework}: {failure}") from None
 
 
+def at_its_place(error: Exception) -> str:
+    """Return an error in one line: its type, its words, and the file and line that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    words = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {words[0]} ({Path(place.filename).name}:{place.lineno})"
+
+
 def _record(case: Case, facts: Mapping[str, Any], environment_key: str) -> Record:
     return Record(
-        study=case.study,
-        subject=case.subject,
-        framework=case.framework,
-        method=case.method,
-        environment=environment_key,
-        **{"status": "ok", **facts, "samples": tuple(facts["samples"])},
+        **asdict(case), environment=environment_key, **{"status": "ok", **facts, "samples": tuple(facts["samples"])}
     )

@@ -18,7 +18,7 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Value
 
-SCHEMA = 3
+SCHEMA = 4
 RECORDS = "records.jsonl"
 
 
@@ -28,12 +28,12 @@ class Record:
 
     Attributes:
         status: `ok`; or `failed`, `too large` or `skipped`, with the reason.
-        group: When the measuring of the group began: cases with the same group were measured in turn, block by block.
-        stages: Seconds of what came before the first lap: `import` of the wing, and the stages of compilation where the
-            case was compiled ahead of it.
+        group: When the measuring of the group began: cases with the same group were measured in the same rounds.
+        stages: Seconds of what came before the first lap: `import` of the backend, and the stages of compilation where
+            the case was compiled ahead of it.
         first_seconds: The first start and lap; without stages, it includes tracing and compiling.
-        samples: Seconds of each block, in the order measured.
-        block_laps: Laps in a block.
+        samples: Seconds of each sample, in the order measured.
+        sample_laps: Laps in a sample.
         laps: Laps in a whole run of the case.
         steps: Steps in a lap.
         value: What the study keeps of the case's value; a number that is not finite is null in the file, NaN here.
@@ -41,11 +41,13 @@ class Record:
         peak_bytes: Largest resident size so far of the process that ran the case; it depends on what ran before.
         environment: The key of the environment in which it was measured.
         others_busy: The part of all cores' time that other programs took while the group was measured.
-        paces: Seconds that a fixed piece of Python took on the worker's core at each of the group's turns, where it was
-            asked. A machine that slows down, as a virtual one may, shows here.
+        machine_seconds: Seconds that a fixed piece of Python took on the worker's core in each of the group's rounds. A
+            machine that slows down, as a virtual one may, shows here.
+        varies_by_process: Whether the method's time is known to be another in another process: see `task.Task`.
     """
 
     study: str
+    experiment: str
     subject: str
     framework: str
     method: str
@@ -54,11 +56,12 @@ class Record:
     environment: str
     reason: str = ""
     others_busy: float = 0.0
-    paces: tuple[float, ...] = ()
+    machine_seconds: tuple[float, ...] = ()
+    varies_by_process: bool = False
     stages: Mapping[str, float] = field(default_factory=dict)
     first_seconds: float = math.nan
     samples: tuple[float, ...] = ()
-    block_laps: int = 1
+    sample_laps: int = 1
     laps: int = 1
     steps: int = 1
     value: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +72,7 @@ class Record:
     @property
     def case(self) -> Case:
         """The case that was measured."""
-        return Case(self.study, self.subject, self.framework, self.method)
+        return Case(self.study, self.experiment, self.subject, self.framework, self.method)
 
     @property
     def ok(self) -> bool:
@@ -83,34 +86,35 @@ class Record:
 
     @property
     def step_seconds(self) -> np.ndarray:
-        """Seconds per step of each block."""
-        return np.array(self.samples) / (self.block_laps * self.steps)
+        """Seconds per step of each sample."""
+        return np.array(self.samples) / (self.sample_laps * self.steps)
 
     @property
-    def pace(self) -> float:
-        """The median of `paces`; 0 where there are none."""
-        return float(np.median(self.paces)) if self.paces else 0.0
+    def seconds(self) -> float:
+        """The median time per step, in seconds."""
+        return float(np.median(self.step_seconds))
+
+    @property
+    def machine_speed(self) -> float:
+        """The median of `machine_seconds`; 0 where there are none."""
+        return float(np.median(self.machine_seconds)) if self.machine_seconds else 0.0
 
     @property
     def run_steps(self) -> int:
         """Steps in a whole run."""
         return self.laps * self.steps
 
-    def ratio_to(self, other: Record) -> stats.Interval | None:
-        """Return the ratio of its times to another's, or None where they were not measured in the same turns."""
-        return stats.ratio(self.step_seconds, other.step_seconds) if self.group == other.group else None
-
 
 def skipped(case: Case, reason: str, environment: str) -> Record:
-    """Return the record of a case that was left out."""
-    return Record(case.study, case.subject, case.framework, case.method, "skipped", "", environment, reason)
+    """Return the record of a case that is not measured."""
+    return Record(**asdict(case), status="skipped", group="", environment=environment, reason=reason)
 
 
 def slowed_cases(records: Iterable[Record]) -> set[Case]:
     """Return the cases during which the machine was slower than at its best in these records: see `stats.slowdown`."""
-    asked = [r for r in records if r.paces]
-    of_run = np.concatenate([*{r.paces for r in asked}, ()])  # cases in turn have the same
-    return {r.case for r in asked if stats.slowdown(np.array(r.paces), of_run) > stats.SLOWED}
+    asked = [r for r in records if r.machine_seconds]
+    of_run = np.concatenate([*{r.machine_seconds for r in asked}, ()])  # cases of the same rounds have the same
+    return {r.case for r in asked if stats.slowdown(np.array(r.machine_seconds), of_run) > stats.SLOWED}
 
 
 def digest(value: Value) -> str:
@@ -183,10 +187,10 @@ def _parse(line: str, where: str) -> Record:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{where} is not a record: {error}") from None
     whole = isinstance(row, dict) and row.get("schema") == SCHEMA and set(row) == known
-    lists = whole and all(isinstance(row[name], list) for name in ("samples", "paces"))
+    lists = whole and all(isinstance(row[name], list) for name in ("samples", "machine_seconds"))
     if not (lists and isinstance(row["value"], dict)):
         raise ValueError(f"{where} is not a record of schema {SCHEMA}")
-    return Record(**{**row, "samples": tuple(row["samples"]), "paces": tuple(row["paces"])})
+    return Record(**{**row, "samples": tuple(row["samples"]), "machine_seconds": tuple(row["machine_seconds"])})
 
 
 def _finite(node: Any) -> Any:

@@ -8,19 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 UNSTABLE = 0.10
-"""A time whose interquartile range is more than this part of its median is called unstable."""
+"""A ratio is unstable where an equal run may give one that is more than this part away: see `ratio.FLAGS`."""
 
 SLOWED = 0.15
-"""A machine whose pace is worse than its best by more than this part is called slow: see `slowdown`."""
-
-RESOLUTION = 0.02
-"""Two arms that differ by less than this part are called equal: where their code and data happen to lie in memory makes
-such a difference, and it lasts as long as the process."""
-
-PROCESS = 0.03
-"""Half of the 95 % interval of what a run adds to the ratio of two arms for as long as its processes live, whatever the
-turns within it say. The ladder's ratios had a standard deviation of 1.6 % over eight runs (the median of 160; SGD in C,
-whose turns part by 1 %, took 118 to 133 ns), and 1.96 times that is 3 %."""
+"""A machine that is slower than at its best by more than this part is called slow: see `slowdown`."""
 
 Samples = npt.NDArray[np.floating]
 
@@ -33,21 +24,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def spans_one(self) -> bool:
-        """Whether a ratio of one, give or take the timer's resolution, is inside: no difference was found."""
-        return self.low <= 1 + RESOLUTION and self.high >= 1 / (1 + RESOLUTION)
-
-    @property
-    def vague(self) -> bool:
-        """Whether an equal run may give an estimate that is more than `UNSTABLE` away.
-
-        The difference of two such estimates is known to the square root of 2 times what one is known to: the interval
-        over its turns, and `PROCESS`.
-        """
-        half = np.hypot(max(self.high - self.value, self.value - self.low), PROCESS * self.value)
-        return bool(not 2**0.5 * half <= UNSTABLE * abs(self.value))
-
 
 def spread(samples: Samples) -> float:
     """Return the interquartile range divided by the median."""
@@ -55,31 +31,31 @@ def spread(samples: Samples) -> float:
     return float((three_quarters - quarter) / median)
 
 
-def slowdown(paces: Samples, of_run: Samples) -> float:
-    """Return by what part the median of `paces` is slower than the machine at its best, a run's tenth percentile.
+def slowdown(seconds: Samples, of_run: Samples) -> float:
+    """Return by what part the median of `seconds` is above the machine's best in the run, the tenth percentile.
 
     The run's median will not do: a machine that is slow for most of one run and not of another gives other ratios. The
     tenth percentile was 0.99 to 1.05 ms in eight runs, whose medians were 1.04 to 1.69. On a steady machine it lies 5 %
     under the median, and a group's median drifts by 4 % more: up to 13 % in three runs. Slow ones were 90 to 100 %.
     """
-    return float(np.median(paces) / np.percentile(of_run, 10) - 1)
+    return float(np.median(seconds) / np.percentile(of_run, 10) - 1)
 
 
 def ratio(numerator: Samples, denominator: Samples) -> Interval:
-    """Return the median of the turns' ratios, with a 95 % interval: the exact one of a median, by the sign test.
+    """Return the median of the rounds' ratios, with a 95 % interval: the exact one of a median, by the sign test.
 
-    That takes six turns. Of fewer, it is Student's interval of the mean of logarithms.
+    That takes six rounds. For fewer, it is Student's interval of the mean of logarithms.
 
-    What slows a whole turn cancels in its ratio, and does not in the ratio of the two medians. Five minutes of a noisy
-    machine, cut into runs of 13 turns: torch's `notebook` over `fused` had a standard deviation of 1.8 % for 4.1 %,
-    and `notebook` over JAX's `scan` of 3.2 % for 5.7 %.
+    What slows a whole round cancels in its ratio, and does not in the ratio of the two medians. Five minutes of a noisy
+    machine, cut into runs of 13 rounds: torch's `notebook` over `fused` had a standard deviation of 1.8 % instead of
+    4.1 %, and `notebook` over JAX's `scan` of 3.2 % instead of 5.7 %.
 
     Args:
-        numerator: Seconds of each block of one arm.
-        denominator: Seconds of the blocks of the other arm that were measured in the same turns.
+        numerator: Seconds of each sample of one case.
+        denominator: Seconds of the samples of the other case in the same rounds.
 
     Returns:
-        Of one turn, the ratio without an interval: its ends are NaN.
+        For one round, the ratio without an interval: its ends are NaN.
     """
     from scipy.stats import quantile_test, t  # take most of a second to load
 

@@ -1,4 +1,4 @@
-"""How: a case made of public wing functions, ready to run."""
+"""A case made of public backend functions, ready to run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Task:
             apart.
         start: Make what a run begins with and may use up, as a training's state, and wait until it is ready. It is
             called once for each run, outside the clock of all laps but the first: a step does not make the state.
+        varies_by_process: Whether the time is known to be another in another process, by more than its rounds show.
     """
 
     run: Callable[[Any], Iterator[Any]]
@@ -33,21 +34,22 @@ class Task:
     steps: int = 1
     stages: Callable[[], Iterator[str]] = lambda: iter(())
     start: Callable[[], Any] = lambda: None
+    varies_by_process: bool = False
 
 
-class LeftOut(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+class NotMeasured(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
     """A case is not measured, for a reason that is no failure; the words say which."""
 
-    status = "left out"
+    status = "not measured"
 
 
-class Skipped(LeftOut):
+class Skipped(NotMeasured):
     """What the case needs is not here: a package, a compiler."""
 
     status = "skipped"
 
 
-class TooLarge(LeftOut):
+class TooLarge(NotMeasured):
     """The case would take more memory than is at hand; the words give the estimate."""
 
     status = "too large"

@@ -1,4 +1,4 @@
-"""When: the only file that reads a clock."""
+"""Timing: the only file that reads a clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil
 
 from jaxopt_study.bench.task import Task, Value, same_value
 
-SHORTEST_BLOCK = 0.010
-"""Seconds. A block of laps lasts at least this long, so that the clock's own cost (below 1e-7 s) is nothing in it."""
+SHORTEST_SAMPLE = 0.010
+"""Seconds. The laps of a sample take at least this long, so that the clock's own cost (below 1e-7 s) does not count."""
 
 
 def seconds_of(compute: Callable[[], Any]) -> tuple[Any, float]:
@@ -25,7 +25,7 @@ def seconds_of(compute: Callable[[], Any]) -> tuple[Any, float]:
 
 
 class Probe(Protocol):
-    """Something whose cost is one number: see the wings' `calibration`."""
+    """Something whose cost is one number: see the backends' `calibration`."""
 
     run: Callable[[], Any]
     amount: float
@@ -37,8 +37,8 @@ def seconds_per_unit(probe: Probe) -> float:
     return min(seconds_of(probe.run)[1] for _ in range(5)) / probe.amount
 
 
-def pace() -> float:
-    """Return the seconds that a fixed piece of Python takes, the least of three: how fast the machine itself is now."""
+def machine_seconds() -> float:
+    """Return the seconds that a fixed piece of Python takes, the least of three: the machine's speed now."""
     return min(seconds_of(lambda: sum(i * i for i in range(20_000)))[1] for _ in range(3))
 
 
@@ -46,7 +46,7 @@ def ballast() -> list[Any]:
     """Return pieces of memory of random sizes. While they are held, what a program allocates lies elsewhere.
 
     Where data lie makes a small loop up to an eighth faster or slower, for as long as its process lives: the same loop
-    in C took 346 to 389 ns a step in eight processes. Drawn anew for each block, the place is noise that an interval
+    in C took 346 to 389 ns a step in eight processes. Drawn anew for each sample, the place is noise that an interval
     holds: 370 to 373 ns in four. (Curtsinger and Berger, "Stabilizer: statistically sound performance evaluation",
     ASPLOS 2013.)
     """
@@ -64,7 +64,7 @@ def process_age() -> float:
 
 
 class Runtime(Protocol):
-    """What the clock asks of a wing."""
+    """What the clock asks of a backend."""
 
     def is_ready(self, output: Any) -> bool:
         """Say whether everything in `output` is computed already."""
@@ -73,7 +73,7 @@ class Runtime(Protocol):
         """Return how many functions were compiled so far."""
 
 
-class DeceivedError(RuntimeError):
+class InvalidTimingError(RuntimeError):
     """What was timed is not what it seems; the words say why, and the time is not given."""
 
 
@@ -82,8 +82,8 @@ class Stepper:
 
     Args:
         task: What to run.
-        runtime: The wing that runs it. A lap that ends before its output is there, and one that compiles anew in a
-            measured block, are refused.
+        runtime: The backend that runs it. A lap that ends before its output is there, and one that compiles anew
+            while a sample is taken, are refused.
     """
 
     def __init__(self, task: Task, runtime: Runtime) -> None:
@@ -93,7 +93,7 @@ class Stepper:
         self._laps_left = 0
         self._starts: list[Any] = []
         self._output: Any = None
-        self._block = 1
+        self._sample_laps = 1
         self._ballast: list[Any] = []
         self.value: Value | None = None
 
@@ -113,22 +113,22 @@ class Stepper:
         return seconds + self._advance(1)
 
     def calibrate(self, laps: int | None = None) -> int:
-        """Make one lap to warm up, and set how many laps a block has: `laps`, or enough. Return that number."""
+        """Make one lap to warm up, and set how many laps a sample has: `laps`, or enough. Return that number."""
         seconds = self._advance(1)
-        self._block = laps or max(1, math.ceil(SHORTEST_BLOCK / max(seconds, 1e-9)))
-        return self._block
+        self._sample_laps = laps or max(1, math.ceil(SHORTEST_SAMPLE / max(seconds, 1e-9)))
+        return self._sample_laps
 
-    def block(self) -> float:
-        """Make one block of laps. Return seconds.
+    def sample(self) -> float:
+        """Take one sample: make its laps. Return seconds.
 
         Raises:
-            DeceivedError: Something was compiled in it.
+            InvalidTimingError: Something was compiled in it.
         """
         self._ballast = ballast()
         before = self._runtime.compilations()
-        seconds = self._advance(self._block)
+        seconds = self._advance(self._sample_laps)
         if self._runtime.compilations() > before:
-            raise DeceivedError("it compiled anew in a measured block: its time would be the compiler's")
+            raise InvalidTimingError("it compiled anew while a sample was taken: its time would be the compiler's")
         return seconds
 
     def finish(self) -> Value:
@@ -142,7 +142,9 @@ class Stepper:
         self._starts += [self._task.start() for _ in range(runs - len(self._starts))]  # before the clock starts
         _, seconds = seconds_of(lambda: self._make(laps))
         if not self._runtime.is_ready(self._output):
-            raise DeceivedError("its lap ended before its output was there: the time would be that of the dispatch")
+            raise InvalidTimingError(
+                "its lap ended before its output was there: the time would be that of the dispatch"
+            )
         if self._laps_left == 0:
             self._check()
         return seconds
@@ -157,7 +159,7 @@ class Stepper:
     def _check(self) -> None:
         value = self._task.export(self._output)
         if not any(array.size for array in value.values()):
-            raise DeceivedError("it returned nothing, so that a compiler may leave out what it computes")
+            raise InvalidTimingError("it returned nothing, so that a compiler may leave out what it computes")
         if self.value is None:
             self.value = value
         elif not same_value(self.value, value):

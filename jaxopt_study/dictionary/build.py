@@ -17,7 +17,7 @@ def build(expression: str, schedule: Callable[[Any], Any] | None = None, labels:
     import jax.numpy as jnp  # here, so that the dictionary can be read without a framework
     import optax
 
-    from jaxopt_study import transforms
+    from jaxopt_study.dictionary import transforms
 
     known = {"jnp": jnp, "optax": optax, "transforms": transforms, "schedule": schedule, "labels": labels}
     return eval(expression, known)

@@ -1,6 +1,6 @@
 """How each torch.optim class is written in optax: for every configuration an expression, a class and the reason.
 
-The expression is Python code in terms of `optax`, `jnp` and `jaxopt_study.transforms`. It is the only source: what is
+The expression is Python code in terms of `optax`, `jnp` and `jaxopt_study.dictionary.transforms`. It is the only source: what is
 printed for a user is what `build` evaluates, and so what the tests and the study verify.
 """
 

@@ -8,282 +8,251 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study.backends import Backend
 from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.figure import COLOURS, Figure
-from jaxopt_study.bench.report.table import ABSENT, Table
-from jaxopt_study.bench.task import Task, Value
-from jaxopt_study.bench.workload import Array, ParameterTree, Workload, ravel
-from jaxopt_study.studies.tolerances import BEGINNING, TRAINING
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Skipped, Task, Value
+from jaxopt_study.data.workload import Array, Workload, next_up, ravel
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
+from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.tolerances import BEGINNING, PINNED_LEARNING_RATE, PINNED_WORKLOAD, Bound
 
-QUESTION = "Optimizers: do the frameworks train alike, and what does a step cost?"
-
-OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
-
-# The final epoch's mean training loss that the notebook printed.
-NOTEBOOK = {"adam": (0.0099, 0.0098), "rmsprop": (0.0181,), "sgd": (0.0246,), "adagrad": (1.4305,)}
-
-# The learning rate at which the bounds were pinned. At another one, two frameworks may part by so many times a run's
-# sensitivity: its distance from itself after one unit in the last place of the initial parameters. Where that is
-# more than CHAOTIC, curves cannot tell.
-PINNED_LEARNING_RATE = 1e-3
 SENSITIVITIES = 100
+"""Where the bounds were not measured, two frameworks may differ by so many times a run's sensitivity: its distance from
+itself after one unit in the last place of the initial parameters."""
 CHAOTIC = 1e-4
-# Chaos needs steps to grow: the losses of the first ones must agree all the same.
+"""Where the sensitivity is more than this, training is chaotic, and curves cannot tell."""
 FIRST_STEPS = 10
+"""Chaos needs steps to grow: the losses of the first ones must agree all the same."""
 
 
 @dataclass(frozen=True)
-class Arm:
+class Method:
     """A framework's way to loop in this study.
 
     Attributes:
-        loop: The function of the wing's `training`.
+        loop: The function of the backend's `loops`.
         words: What the reader is told.
         lap: `run`, or `epoch` where a whole run takes seconds.
         moved: Whether its export runs once more from parameters moved by one unit in the last place.
     """
 
-    framework: str
     loop: str
     words: str
     lap: str
     moved: bool
 
 
-ARMS = {
-    "jax": Arm("jax", "whole_scan", "the whole run in one compiled function", lap="run", moved=True),
-    "torch": Arm("torch", "notebook", "the notebook's loop", lap="epoch", moved=False),
+METHODS = {
+    "jax": Method("native_scan", "the whole run in one compiled function", lap="run", moved=True),
+    "torch": Method("notebook", "the notebook's loop", lap="epoch", moved=False),
 }
 
 
-def groups(plan: Plan) -> list[Group]:
-    """Return one group for each optimizer: its frameworks in turn."""
-    return [
-        Group(tuple(Case("optimizers", name, f, ARMS[f].loop) for f in plan.frameworks), plan.repeats)
-        for name in plan.optimizers
-    ]
+class Optimizers(Experiment):
+    """The same training in both frameworks, one optimizer per group."""
+
+    study = name = "optimizers"
+
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return one group for each optimizer: its frameworks in the same rounds."""
+        return [
+            Group(tuple(self.case(name, f, METHODS[f].loop) for f in plan.frameworks), plan.repeats)
+            for name in plan.optimizers
+        ]
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return the training of one optimizer, from the workload's initial parameters, in the order of its rows."""
+        if workload.loss != "loss":
+            raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
+        method = METHODS[case.framework]
+        model = backend.models.network(workload.widths)
+        optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
+        loop = getattr(backend.loops, method.loop)(model, optimizer)
+        data = tuple(loop.load(array) for array in workload.train)
+        epochs = [workload.order.ravel()] if method.lap == "run" else list(workload.order)
+        orders = [loop.load(order) for order in epochs]
+
+        def start(params: Any) -> Any:
+            return backend.runtime.wait(loop.init(params))
+
+        def train(state: Any) -> Iterator[tuple[Any, list[Any]]]:
+            losses: list[Any] = []
+            for order in orders:
+                state, lap_losses = backend.runtime.wait(loop.run(state, data, order))
+                losses.append(lap_losses)
+                yield state, losses
+
+        def export(output: tuple[Any, list[Any]]) -> Value:
+            state, losses = output
+            value = {
+                "losses": _by_epoch(losses, workload),
+                "params": ravel(backend.runtime.params_to_numpy(state.params)),
+            }
+            for name, rows in (("train", workload.train), ("test", workload.test)):
+                value[f"{name}_accuracy"] = _accuracy(backend, model, state.params, rows)
+            if method.moved:
+                moved = backend.runtime.params_from_numpy(next_up(workload.params, plan.dtype))
+                *_, (moved_state, moved_losses) = train(start(moved))
+                value["moved_losses"] = _by_epoch(moved_losses, workload)
+                value["moved_params"] = ravel(backend.runtime.params_to_numpy(moved_state.params))
+            return value
+
+        params = backend.runtime.params_from_numpy(workload.params)
+        return Task(train, export, laps=len(orders), steps=len(epochs[0]), start=lambda: start(params))
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep each epoch's mean loss, the first steps' losses, the final parameters, the accuracies."""
+        del case, workload, plan
+        losses = value["losses"]
+        (not_finite,) = np.nonzero(~np.isfinite(losses.ravel()))
+        kept = {
+            "epoch_losses": losses.mean(axis=1).tolist(),
+            "first_losses": losses.ravel()[:FIRST_STEPS].tolist(),
+            "params": value["params"].tolist(),
+            "train_accuracy": float(value["train_accuracy"]),
+            "test_accuracy": float(value["test_accuracy"]),
+            "diverged_at_step": int(not_finite[0]) if len(not_finite) else -1,
+        }
+        if "moved_losses" in value:
+            kept["moved_epoch_losses"] = value["moved_losses"].mean(axis=1).tolist()
+            kept["moved_params"] = value["moved_params"].tolist()
+        return kept
+
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Compare the two frameworks' runs of each optimizer."""
+        pairs = [_pair(records, name) for name in plan.optimizers]
+        return [finding for jax, torch in pairs if jax and torch for finding in _compare(jax, torch, plan)]
+
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each optimizer and framework."""
+        records = self.records(results)
+        return [_row(r, _pair(records, r.subject), results) for r in records]
+
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return what was learned, and what it took."""
+        return [_learned(rows, plan), _took(rows, plan)]
+
+    def figures(self, results: Results, plan: Plan) -> list[Figure]:
+        """Return the loss of each epoch, and the time of each step."""
+        trained = [r for r in self.records(results) if r.ok]
+        if not trained:
+            return []
+        return [
+            Figure(
+                "loss_per_epoch",
+                "Mean training loss of each epoch: JAX as a line, PyTorch as circles on it.",
+                lambda axes: _draw_losses(axes, trained),
+            ),
+            Figure(
+                "time_per_step",
+                "Time per training step: median of the samples, with their interquartile range.",
+                lambda axes: _draw_times(axes, [r for r in trained if results.shows(r)], plan),
+            ),
+        ]
+
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say how much faster which framework is, over all optimizers, and with which loops."""
+        del plan
+        found = [row["torch_over_jax"] for row in rows if row["torch_over_jax"]]
+        ratios = [ratio for ratio in found if np.isfinite(ratio.low)]
+        if not ratios:
+            return ""
+        low, high = min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)
+        loops = f"JAX: {METHODS['jax'].words}; PyTorch: {METHODS['torch'].words}; one row per step"
+        if low <= 1 <= high:
+            return f"no difference in speed between JAX and PyTorch in all optimizers alike ({loops})"
+        faster, by = ("JAX", (low, high)) if low > 1 else ("PyTorch", (1 / high, 1 / low))
+        return f"a training step is {text.plain(by[0])} to {text.plain(by[1])} times faster in {faster} ({loops})"
 
 
-def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """Return the training of one optimizer, from the workload's initial parameters, in the order of its rows."""
-    arm = ARMS[case.framework]
-    model = wing.models.network(workload.widths)
-    optimizer = wing.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-    loop = getattr(wing.loops, arm.loop)(model, optimizer)
-    data = tuple(loop.load(array) for array in workload.train)
-    epochs = [workload.order.ravel()] if arm.lap == "run" else list(workload.order)
-    orders = [loop.load(order) for order in epochs]
-
-    def start(params: Any) -> Any:
-        return wing.runtime.block(loop.init(params))
-
-    def train(state: Any) -> Iterator[tuple[Any, list[Any]]]:
-        losses: list[Any] = []
-        for order in orders:
-            state, lap_losses = wing.runtime.block(loop.run(state, data, order))
-            losses.append(lap_losses)
-            yield state, losses
-
-    def export(output: tuple[Any, list[Any]]) -> Value:
-        state, losses = output
-        value = {"losses": _by_epoch(losses, workload), "params": ravel(wing.runtime.params_to_numpy(state.params))}
-        for name, rows in (("train", workload.train), ("test", workload.test)):
-            value[f"{name}_accuracy"] = _accuracy(wing, model, state.params, rows)
-        if arm.moved:
-            moved = wing.runtime.params_from_numpy(_move(workload.params, plan.dtype))
-            *_, (moved_state, moved_losses) = train(start(moved))
-            value["moved_losses"] = _by_epoch(moved_losses, workload)
-            value["moved_params"] = ravel(wing.runtime.params_to_numpy(moved_state.params))
-        return value
-
-    params = wing.runtime.params_from_numpy(workload.params)
-    return Task(train, export, laps=len(orders), steps=len(epochs[0]), start=lambda: start(params))
-
-
-def path(wing: Any, case: Case, workload: Workload, plan: Plan) -> Iterator[ParameterTree]:
-    """Yield the parameters after each single step, for `parity.first_difference`; slow, since each step returns."""
-    model = wing.models.network(workload.widths)
-    optimizer = wing.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-    loop = getattr(wing.loops, case.method)(model, optimizer)
-    data = tuple(loop.load(array) for array in workload.train)
-    state = loop.init(wing.runtime.params_from_numpy(workload.params))
-    for row in workload.order.ravel():
-        state, _ = loop.run(state, data, loop.load(np.array([row])))
-        yield wing.runtime.params_to_numpy(state.params)
-
-
-def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    """Keep each epoch's mean loss, the first steps' losses, the final parameters, the accuracies."""
-    del case, workload, plan
-    losses = value["losses"]
-    (not_finite,) = np.nonzero(~np.isfinite(losses.ravel()))
-    kept = {
-        "epoch_losses": losses.mean(axis=1).tolist(),
-        "first_losses": losses.ravel()[:FIRST_STEPS].tolist(),
-        "params": value["params"].tolist(),
-        "train_accuracy": float(value["train_accuracy"]),
-        "test_accuracy": float(value["test_accuracy"]),
-        "diverged_at_step": int(not_finite[0]) if len(not_finite) else -1,
-    }
-    if "moved_losses" in value:
-        kept["moved_epoch_losses"] = value["moved_losses"].mean(axis=1).tolist()
-        kept["moved_params"] = value["moved_params"].tolist()
-    return kept
-
-
-def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
-    """Compare the two frameworks' runs of each optimizer."""
-    found = []
-    for name in plan.optimizers:
-        jax, torch = _pair(records, name)
-        if jax is not None and torch is not None and jax.ok and torch.ok:
-            found.append(_compare(name, jax, torch, plan))
-    return found
-
-
-def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each optimizer and framework."""
-    found = []
-    agreed = {finding.subject: finding.agrees for finding in findings(records, plan)}
-    for record in records:
-        other = next((r for r in _pair(records, record.subject) if r not in (None, record)), None)
-        found.append(_row(record, other, agreed.get(record.subject)))
-    return found
-
-
-def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
-    """Return what was learned, and what it took."""
-    return [_learned(rows, plan), _took(rows, plan)]
-
-
-def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
-    """Return the loss of each epoch, and the time of each step."""
-    trained = [record for record in records if record.ok]
-    wrong = {finding.subject for finding in findings(records, plan) if finding.agrees is False}
-    timed = [record for record in trained if record.subject not in wrong]
-    if not trained:
-        return []
-    return [
-        Figure(
-            "loss_per_epoch",
-            "Mean training loss of each epoch: JAX as a line, PyTorch as circles on it.",
-            lambda axes: _draw_losses(axes, trained),
-        ),
-        Figure(
-            "time_per_step",
-            "Time per training step: median of the blocks, with their interquartile range.",
-            lambda axes: _draw_times(axes, timed, plan),
-        ),
-    ]
-
-
-def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
-    """Say how much faster which framework is, over all optimizers, and under what loop."""
-    del plan
-    ratios = [row["torch_over_jax"] for row in rows if row["torch_over_jax"] and np.isfinite(row["torch_over_jax"].low)]
-    if not ratios:
-        return ""
-    low, high = min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)
-    loops = f"JAX: {ARMS['jax'].words}; PyTorch: {ARMS['torch'].words}; one row a step"
-    if low <= 1 <= high:
-        return f"no difference in speed between JAX and PyTorch in all optimizers alike ({loops})"
-    faster, by = ("JAX", (low, high)) if low > 1 else ("PyTorch", (1 / high, 1 / low))
-    return f"a step is {by[0]:.3g} to {by[1]:.3g} times faster in {faster} ({loops})"
+OPTIMIZERS_STUDY = Study("Optimizers: do the frameworks train alike, and what does a step cost?", (Optimizers(),))
 
 
 def _by_epoch(losses: list[Any], workload: Workload) -> Array:
     return np.concatenate([np.asarray(lap, dtype=float) for lap in losses]).reshape(workload.order.shape)
 
 
-def _accuracy(wing: Any, model: Any, params: Any, rows: tuple[Array, Array]) -> Array:
+def _accuracy(backend: Backend, model: Any, params: Any, rows: tuple[Array, Array]) -> Array:
     inputs, targets = rows
-    logits = wing.runtime.to_numpy(wing.models.predict(model)(params, wing.runtime.from_numpy(inputs)))
+    logits = backend.runtime.to_numpy(backend.models.predict(model)(params, backend.runtime.from_numpy(inputs)))
     return np.mean(logits.argmax(axis=1) == targets)
 
 
-def _move(params: Any, dtype: str) -> Any:
-    """Return the parameters, each moved up by one unit in the last place of `dtype`."""
-    up = np.array(np.inf, dtype)
-    return {
-        layer: {name: np.nextafter(leaf.astype(dtype), up) for name, leaf in leaves.items()}
-        for layer, leaves in params.items()
-    }
-
-
 def _pair(records: Sequence[Record], optimizer: str) -> tuple[Record | None, Record | None]:
-    by_framework = {record.framework: record for record in records if record.subject == optimizer}
+    by_framework = {r.framework: r for r in records if r.subject == optimizer and r.ok}
     return by_framework.get("jax"), by_framework.get("torch")
 
 
-def _compare(name: str, jax: Record, torch: Record, plan: Plan) -> Finding:
-    bounds = TRAINING[plan.dtype, name]
+def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
+    """Compare losses, parameters, the first steps, and where they diverge."""
+    cases, bounds = (jax.case, torch.case), OPTIMIZERS[jax.subject].training[plan.dtype]
     sensitivity = stats.relative_distance(jax.value["moved_epoch_losses"], jax.value["epoch_losses"])
+    moved = stats.scaled_distance(jax.value["moved_params"], jax.value["params"])
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     params = stats.scaled_distance(jax.value["params"], torch.value["params"])
     first = stats.scaled_distance(jax.value["first_losses"], torch.value["first_losses"])
-    first_bound = BEGINNING[plan.dtype].bound
-    loss_bound, params_bound = bounds.loss.bound, bounds.params.bound
-    if plan.learning_rate != PINNED_LEARNING_RATE:
-        moved = stats.scaled_distance(jax.value["moved_params"], jax.value["params"])
-        loss_bound = max(loss_bound, SENSITIVITIES * sensitivity)
-        params_bound = max(params_bound, SENSITIVITIES * moved)
-    begins_alike = first <= first_bound
-    if sensitivity > CHAOTIC and loss > bounds.loss.bound and begins_alike:
-        words = (
-            f"losses part by {loss:.1e}, but one unit in the last place of the initial parameters parts JAX from "
-            f"itself by {sensitivity:.1e}: training is chaotic at these settings, and only the first {FIRST_STEPS} "
-            f"steps can be compared: they part by {first:.1e}"
-        )
-        return Finding(name, agrees=None, words=words)
-    diverged = [record.value["diverged_at_step"] for record in (jax, torch)]
-    words = (
-        f"losses part by {loss:.1e} (at most {loss_bound:.1e}), parameters by {params:.1e} (at most {params_bound:.1e})"
-        f", the first {FIRST_STEPS} steps' losses by {first:.1e} (at most {first_bound:.1e})"
-    )
-    if diverged[0] != diverged[1]:
-        words += f", and they diverge at different steps: {diverged[0] + 1} and {diverged[1] + 1}"
-    alike = begins_alike and loss <= loss_bound and params <= params_bound and diverged[0] == diverged[1]
-    return Finding(name, agrees=bool(alike), words=words)
+    begin = compare(f"losses of the first {FIRST_STEPS} steps", cases, first, BEGINNING[plan.dtype].bound)
+    if sensitivity > CHAOTIC and loss > bounds.loss.bound and begin.agrees:
+        note = f"chaotic training: one unit in the last place changes JAX's own losses by {sensitivity:.1e}"
+        return [begin, Finding("loss per epoch", cases, loss, bounds.loss.bound, None, note)]
+    step, other = (r.value["diverged_at_step"] for r in (jax, torch))
+    return [
+        begin,
+        compare("loss per epoch, relative", cases, loss, _bound(bounds.loss, sensitivity, plan)),
+        compare("final parameters", cases, params, _bound(bounds.params, moved, plan)),
+        *([compare("step of divergence", cases, abs(step - other), 0)] if (step, other) != (-1, -1) else []),
+    ]
 
 
-def _row(record: Record, other: Record | None, agrees: bool | None) -> dict[str, Any]:
+def _bound(pinned: Bound, sensitivity: float, plan: Plan) -> float:
+    if (plan.learning_rate, plan.workload) == (PINNED_LEARNING_RATE, PINNED_WORKLOAD):
+        return pinned.bound
+    return max(pinned.bound, SENSITIVITIES * sensitivity)
+
+
+def _row(record: Record, pair: tuple[Record | None, Record | None], results: Results) -> dict[str, Any]:
+    jax, torch = pair
     row: dict[str, Any] = {
         "optimizer": record.subject,
         "framework": record.framework,
         "loop": record.method,
         "status": record.status,
         "reason": record.reason,
-        "agrees": agrees,
-        "torch_over_jax": None,
+        "agrees": results.agrees(record),
+        "torch_over_jax": results.ratio(torch, jax) if record is jax else None,
     }
     if not record.ok:
         return row
+    if jax and torch:
+        row["loss_distance"] = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     row |= {
         "final_loss": record.value["epoch_losses"][-1],
         "train_accuracy": record.value["train_accuracy"],
         "test_accuracy": record.value["test_accuracy"],
         "diverged_at_step": record.value["diverged_at_step"],
-        "first_seconds": record.first_seconds,
-        "step_seconds": float(np.median(record.step_seconds)),
-        "run_seconds": float(np.median(record.step_seconds)) * record.run_steps,
-        "spread": stats.spread(record.step_seconds),
     }
-    if other is not None and other.ok:
-        row["loss_distance"] = stats.relative_distance(record.value["epoch_losses"], other.value["epoch_losses"])
-        if record.framework == "jax" and agrees is not False and (ratio := other.ratio_to(record)):
-            row["torch_over_jax"] = ratio
+    if results.shows(record):
+        row |= {
+            "first_seconds": record.first_seconds,
+            "step_seconds": record.seconds,
+            "run_seconds": record.seconds * record.run_steps,
+            "spread": stats.spread(record.step_seconds),
+        }
     return row
 
 
-def _learned(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
-    columns = ("optimizer", "in", "final loss", "notebook", "parts by", "train", "test")
+def _learned(rows: Sequence[Row], plan: Plan) -> Table:
+    columns = ("optimizer", "in", "final loss", "notebook", "max. difference", "train", "test")
     lines = []
     for row in rows:
-        notebook = ", ".join(str(loss) for loss in NOTEBOOK[row["optimizer"]])
+        notebook = ", ".join(map(str, OPTIMIZERS[row["optimizer"]].notebook)) or ABSENT
         if row["status"] != "ok":
             lines.append((row["optimizer"], row["framework"], row["status"], notebook, row["reason"], ABSENT, ABSENT))
             continue
@@ -299,55 +268,52 @@ def _learned(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
                 f"{row['test_accuracy']:.4f}",
             )
         )
-    return Table(
-        f"What was learned: {plan.workload}, {plan.epochs} epochs, learning rate {plan.learning_rate:g}, {plan.dtype}",
-        columns,
-        lines,
-        (
-            "Final loss: mean training loss of the last epoch, as the notebook counts it. Parts by: largest relative "
-            "difference of an epoch's loss between the frameworks. Train, test: accuracy.",
-        ),
+    notes = (
+        "Final loss: mean training loss of the last epoch. Max. difference: the largest relative difference of an "
+        "epoch's loss between the frameworks. Train, test: accuracy.",
     )
+    title = (
+        f"What was learned: {plan.workload}, {plan.epochs} epochs, learning rate {plan.learning_rate:g}, {plan.dtype}"
+    )
+    return Table(title, columns, lines, notes)
 
 
 def _loss(value: float) -> str:
     return f"{value:.6f}" if value < 1e4 else f"{value:.4e}"
 
 
-def _agreement(row: Mapping[str, Any]) -> str:
+def _agreement(row: Row) -> str:
     if "loss_distance" not in row:
         return ABSENT
-    verdicts = {True: "", False: ": DISAGREE", None: ": chaotic"}
-    return text.number(row["loss_distance"]) + verdicts[row["agrees"]]
+    return text.number(row["loss_distance"]) + {True: "", False: ": DISAGREE", None: ": chaotic"}[row["agrees"]]
 
 
-def _took(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
+def _took(rows: Sequence[Row], plan: Plan) -> Table:
     lines = []
     for row in rows:
         times = [ABSENT] * 5
         if row["agrees"] is False:
-            times[1] = "struck out: values disagree"
+            times[1] = "withheld: values disagree"
         elif row["status"] == "ok":
-            ratio = row["torch_over_jax"]
             times = [
                 text.seconds(row["first_seconds"]),
                 text.seconds(row["run_seconds"]),
                 text.seconds(row["step_seconds"]),
                 text.spread(row["spread"]),
-                (text.interval(ratio) + (": no difference" if ratio.spans_one else "")) if ratio else ABSENT,
+                text.ratio(row["torch_over_jax"]),
             ]
         lines.append((row["optimizer"], f"{row['framework']} {row['loop']}", *times))
-    return Table(
-        f"What it took, on {plan.threads} core{'s' if plan.threads > 1 else ''}",
-        ("optimizer", "loop", "first", "a run", "a step", "spread", "torch/jax [95 %]"),
-        lines,
-        (
-            "First: the first call; for JAX, trace, compile and run all epochs; for PyTorch, the first epoch, and with "
-            "the very first optimizer the loading of torch._dynamo (over a second). A run and a step: "
-            f"medians of {plan.repeats} blocks measured in turn; spread: their interquartile range.",
-            "One row a step: almost all of this is overhead, and the ratio is one of loops, not of frameworks.",
-        ),
+    notes = (
+        "First call: compilation included. For JAX, it runs all epochs; for PyTorch, the first epoch, and with the very "
+        "first optimizer it loads torch._dynamo (over a second). Per run, per step: medians of "
+        f"{plan.repeats} samples. IQR: their interquartile range, relative to the median.",
+        "Each step sees one row, so almost all of its time is call overhead. The ratio compares ways of looping, not "
+        "frameworks.",
+        *text.flags(row["torch_over_jax"] for row in rows),
     )
+    cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
+    columns = ("optimizer", "loop", "first call", "per run", "per step", "IQR", "torch / jax [95 %]")
+    return Table(f"What it took, on {cores}", columns, lines, notes)
 
 
 def _draw_losses(axes: Any, records: Sequence[Record]) -> None:
@@ -376,7 +342,7 @@ def _draw_times(axes: Any, records: Sequence[Record], plan: Plan) -> None:
             fmt="o",
             capsize=3,
             color=colours[framework],
-            label=f"{framework}: {ARMS[framework].words}",
+            label=f"{framework}: {METHODS[framework].words}",
         )
     axes.set(xlabel="microseconds per step", xscale="log", yticks=list(places.values()), yticklabels=list(places))
     axes.invert_yaxis()

@@ -11,10 +11,10 @@ from jaxopt_study.bench import timing
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report.figure import Figure
-from jaxopt_study.bench.report.table import Table
 from jaxopt_study.bench.task import Skipped, Task, Value, single
-from jaxopt_study.bench.workload import Workload
+from jaxopt_study.data.workload import Workload
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
 
 QUESTION = "Timer: are equal arms called equal, a slow-down found, and deceivers caught?"
 
@@ -41,30 +41,30 @@ def groups(plan: Plan) -> list[Group]:
     return found
 
 
-def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+def task(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return an arm of a trial, or the attempt to time a deceiver."""
     del workload, plan
     if case.subject == "deceiver":
-        return single(lambda: attempt(wing, case.method), _as_bytes)
+        return single(lambda: attempt(backend, case.method), _as_bytes)
     amount = AMOUNT
     if case.subject.startswith("planted") and case.method == "B":
         amount = round(SLOWER * AMOUNT)
-    kernel = wing.calibration.work(amount)
-    return single(kernel, lambda output: {"output": wing.runtime.to_numpy(output)})
+    kernel = backend.calibration.work(amount)
+    return single(kernel, lambda output: {"output": backend.runtime.to_numpy(output)})
 
 
-def attempt(wing: Any, name: str) -> str:
+def attempt(backend: Any, name: str) -> str:
     """Time a deceiver as any task is timed; return what the timer says to it, or nothing where it is deceived.
 
     Raises:
         Skipped: There is no such deceiver in this framework.
     """
-    maker = getattr(wing.calibration, name)
+    maker = getattr(backend.calibration, name)
     try:
         kernel = maker() if name == "recompiling" else maker(LARGE if name == "asynchronous" else AMOUNT)
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
-    stepper = timing.Stepper(single(kernel, lambda output: _returned(wing, output)), wing.runtime)
+    stepper = timing.Stepper(single(kernel, lambda output: _returned(backend, output)), backend.runtime)
     try:
         stepper.first()
         stepper.calibrate()
@@ -78,12 +78,12 @@ def _as_bytes(words: str) -> Value:
     return {"words": np.frombuffer(words.encode() or b" ", np.uint8)}
 
 
-def _returned(wing: Any, output: Any) -> Value:
+def _returned(backend: Any, output: Any) -> Value:
     """Return what a deceiver handed out; of one that is another function at each call, that there was something."""
-    return {} if output is None else {"size": np.array(wing.runtime.to_numpy(output).size)}
+    return {} if output is None else {"size": np.array(backend.runtime.to_numpy(output).size)}
 
 
-def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+def summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
     """Keep what the timer said to a deceiver."""
     del workload, plan
     return {"words": value["words"].tobytes().decode().strip()} if case.subject == "deceiver" else {}

@@ -1,8 +1,14 @@
-"""How far two values may part: each bound stands beside the worst distance measured, and is about ten times that."""
+"""How far two values may differ: each bound stands beside the worst distance measured, and is about ten times that.
+
+They were measured on `PINNED_WORKLOAD` at `PINNED_LEARNING_RATE`. The bounds of an optimizer are in its row of `registry`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+PINNED_WORKLOAD = "digits-linear"
+PINNED_LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -29,41 +35,12 @@ class NewtonStepBounds:
     solution: Bound
 
 
-# The worst over seeds 0 to 4 at learning rate 1e-3, jax 0.10.2, torch 2.13.0+cpu, on three processors: AMD EPYC (Zen 3
-# and Zen 4) and an Intel Xeon with AVX-512. What vector units a processor has decides in which order sums are taken, so
-# that float32 RMSprop parts by 5e-7 on one of them and by 5e-6 on another.
-# Where a run's own sensitivity (its distance from itself after one unit in the last place) is larger, as at other
-# learning rates, `optimizers` allows 100 times that.
-TRAINING: dict[tuple[str, str], TrainingBounds] = {
-    ("float64", "adam"): TrainingBounds(loss=Bound(5e-13, 4.8e-14), params=Bound(1.5e-12, 1.5e-13)),
-    # The parameters' distance is the gradients' rounding, normalized: replayed gradients part by 2e-16.
-    ("float64", "rmsprop"): TrainingBounds(loss=Bound(1e-13, 1.1e-14), params=Bound(7e-10, 7.4e-11)),
-    ("float64", "sgd"): TrainingBounds(loss=Bound(1.5e-14, 1.5e-15), params=Bound(1e-14, 9.4e-16)),
-    ("float64", "adagrad"): TrainingBounds(loss=Bound(6e-15, 6.2e-16), params=Bound(7.5e-15, 7.5e-16)),
-    # optax's 1 - b2^t is float32, torch's is float64.
-    ("float32", "adam"): TrainingBounds(loss=Bound(2e-4, 2.0e-5), params=Bound(1.5e-4, 1.5e-5)),
-    ("float32", "rmsprop"): TrainingBounds(loss=Bound(5e-5, 5.0e-6), params=Bound(1.3e-3, 1.3e-4)),
-    ("float32", "sgd"): TrainingBounds(loss=Bound(1.2e-5, 1.2e-6), params=Bound(5e-6, 5.4e-7)),
-    ("float32", "adagrad"): TrainingBounds(loss=Bound(1.4e-5, 1.4e-6), params=Bound(2e-6, 2.0e-7)),
-}
-
 # The losses of the first ten steps, relative to the largest of them: a row that is classified well has a loss near 0,
 # whose own digits say nothing.
 BEGINNING: dict[str, Bound] = {"float64": Bound(4e-15, 4.0e-16), "float32": Bound(8e-6, 7.9e-7)}
 
-# All losses of the loops of the ladder from training by formula in float64, relative to the largest, over seeds 0 to 2.
-LOOPS: dict[tuple[str, str], Bound] = {
-    ("float64", "adam"): Bound(1.5e-14, 1.3e-15),
-    ("float64", "rmsprop"): Bound(5.5e-14, 5.4e-15),
-    ("float64", "sgd"): Bound(1e-14, 9.9e-16),
-    ("float64", "adagrad"): Bound(5e-15, 4.3e-16),
-    ("float32", "adam"): Bound(4e-5, 3.6e-6),
-    ("float32", "rmsprop"): Bound(5e-5, 5.2e-6),
-    ("float32", "sgd"): Bound(2e-5, 1.9e-6),
-    ("float32", "adagrad"): Bound(8e-5, 8.4e-6),
-}
-
-# The same for the networks of the growth curves, trained by Adam for 256 steps or fewer.
+# All losses of the growth curves' networks from training by formula in float64, relative to the largest, trained by Adam
+# for 256 steps or fewer.
 GROWTH: dict[str, Bound] = {"float64": Bound(5e-15, 5.8e-16), "float32": Bound(4e-5, 4.1e-6)}
 
 # The distance of H v from central differences of the gradient in float64, whose own error is most of it in float64.

@@ -18,7 +18,7 @@ __all__ = ["lbfgs"]
 def lbfgs(problem: Problem, options: Any) -> Method:
     """Make `torch.optim.LBFGS` with its strong Wolfe search (Liu and Nocedal, 1989), a step at a time; ten pairs.
 
-    The JAX wing has optax's, whose line search takes other lengths: their iterates differ.
+    The JAX backend has optax's, whose line search takes other lengths: their iterates differ.
     """
     del options
 

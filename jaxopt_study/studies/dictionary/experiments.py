@@ -18,7 +18,7 @@ import numpy as np
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import pack
 from jaxopt_study.bench.task import Task, Value
-from jaxopt_study.bench.workload import Array, ParameterTree, Workload, draw_params, ravel
+from jaxopt_study.data.workload import Array, ParameterTree, Workload, draw_params, ravel
 from jaxopt_study.dictionary.conventions import CONVENTIONS, QUANTILES, SCHEDULE_STEPS, SHAPE, Convention
 from jaxopt_study.dictionary.rules import translate
 from jaxopt_study.dictionary.table import TABLE, Row
@@ -62,23 +62,23 @@ def groups(plan: Plan) -> list[Group]:
     ]
 
 
-def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+def task(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return the experiments of one row, one a lap; they set the type that they need, and set it back."""
     if case.subject == CONVENTIONS_AND_QUIRKS:
-        experiments = _conventions(wing, case.framework, plan.seed)
+        experiments = _conventions(backend, case.framework, plan.seed)
     else:
-        experiments = _experiments(wing, ROWS[case.subject], case.framework, workload, plan)
+        experiments = _experiments(backend, ROWS[case.subject], case.framework, workload, plan)
 
     made: dict[str, Value] = {}
 
     def make(name: str, experiment: Experiment) -> Value:
         if name not in made:
             dtype = "float32" if name.startswith(GROWTH) else "float64"
-            wing.runtime.configure(dtype, plan.device, plan.threads)
+            backend.runtime.configure(dtype, plan.device, plan.threads)
             try:
                 made[name] = experiment()
             finally:
-                wing.runtime.configure(plan.dtype, plan.device, plan.threads)
+                backend.runtime.configure(plan.dtype, plan.device, plan.threads)
         return made[name]
 
     def run(_: None) -> Iterator[dict[str, Value]]:
@@ -93,7 +93,7 @@ def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     return Task(run, export, laps=len(experiments), steps=1)
 
 
-def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+def summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
     """Keep every parameter at the steps compared, and of a moved run its distance from the run itself."""
     del workload, plan
     kept: dict[str, Any] = {}
@@ -126,18 +126,18 @@ def steps_of(row: Row, experiment: str, plan: Plan) -> tuple[int, ...]:
     return (MLP_STEPS if experiment == "mlp" else STEPS)[plan.profile]
 
 
-def _experiments(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
+def _experiments(backend: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
     if row.options.get("line_search_fn"):
-        return {"search": partial(_search, wing, row, workload)}
+        return {"search": partial(_search, backend, row, workload)}
     made: dict[str, Experiment] = {}
     for name in _names(row, plan):
-        made[name] = partial(_run, wing, row, name, workload, plan, moved=False)
+        made[name] = partial(_run, backend, row, name, workload, plan, moved=False)
         if framework == "torch" and name in moved_too(row):
-            made[f"{name} moved"] = partial(_run, wing, row, name, workload, plan, moved=True)
+            made[f"{name} moved"] = partial(_run, backend, row, name, workload, plan, moved=True)
     if framework == "jax" and row.namesake and plan.profile != "smoke":
-        made["namesake"] = partial(_namesake, wing, row, workload, plan)
+        made["namesake"] = partial(_namesake, backend, row, workload, plan)
     if row in FIRST and row.name != "LBFGS" and plan.profile == "full":
-        made |= _growth(wing, row, framework, workload, plan)
+        made |= _growth(backend, row, framework, workload, plan)
     return made
 
 
@@ -153,20 +153,20 @@ def moved_too(row: Row) -> tuple[str, ...]:
     return ("digits", "mlp", *(("replay", "schedule") if fed_back(translate(row.name, row.options)) else ()))
 
 
-def _run(wing: Any, row: Row, name: str, workload: Workload, plan: Plan, moved: bool) -> Value:
+def _run(backend: Any, row: Row, name: str, workload: Workload, plan: Plan, moved: bool) -> Value:
     steps = steps_of(row, name, plan)
     if name in ("replay", "schedule"):
         params, gradients = draw_replay(row, max(steps), plan.seed)
         factors = falling(max(steps)) if name == "schedule" else None
-        optimizer = wing.trajectories.make(row.name, row.options, factors)
-        return wing.trajectories.replay(optimizer, move(params) if moved else params, gradients, steps)
+        optimizer = backend.trajectories.make(row.name, row.options, factors)
+        return backend.trajectories.replay(optimizer, move(params) if moved else params, gradients, steps)
     factors = falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
-    optimizer = wing.trajectories.make(row.name, row.options, factors)
-    return _train(wing, row, name, optimizer, workload, steps, plan.seed, "float64" if moved else "")
+    optimizer = backend.trajectories.make(row.name, row.options, factors)
+    return _train(backend, row, name, optimizer, workload, steps, plan.seed, "float64" if moved else "")
 
 
 def _train(
-    wing: Any, row: Row, name: str, optimizer: Any, workload: Workload, steps: tuple[int, ...], seed: int, moved: str
+    backend: Any, row: Row, name: str, optimizer: Any, workload: Workload, steps: tuple[int, ...], seed: int, moved: str
 ) -> Value:
     """Train on digits, or the same rows between 0 and 1 by a small network with tanh."""
     widths = workload.widths if name == "digits" else MLP
@@ -175,8 +175,8 @@ def _train(
     rows = np.arange(len(targets))
     # L-BFGS compares gradients of one function: every step has all rows.
     order = np.tile(rows, (max(steps), 1)) if row.name == "LBFGS" else np.resize(rows, max(steps))
-    return wing.trajectories.train(
-        wing.models.network(widths),
+    return backend.trajectories.train(
+        backend.models.network(widths),
         optimizer,
         move(params, moved) if moved else params,
         (inputs if name == "digits" else inputs / 16, targets),
@@ -185,26 +185,26 @@ def _train(
     )
 
 
-def _namesake(wing: Any, row: Row, workload: Workload, plan: Plan) -> Value:
-    optimizer = wing.trajectories.namesake(row.namesake)
-    return _train(wing, row, "digits", optimizer, workload, steps_of(row, "digits", plan), plan.seed, "")
+def _namesake(backend: Any, row: Row, workload: Workload, plan: Plan) -> Value:
+    optimizer = backend.trajectories.namesake(row.namesake)
+    return _train(backend, row, "digits", optimizer, workload, steps_of(row, "digits", plan), plan.seed, "")
 
 
-def _search(wing: Any, row: Row, workload: Workload) -> Value:
-    model = wing.models.network(workload.widths)
+def _search(backend: Any, row: Row, workload: Workload) -> Value:
+    model = backend.models.network(workload.widths)
     inputs, targets = workload.train
-    return wing.trajectories.search(model, row.options, workload.params, (inputs / 16, targets))
+    return backend.trajectories.search(model, row.options, workload.params, (inputs / 16, targets))
 
 
-def _growth(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
+def _growth(backend: Any, row: Row, framework: str, workload: Workload, plan: Plan) -> dict[str, Experiment]:
     def grow(moved: str) -> Value:
-        optimizer = wing.trajectories.make(row.name, row.options)
-        return _train(wing, row, "digits", optimizer, workload, growth_steps(), plan.seed, moved)
+        optimizer = backend.trajectories.make(row.name, row.options)
+        return _train(backend, row, "digits", optimizer, workload, growth_steps(), plan.seed, moved)
 
     def replay() -> Value:
         params, gradients = draw_replay(row, GROWTH_STEPS, plan.seed)
-        return wing.trajectories.replay(
-            wing.trajectories.make(row.name, row.options), params, gradients, growth_steps()
+        return backend.trajectories.replay(
+            backend.trajectories.make(row.name, row.options), params, gradients, growth_steps()
         )
 
     made: dict[str, Experiment] = {GROWTH: partial(grow, ""), GROWTH_REPLAY: replay}
@@ -213,41 +213,41 @@ def _growth(wing: Any, row: Row, framework: str, workload: Workload, plan: Plan)
     return made
 
 
-def _quirks(wing: Any) -> Value:
-    return {name: np.array(probe()) for name, probe in wing.quirks.QUIRKS.items()}
+def _quirks(backend: Any) -> Value:
+    return {name: np.array(probe()) for name, probe in backend.defects.DEFECTS.items()}
 
 
-def _optimizers(wing: Any) -> Value:
-    return {name: np.array(1.0) for name in wing.quirks.optimizers()}
+def _optimizers(backend: Any) -> Value:
+    return {name: np.array(1.0) for name in backend.defects.optimizers()}
 
 
-def _conventions(wing: Any, framework: str, seed: int) -> dict[str, Experiment]:
+def _conventions(backend: Any, framework: str, seed: int) -> dict[str, Experiment]:
     """Return one experiment for each kind of convention, one for the known defects, one for what is installed."""
-    made: dict[str, Experiment] = {name: partial(_kind, wing, framework, kind, seed) for name, kind in KINDS.items()}
-    return made | {QUIRKS: partial(_quirks, wing), OPTIMIZERS: partial(_optimizers, wing)}
+    made: dict[str, Experiment] = {name: partial(_kind, backend, framework, kind, seed) for name, kind in KINDS.items()}
+    return made | {QUIRKS: partial(_quirks, backend), OPTIMIZERS: partial(_optimizers, backend)}
 
 
-def _kind(wing: Any, framework: str, kind: str, seed: int) -> Value:
+def _kind(backend: Any, framework: str, kind: str, seed: int) -> Value:
     """Return what each convention gives, by its number: in JAX `aligned` and `namesake`, in PyTorch `torch`."""
     return {
-        f"{number} {which}": _convention(wing, convention, getattr(convention, which) or convention.aligned, seed)
+        f"{number} {which}": _convention(backend, convention, getattr(convention, which) or convention.aligned, seed)
         for number, convention in enumerate(CONVENTIONS)
         for which in (("aligned", "namesake") if framework == "jax" else ("torch",))
         if convention.kind == kind
     }
 
 
-def _convention(wing: Any, convention: Convention, code: str, seed: int) -> Array:
+def _convention(backend: Any, convention: Convention, code: str, seed: int) -> Array:
     if convention.kind == "schedule":
-        return np.asarray(wing.conventions.schedule(code, SCHEDULE_STEPS))
+        return np.asarray(backend.conventions.schedule(code, SCHEDULE_STEPS))
     if convention.kind == "initializer":
-        drawn = wing.conventions.drawn(code, SHAPE, seed)
+        drawn = backend.conventions.drawn(code, SHAPE, seed)
         return np.quantile(drawn, np.arange(1, QUANTILES + 1) / (QUANTILES + 1))
     generator = np.random.default_rng(seed)
     parts = []
     for size in (1e-3, 0.3, 10.0):  # far below the bound, near it, far above
         gradients = {name: size * generator.standard_normal(shape) for name, shape in (("a", (4, 3)), ("b", (5,)))}
-        clipped = wing.conventions.clipped(code, gradients)
+        clipped = backend.conventions.clipped(code, gradients)
         parts += [np.ravel(clipped[name]) for name in sorted(clipped)]
     return np.concatenate(parts)
 

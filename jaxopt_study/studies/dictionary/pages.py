@@ -7,9 +7,9 @@ from typing import Any
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.figure import COLOURS, Figure
-from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.dictionary.others import OPTAX_ALONE
 from jaxopt_study.studies.dictionary.judgement import rows as rows_of
 
@@ -129,7 +129,11 @@ def _configurations(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _code(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines = [(row["subject"], f"`{one_line(row['expression'])}`") for row in rows]
     return Table(
-        "The code to copy", ("torch.optim", "optax"), lines, ("transforms: jaxopt_study.transforms.",), left=("optax",)
+        "The code to copy",
+        ("torch.optim", "optax"),
+        lines,
+        ("transforms: jaxopt_study.dictionary.transforms.",),
+        left=("optax",),
     )
 
 

@@ -1,4 +1,4 @@
-"""The arms of the ladder and of the growth curves: ways to loop, by the names of the wings' functions."""
+"""The arms of the ladder and of the growth curves: ways to loop, by the names of the backends' functions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Arm:
     """A way to loop.
 
     Attributes:
-        function: The wing's function that makes the loop.
+        function: The backend's function that makes the loop.
         words: What a reader is told.
         steps: Steps in a lap: enough that what a run costs beside them is little.
-        module: The wing's module that has the function.
-        takes: What it takes: the wing's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
+        module: The backend's module that has the function.
+        takes: What it takes: the backend's `optimizer`, a `pure` one of torch_reference.functional, a `folded` one, which
             is Adam alone, or the `name`.
-        network: The function of the wing's `models` that makes the network.
+        network: The function of the backend's `models` that makes the network.
         sweep: The function of `sweep` that trains `RUNS` networks with the loop, if any.
         cpu_only: Whether it is a native function, as XLA makes of a loop on a CPU alone.
         full: Whether only the profile `full` has it, since it takes most of a minute to compile.
@@ -60,26 +60,26 @@ ARMS: dict[str, dict[str, Arm]] = {
         "scan": Arm("scan", "the run in lax.scan", WHOLE_RUN, simpler="donated"),
         "unrolled_scan": Arm("unrolled_scan", "the run in lax.scan, unroll=4", WHOLE_RUN, simpler="scan"),
         "flat_scan": Arm("flat_scan", "the run in lax.scan, one vector", WHOLE_RUN, simpler="scan"),
-        "whole_scan": Arm("whole_scan", "the run in one native function", WHOLE_RUN, cpu_only=True, simpler="scan"),
+        "native_scan": Arm("native_scan", "the run in one native function", WHOLE_RUN, cpu_only=True, simpler="scan"),
         "folded_scan": Arm(
-            "whole_scan",
+            "native_scan",
             "the same, Adam's corrections folded",
             WHOLE_RUN,
             takes="folded",
             cpu_only=True,
-            simpler="whole_scan",
+            simpler="native_scan",
         ),
         "many": Arm("scan", f"{RUNS} runs at once by vmap, each", 898, sweep="many", simpler="scan"),
         "in_turn": Arm(
-            "whole_scan",
+            "native_scan",
             f"{RUNS} runs in turn in one program, each",
             898,
             sweep="in_turn",
             cpu_only=True,
-            simpler="whole_scan",
+            simpler="native_scan",
         ),
         "folded_in_turn": Arm(
-            "whole_scan",
+            "native_scan",
             f"the same {RUNS}, Adam's corrections folded, each",
             898,
             takes="folded",
@@ -122,12 +122,12 @@ ARMS: dict[str, dict[str, Arm]] = {
     },
 }
 
-SHORT = {"jax": ("donated", "scan", "whole_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
+SHORT = {"jax": ("donated", "scan", "native_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
 """The main job's ladder."""
 
 _C = ("c_strict", "c_fast_math", "c_apart")
 OTHERS: dict[str, dict[str, tuple[str, ...]]] = {
-    "cpu": {"jax": ("scan", "whole_scan", "many", "in_turn"), "torch": ("notebook", "fused"), "c": _C},
+    "cpu": {"jax": ("scan", "native_scan", "many", "in_turn"), "torch": ("notebook", "fused"), "c": _C},
     "gpu": {"jax": ("scan", "unrolled_scan", "many"), "torch": ("notebook", "fused", "compiled_graph"), "c": _C},
 }
 """The ladder of the optimizers after the first, by device: the loops that matter."""
@@ -138,7 +138,7 @@ REFERENCE = "notebook"
 # The growth curves: each framework's usual arm, and by device those of which the quickest is its best.
 USUAL = {"jax": "donated", "torch": "prepared"}
 BEST: dict[str, dict[str, tuple[str, ...]]] = {
-    "cpu": {"jax": ("scan", "whole_scan", "transposing_scan"), "torch": ("fused", "compiled", "compiled_onednn")},
+    "cpu": {"jax": ("scan", "native_scan", "transposing_scan"), "torch": ("fused", "compiled", "compiled_onednn")},
     "gpu": {"jax": ("scan", "unrolled_scan"), "torch": ("fused", "cuda_graph", "compiled_graph")},
 }
 _ON_CURVES_ALONE = {

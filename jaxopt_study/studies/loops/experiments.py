@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench import problem as problems
+from jaxopt_study.data import problem as problems
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.baseline import training as formula
+from jaxopt_study.backends.numpy import training as formula
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.task import Skipped, Task, Value, single
-from jaxopt_study.bench.workload import Array, Workload, draw_params, ravel, stack_params
+from jaxopt_study.data.workload import Array, Workload, draw_params, ravel, stack_params
 from jaxopt_study.studies.loops.arms import ARMS, BEST, GROWTH, OTHERS, SHORT, USUAL, Arm, Size, curves
 
 FIRST_STEPS = 10
@@ -68,25 +68,25 @@ def growth_sizes(plan: Plan) -> dict[str, Size]:
     return {problems.name_of(size.widths, size.batch): size for size in sizes}
 
 
-def task(wing: Any, case: Case, workload: Workload, plan: Plan) -> Task:
+def task(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
     """Return a lap of a loop, from the initial parameters on, or a probe of the machine."""
     if case.subject == CALIBRATION:
-        probe = _made(getattr(wing.calibration, case.method))
+        probe = _made(getattr(backend.calibration, case.method))
         return single(probe.run, lambda _: {"amount": np.array(probe.amount)})
     size = growth_sizes(plan).get(case.subject)
     if size is not None:
-        return _growth_task(wing, case, size, workload, plan)
+        return _growth_task(backend, case, size, workload, plan)
     arm = ARMS[case.framework][case.method]
     order, seeds = _order(arm, workload), range(plan.seed, plan.seed + arm.runs)
-    loop = _loop(wing, arm, case.subject, workload.widths, plan)
+    loop = _loop(backend, arm, case.subject, workload.widths, plan)
     params = workload.params
     if arm.sweep:
-        loop = getattr(wing.sweep, arm.sweep)(loop)
+        loop = getattr(backend.sweep, arm.sweep)(loop)
         params = stack_params([draw_params(workload.widths, seed) for seed in seeds])
-    return _run(wing, loop, params, workload.train, order, steps=len(order) * arm.runs)
+    return _run(backend, loop, params, workload.train, order, steps=len(order) * arm.runs)
 
 
-def condense(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+def summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
     """Keep how far the losses are from training by formula in float64, over all steps and over the first ones."""
     if case.subject == CALIBRATION:
         return {"amount": float(value["amount"])}
@@ -140,7 +140,7 @@ def _scans(size: Size, plan: Plan) -> Sequence[str]:
     if plan.device == "gpu":
         return [arm for arm in BEST["gpu"]["jax"] if arm != "unrolled_scan" or size.flops < UNROLLING_PAYS]
     if size.batch == 1:
-        return ["scan", "whole_scan"]
+        return ["scan", "native_scan"]
     return ["scan", "transposing_scan"] if plan.profile == "full" else ["transposing_scan"]
 
 
@@ -155,70 +155,70 @@ def _compiled_sizes(plan: Plan) -> set[str]:
     return {problems.name_of(size.widths, size.batch) for size in chosen}
 
 
-def _loop(wing: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:
-    """Return the wing's loop.
+def _loop(backend: Any, arm: Arm, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:
+    """Return the backend's loop.
 
     Raises:
         Skipped: What it needs is not here.
     """
     if arm.cpu_only and plan.device != "cpu":
         raise Skipped("XLA makes a native function of a loop on a CPU alone")
-    make = getattr(getattr(wing, arm.module), arm.function)
+    make = getattr(getattr(backend, arm.module), arm.function)
     if arm.takes == "name":
         return _made(lambda: make(optimizer, plan.learning_rate))
-    rule, network = _rule(wing, arm, optimizer), getattr(wing.models, arm.network)
+    rule, network = _rule(backend, arm, optimizer), getattr(backend.models, arm.network)
     return _made(lambda: make(network(widths), rule(plan.learning_rate)))
 
 
 def _made(make: Callable[[], Any]) -> Any:
-    """Return make(); where a wing says that something is not here, the case is skipped."""
+    """Return make(); where a backend says that something is not here, the case is skipped."""
     try:
         return make()
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
 
 
-def _rule(wing: Any, arm: Arm, optimizer: str) -> Any:
+def _rule(backend: Any, arm: Arm, optimizer: str) -> Any:
     if arm.takes == "folded":
-        return wing.optimizers.folded_adam
-    return (wing.functional.FUNCTIONAL if arm.takes == "pure" else wing.optimizers.OPTIMIZERS)[optimizer]
+        return backend.optimizers.folded_adam
+    return (backend.functional.FUNCTIONAL if arm.takes == "pure" else backend.optimizers.OPTIMIZERS)[optimizer]
 
 
-def _run(wing: Any, loop: Any, params: Any, train: tuple[Array, Array], order: Array, steps: int) -> Task:
+def _run(backend: Any, loop: Any, params: Any, train: tuple[Array, Array], order: Array, steps: int) -> Task:
     data, rows = tuple(loop.load(array) for array in train), loop.load(order)
-    drawn = wing.runtime.params_from_numpy(params)
+    drawn = backend.runtime.params_from_numpy(params)
 
     def start() -> Any:
-        return wing.runtime.block(loop.init(drawn))
+        return backend.runtime.wait(loop.init(drawn))
 
     def stages() -> Iterator[str]:
         return iter(loop.stages(start(), data, rows))
 
     def run(state: Any) -> Iterator[Any]:
-        yield wing.runtime.block(loop.run(state, data, rows))
+        yield backend.runtime.wait(loop.run(state, data, rows))
 
     def export(output: Any) -> Value:
         state, losses = output
         return {
-            "losses": _numbers(wing, losses),
-            "params": ravel(wing.runtime.params_to_numpy(state.params)),
+            "losses": _numbers(backend, losses),
+            "params": ravel(backend.runtime.params_to_numpy(state.params)),
         }
 
     return Task(run, export, steps=steps, stages=stages, start=start)
 
 
-def _numbers(wing: Any, losses: Any) -> Array:
+def _numbers(backend: Any, losses: Any) -> Array:
     """Return losses, which a loop gives as one array of its framework or of NumPy, or as a list of scalars."""
     if isinstance(losses, list):
         return np.array([float(loss) for loss in losses])
-    return np.asarray(losses if isinstance(losses, np.ndarray) else wing.runtime.to_numpy(losses), dtype=float)
+    return np.asarray(losses if isinstance(losses, np.ndarray) else backend.runtime.to_numpy(losses), dtype=float)
 
 
-def _growth_task(wing: Any, case: Case, size: Size, workload: Workload, plan: Plan) -> Task:
+def _growth_task(backend: Any, case: Case, size: Size, workload: Workload, plan: Plan) -> Task:
     arm = GROWTH[case.framework][case.method]
-    loop = _loop(wing, arm, plan.optimizers[0], size.widths, plan)
+    loop = _loop(backend, arm, plan.optimizers[0], size.widths, plan)
     params, order = draw_params(size.widths, plan.seed), _growth_order(size, workload, plan)[: arm.steps]
-    return _run(wing, loop, params, _scaled(workload), order, steps=len(order))
+    return _run(backend, loop, params, _scaled(workload), order, steps=len(order))
 
 
 def _order(arm: Arm, workload: Workload) -> Array:

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.figure import COLOURS, Figure
-from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.bench.stats import SLOWED
 from jaxopt_study.studies.loops import judgement
 from jaxopt_study.studies.loops.arms import caption

@@ -24,7 +24,7 @@ PEERS = (REFERENCE, ("torch", "torchmin newton-exact"))
 """Whose time exact Newton's is a ratio of."""
 TARGETS = (1e-2, 1e-4, 1e-8)
 CONVERGED = (1, 2)
-"""`Status.GRADIENT` and `Status.DECREMENT` of the wings' minimizers."""
+"""`Status.GRADIENT` and `Status.DECREMENT` of the backends' minimizers."""
 CHAOTIC = 1e-4
 """As in `optimizers`: a run that parts so far from itself cannot be compared."""
 COMPARED = 16

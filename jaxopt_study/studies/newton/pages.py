@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.figure import COLOURS, Figure
-from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.newton import regressions
 from jaxopt_study.studies.newton.arms import ARMS, FIRST_ORDER
 from jaxopt_study.studies.newton.judgement import PEER, TARGETS, by_problem, optimum, shares

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench.baseline import newton as baseline
-from jaxopt_study.bench.workload import (
+from jaxopt_study.backends.numpy import newton as baseline
+from jaxopt_study.data.workload import (
     Array,
     ParameterTree,
     Workload,
@@ -32,9 +32,9 @@ class Problem:
 
     Attributes:
         draw: draw(seed, epochs) is the workload.
-        loss: The name of its loss, before the penalty, in a wing's `models`.
+        loss: The name of its loss, before the penalty, in a backend's `models`.
         value: value(x, rows, penalty) is the objective in float64, by formula; the bias stands first in x.
-        closed_form: closed_form(wing, dtype) is its Hessian for the wing's `minimize`.
+        closed_form: closed_form(backend, dtype) is its Hessian for the backend's `minimize`.
     """
 
     draw: Callable[[int, int], Workload]
@@ -43,13 +43,13 @@ class Problem:
     closed_form: Callable[[Any, str | None], Any]
 
 
-def _softmax_system(wing: Any, dtype: str | None) -> Any:
-    return wing.newton.softmax_system(dtype)
+def _softmax_system(backend: Any, dtype: str | None) -> Any:
+    return backend.newton.softmax_system(dtype)
 
 
-def _logistic_hessian(wing: Any, dtype: str | None) -> Any:
+def _logistic_hessian(backend: Any, dtype: str | None) -> Any:
     del dtype
-    return wing.newton.logistic_hessian
+    return backend.newton.logistic_hessian
 
 
 PROBLEMS = {
@@ -68,16 +68,16 @@ def data(subject: str, workload: Workload) -> Workload:
 
 
 @cache  # what is compiled for a loss is found again by it
-def loss(wing: Any, name: str, widths: tuple[int, ...]) -> Callable[..., Any]:
-    """Return the wing's penalized loss (params, batch, penalty)."""
-    return wing.models.penalized(getattr(wing.models, name)(wing.models.network(widths)))
+def loss(backend: Any, name: str, widths: tuple[int, ...]) -> Callable[..., Any]:
+    """Return the backend's penalized loss (params, batch, penalty)."""
+    return backend.models.penalized(getattr(backend.models, name)(backend.models.network(widths)))
 
 
-def start(wing: Any, workload: Workload) -> tuple[Any, Any, Any]:
-    """Return parameters that are all 0, the training rows and the penalty, as the wing's own arrays."""
-    params = wing.runtime.params_from_numpy(zero_params(workload.widths))
-    batch = tuple(wing.runtime.from_numpy(array) for array in workload.train)
-    return params, batch, wing.runtime.from_numpy(np.array(PENALTY))
+def start(backend: Any, workload: Workload) -> tuple[Any, Any, Any]:
+    """Return parameters that are all 0, the training rows and the penalty, as the backend's own arrays."""
+    params = backend.runtime.params_from_numpy(zero_params(workload.widths))
+    batch = tuple(backend.runtime.from_numpy(array) for array in workload.train)
+    return params, batch, backend.runtime.from_numpy(np.array(PENALTY))
 
 
 def moved_params(widths: tuple[int, ...], dtype: str) -> ParameterTree:

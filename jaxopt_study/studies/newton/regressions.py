@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.bench import stats
-from jaxopt_study.bench.baseline import newton as baseline
+from jaxopt_study.backends.numpy import newton as baseline
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.report import table as text
-from jaxopt_study.bench.report.table import ABSENT, Table
+from jaxopt_study.report import table as text
+from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.bench.task import Task, Value, single
-from jaxopt_study.bench.workload import breast_cancer_standardized, zero_params
+from jaxopt_study.data.workload import breast_cancer_standardized, zero_params
 from jaxopt_study.studies.tolerances import REGRESSIONS
 
 SUBJECT = "breast-cancer-standardized"
@@ -36,37 +36,37 @@ def groups(plan: Plan) -> list[Group]:
     return [Group(cases, plan.repeats // 3 + 1)] if cases else []
 
 
-def task(wing: Any, case: Case, plan: Plan) -> Task:
+def task(backend: Any, case: Case, plan: Plan) -> Task:
     """Return all regressions of one arm as one lap, from parameters that are all 0."""
-    return (_vmap if (case.framework, case.method) == VMAP else _loop)(wing, plan)
+    return (_vmap if (case.framework, case.method) == VMAP else _loop)(backend, plan)
 
 
-def _vmap(wing: Any, plan: Plan) -> Task:
+def _vmap(backend: Any, plan: Plan) -> Task:
     workload = breast_cancer_standardized(plan.seed, 1)
-    loss = wing.models.penalized(wing.models.logistic_loss(wing.models.network(workload.widths)))
-    start = wing.runtime.params_from_numpy(zero_params(workload.widths))
-    batch = tuple(wing.runtime.from_numpy(array) for array in workload.train)
-    penalties = wing.runtime.from_numpy(PENALTIES)
-    minimize = wing.newton.many(
-        loss, (None, None, 0), hessian=wing.newton.logistic_hessian, tolerance=TOLERANCE[plan.dtype]
+    loss = backend.models.penalized(backend.models.logistic_loss(backend.models.network(workload.widths)))
+    start = backend.runtime.params_from_numpy(zero_params(workload.widths))
+    batch = tuple(backend.runtime.from_numpy(array) for array in workload.train)
+    penalties = backend.runtime.from_numpy(PENALTIES)
+    minimize = backend.newton.many(
+        loss, (None, None, 0), hessian=backend.newton.logistic_hessian, tolerance=TOLERANCE[plan.dtype]
     )
 
     def export(result: Any) -> Value:
-        layers = wing.runtime.params_to_numpy(result.x)
+        layers = backend.runtime.params_to_numpy(result.x)
         (layer,) = layers.values()
         points = np.concatenate([layer["bias"], layer["kernel"].reshape(len(PENALTIES), -1)], axis=1)
         return {"points": points.astype(float), "iterations": np.asarray(result.iterations)}
 
-    return single(lambda: wing.runtime.block(minimize(start, batch, penalties)), export)
+    return single(lambda: backend.runtime.wait(minimize(start, batch, penalties)), export)
 
 
-def _loop(wing: Any, plan: Plan) -> Task:
+def _loop(backend: Any, plan: Plan) -> Task:
     """In float64 whatever the plan, as in the race."""
     rows = breast_cancer_standardized(plan.seed, 1).train
 
     def run() -> Any:
         tolerance = TOLERANCE["float64"]
-        return [wing.newton.scikit_learn(rows, penalty, "newton-cholesky", tolerance, 100) for penalty in PENALTIES]
+        return [backend.newton.scikit_learn(rows, penalty, "newton-cholesky", tolerance, 100) for penalty in PENALTIES]
 
     def export(answers: Any) -> Value:
         iterations = np.array([answer.iterations for answer in answers])
@@ -75,7 +75,7 @@ def _loop(wing: Any, plan: Plan) -> Task:
     return single(run, export)
 
 
-def condensed(value: Value) -> Mapping[str, Any]:
+def summarized(value: Value) -> Mapping[str, Any]:
     """Keep each regression's objective, by formula, and how many steps the slowest took."""
     rows = breast_cancer_standardized(0, 1).train
     pairs = zip(value["points"], PENALTIES, strict=True)

@@ -1,0 +1,187 @@
+"""The backends: the code of one framework each. `BACKENDS` names them, `load` imports one, `Backend` is what they share.
+
+`jax` and `torch_reference` are twins: modules of the same names, public functions of the same names and parameters.
+`numpy` and `c` hold references and limits; they have `runtime` and the modules that a study asks them for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BACKENDS", "Backend", "load"]
+
+BACKENDS = {
+    "jax": "jaxopt_study.backends.jax",
+    "torch": "torch_reference",
+    "numpy": "jaxopt_study.backends.numpy",
+    "c": "jaxopt_study.backends.c",
+}
+"""Framework -> the package of its backend."""
+
+
+def load(framework: str) -> Any:
+    """Import every module of a framework's backend; return the package, of which each module is an attribute."""
+    package = importlib.import_module(BACKENDS[framework])
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return package
+
+
+# What an array, a tree of parameters, a model and an optimizer are is the framework's business.
+Array = Any
+Params = Any
+Batch = tuple[Array, Array]
+Numpy = npt.NDArray[Any]
+NumpyTree = Mapping[str, Mapping[str, Numpy]]
+Loss = Callable[[Params, Any], Array]
+
+
+class Runtime(Protocol):
+    """Conversion to and from NumPy, and what the framework is told of the machine."""
+
+    def configure(self, dtype: str, device: str, threads: int) -> None: ...
+    def preload(self) -> None: ...
+    def describe(self) -> dict[str, str]: ...
+    def from_numpy(self, array: Numpy) -> Array: ...
+    def to_numpy(self, array: Array) -> Numpy: ...
+    def params_from_numpy(self, tree: NumpyTree) -> Params: ...
+    def params_to_numpy(self, params: Params) -> dict[str, dict[str, Numpy]]: ...
+    def ravel(self, params: Params) -> Array: ...
+    def wait(self, output: Any) -> Any: ...
+    def is_ready(self, output: Any) -> bool: ...
+    def compilations(self) -> int: ...
+    def temporary_memory(self, function: Any, *arguments: Any) -> int | None: ...
+
+
+class Models(Protocol):
+    """Networks and their losses."""
+
+    def network(self, widths: tuple[int, ...]) -> Any: ...
+    def predict(self, model: Any) -> Callable[[Params, Array], Array]: ...
+    def cross_entropy(self, logits: Array, targets: Array) -> Array: ...
+    def loss(self, model: Any) -> Loss: ...
+    def logistic_loss(self, model: Any) -> Loss: ...
+    def penalized(self, loss: Loss) -> Callable[[Params, Batch, Array], Array]: ...
+
+
+class Optimizers(Protocol):
+    """The optimizers that are trained with, by name."""
+
+    @property
+    def OPTIMIZERS(self) -> Mapping[str, Callable[..., Any]]: ...  # noqa: N802 - a constant of the module
+
+
+class Training(Protocol):
+    """Whole trainings by first-order methods, compiled where the framework compiles."""
+
+    def full_batch(self, loss: Any, optimizer: Any, marks: int, stride: int) -> Callable[..., Params]: ...
+    def row_by_row(self, loss: Any, optimizer: Any, epochs: int) -> Callable[..., Params]: ...
+
+
+class Derivatives(Protocol):
+    """Gradients; the Hessian routes are looked up by their names."""
+
+    def gradient(self, loss: Loss) -> Callable[[Params, Any], Params]: ...
+
+
+class Blocks(Protocol):
+    """Second derivatives a few vectors at a time."""
+
+    def hessian_blocked(self, loss: Loss, block_size: int | None = None) -> Callable[[Params, Any], Array]: ...
+
+
+class NewtonStep(Protocol):
+    """One damped Newton step and its parts."""
+
+    def cholesky(self, damping: float) -> Callable[[Array], Array]: ...
+    def solve(self, factor: Array, vector: Array) -> Array: ...
+    def newton_step(self, loss: Loss, damping: float) -> Callable[[Params, Any], Array]: ...
+
+
+class Newton(Protocol):
+    """The minimizers."""
+
+    def minimize(self, fun: Any, x0: Any, *args: Any, **options: Any) -> Any: ...
+    def logistic_hessian(self, params: Params, batch: Batch, penalty: Array) -> Array: ...
+    def softmax_system(self, dtype: Any = None) -> Any: ...
+
+
+class Calibration(Protocol):
+    """Probes of the machine, and kernels that test the timer."""
+
+    @property
+    def PROBES(self) -> Mapping[str, Callable[[], Any]]: ...  # noqa: N802 - a constant of the module
+    def work(self, amount: int) -> Callable[[], Any]: ...
+
+
+class Trajectories(Protocol):
+    """Trainings as paths of parameters."""
+
+    def replay(
+        self, optimizer: Any, params: NumpyTree, gradients: NumpyTree, kept: Sequence[int]
+    ) -> dict[str, Numpy]: ...
+    def train(
+        self,
+        model: Any,
+        optimizer: Any,
+        params: NumpyTree,
+        data: tuple[Numpy, Numpy],
+        order: Numpy,
+        kept: Sequence[int],
+    ) -> dict[str, Numpy]: ...
+    def search(
+        self, model: Any, optimizer: Any, params: NumpyTree, data: tuple[Numpy, Numpy], iterations: int
+    ) -> dict[str, Numpy]: ...
+
+
+class Conventions(Protocol):
+    """Schedules, clipping and initializers, from code as text."""
+
+    def schedule(self, code: str, steps: int) -> Numpy: ...
+    def clipped(self, code: str, gradients: Mapping[str, Numpy]) -> dict[str, Numpy]: ...
+    def drawn(self, code: str, shape: tuple[int, int], seed: int) -> Numpy: ...
+
+
+class KnownDefects(Protocol):
+    """Known upstream defects, and the optimizers installed."""
+
+    @property
+    def DEFECTS(self) -> Mapping[str, Callable[[], float]]: ...  # noqa: N802 - a constant of the module
+    def optimizers(self) -> list[str]: ...
+
+
+class Backend(Protocol):
+    """What a study is handed: the modules that both twins have. A function that only one has is looked up by name."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def optimizers(self) -> Optimizers: ...
+    @property
+    def training(self) -> Training: ...
+    @property
+    def loops(self) -> Any: ...
+    @property
+    def derivatives(self) -> Derivatives: ...
+    @property
+    def blocks(self) -> Blocks: ...
+    @property
+    def newton(self) -> Newton: ...
+    @property
+    def newton_step(self) -> NewtonStep: ...
+    @property
+    def calibration(self) -> Calibration: ...
+    @property
+    def trajectories(self) -> Trajectories: ...
+    @property
+    def conventions(self) -> Conventions: ...
+    @property
+    def defects(self) -> KnownDefects: ...

@@ -1,0 +1,1 @@
+"""The C backend: the limit of a training loop."""

@@ -1,0 +1,168 @@
+"""Second derivatives a block of vectors at a time: for any loss and any tree, in little memory.
+
+`jax.hessian` pushes the whole basis through the loss at once, so its memory is activations times parameters. Here the
+basis goes a few vectors at a time, so memory is the result and a few blocks; and a block stays in the cache, which on a
+CPU makes it faster too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from jaxopt_study.backends.jax.derivatives import checked
+from jaxopt_study.backends.jax.validation import check_block_size
+
+__all__ = ["block_size_for", "diagonal_exact", "diagonal_hutchinson", "gauss_newton", "hessian_blocked"]
+
+Params = Any
+Loss = Callable[[Params, Any], Array]
+Dense = Callable[[Params, Any], Float[Array, "P P"]]
+
+CACHED_VECTORS = 16
+"""Vectors in a block on a CPU: 16 was the fastest of 4 to 64 on networks of 650 and 2,035 parameters."""
+
+
+def hessian_blocked(loss: Loss, block_size: int | None = None) -> Dense:
+    """Return the dense Hessian by Hessian-vector products (forward over reverse), a block of columns at a time.
+
+    Args:
+        loss: Any scalar loss of any tree.
+        block_size: Vectors in a block; by `block_size_for` if None.
+
+    Raises:
+        ValueError: The block size is not positive.
+    """
+    check_block_size(block_size)
+
+    @jax.jit
+    def matrix(params: Params, batch: Any) -> Array:
+        vector, product = _hessian_product(loss, params, batch)
+        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+
+    return checked(loss, matrix)
+
+
+def gauss_newton(
+    predict: Callable[[Params, Any], Array], output_loss: Callable[[Array, Any], Array], block_size: int | None = None
+) -> Dense:
+    """Return the generalized Gauss-Newton matrix J' H J, a block of columns at a time (Schraudolph, 2002).
+
+    J is the Jacobian of the outputs in the parameters, H the Hessian of the loss in the outputs. For a linear model it
+    is the Hessian; for any model it is positive semidefinite where output_loss is convex.
+
+    Args:
+        predict: predict(params, inputs), the outputs.
+        output_loss: output_loss(outputs, targets), a scalar.
+        block_size: Vectors in a block; by `block_size_for` if None.
+
+    Raises:
+        ValueError: The block size is not positive.
+    """
+    check_block_size(block_size)
+
+    def loss(params: Params, batch: Any) -> Array:
+        return output_loss(predict(params, batch[0]), batch[1])
+
+    @jax.jit
+    def matrix(params: Params, batch: Any) -> Array:
+        inputs, targets = batch
+        vector, unravel = ravel_pytree(params)
+        outputs, pull = jax.vjp(lambda v: predict(unravel(v), inputs), vector)
+
+        def product(direction: Array) -> Array:
+            _, change = jax.jvp(lambda v: predict(unravel(v), inputs), (vector,), (direction,))
+            _, curved = jax.jvp(jax.grad(lambda out: output_loss(out, targets)), (outputs,), (change,))
+            return pull(curved)[0]
+
+        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+
+    return checked(loss, matrix)
+
+
+def diagonal_exact(loss: Loss, block_size: int | None = None) -> Callable[[Params, Any], Float[Array, " P"]]:
+    """Return the exact diagonal of the Hessian, a block of columns at a time; the matrix is never held.
+
+    Raises:
+        ValueError: The block size is not positive.
+    """
+    check_block_size(block_size)
+
+    @jax.jit
+    def diagonal(params: Params, batch: Any) -> Array:
+        vector, product = _hessian_product(loss, params, batch)
+        block = min(block_size or block_size_for(loss, params, batch), vector.size)
+
+        def entries(start: Array) -> Array:
+            basis = _basis(start, block, vector)
+            return jnp.sum(basis * jax.vmap(product)(basis), axis=1)
+
+        starts = jnp.arange(0, vector.size, block)
+        return jax.lax.map(entries, starts).ravel()[: vector.size]
+
+    return checked(loss, diagonal)
+
+
+def diagonal_hutchinson(loss: Loss) -> Callable[[Params, Any, Float[Array, "samples P"]], Float[Array, " P"]]:
+    """Return an estimate of the diagonal, mean of z * (H z) over probes z of random signs (Bekas et al., 2007).
+
+    The probes are an argument, (samples, P) of -1 and 1, so that two frameworks can take the same ones.
+    """
+
+    @jax.jit
+    def diagonal(params: Params, batch: Any, probes: Array) -> Array:
+        _, product = _hessian_product(loss, params, batch)
+        return jax.lax.map(lambda z: z * product(z), probes).mean(axis=0)
+
+    return checked(loss, diagonal)
+
+
+def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
+    """Return how many vectors go through `loss` at once: as many as fit the cache, or a GPU, and the memory at hand."""
+    arrays = jax.make_jaxpr(loss)(params, batch).jaxpr.eqns
+    bytes_a_vector = sum(v.aval.size * v.aval.dtype.itemsize for eqn in arrays for v in eqn.outvars)
+    size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    wanted = CACHED_VECTORS if jax.default_backend() == "cpu" else size
+    return max(1, min(wanted, size, _memory_at_hand() // 4 // max(bytes_a_vector, 1)))
+
+
+def _hessian_product(loss: Loss, params: Params, batch: Any) -> tuple[Array, Callable[[Array], Array]]:
+    vector, unravel = ravel_pytree(params)
+    slope = jax.grad(lambda v: loss(unravel(v), batch))
+    return vector, lambda direction: jax.jvp(slope, (vector,), (direction,))[1]
+
+
+def _rows(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, "P P"]:
+    """Return the symmetric matrix of `product`, written in place block by block.
+
+    The last block begins early enough to end at the last row, and makes some rows again, so that no copy is needed to
+    cut the result to size.
+    """
+    size = vector.size
+    block = min(block_size, size)
+
+    def write(number: Array, matrix: Array) -> Array:
+        start = jnp.minimum(number * block, size - block)
+        return jax.lax.dynamic_update_slice(matrix, jax.vmap(product)(_basis(start, block, vector)), (start, 0))
+
+    return jax.lax.fori_loop(0, -(-size // block), write, jnp.zeros((size, size), vector.dtype))
+
+
+def _basis(start: Array, block: int, vector: Array) -> Float[Array, "block P"]:
+    return jax.nn.one_hot(start + jnp.arange(block), vector.size, dtype=vector.dtype)
+
+
+def _memory_at_hand() -> int:
+    """Return the bytes that are free, on the GPU or on the machine."""
+    statistics = jax.devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2**32  # macOS does not say

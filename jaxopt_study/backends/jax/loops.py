@@ -1,0 +1,157 @@
+"""Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
+
+All make the same steps; they differ in how much of them one call covers, and so in what the steps cost beside their
+arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from jaxopt_study.backends.jax import models, runtime
+from jaxopt_study.backends.jax.training import Batch, Loop, Params, State, make_step
+
+__all__ = [
+    "donated",
+    "flat_scan",
+    "jitted",
+    "native_scan",
+    "nnx_jitted",
+    "operator_by_operator",
+    "scan",
+    "unrolled_scan",
+]
+
+Step = Callable[[State, Batch, Any], tuple[State, Array]]
+
+
+def operator_by_operator(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the loop without `jax.jit`: Python calls the operators of each step one by one."""
+    return _called_from_python(_row_step(model, optimizer), optimizer)
+
+
+def jitted(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the usual loop: Python calls one compiled function for each step."""
+    return _called_from_python(jax.jit(_row_step(model, optimizer)), optimizer)
+
+
+def donated(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the usual loop with the state's buffers donated, so that each step writes where it read."""
+    return _called_from_python(jax.jit(_row_step(model, optimizer), donate_argnums=0), optimizer, donates=True)
+
+
+def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the usual loop through flax.nnx: Python calls one step under `nnx.jit`, see `nnx_loop`."""
+    from jaxopt_study import nnx_loop  # flax.nnx takes a quarter of a second to load
+
+    return nnx_loop.nnx_jitted(model, optimizer)
+
+
+def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the loop that compiles all its steps into one `lax.scan`."""
+    return _compiled(_scanned(_row_step(model, optimizer)), optimizer)
+
+
+def unrolled_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the scan of which each turn makes four steps."""
+    return _compiled(_scanned(_row_step(model, optimizer), unroll=4), optimizer)
+
+
+def flat_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the scan whose parameters are one vector, so that the optimizer has one leaf to update."""
+
+    def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
+        vector, unravel = ravel_pytree(state.params)
+        loss = models.loss(model)
+        step = make_step(lambda flat, batch: loss(unravel(flat), batch), optimizer)
+        last, losses = _scanned(_on_rows(step))(State(vector, state.optimizer), data, order)
+        return State(unravel(last.params), last.optimizer), losses
+
+    def init(params: Params) -> State:
+        return State(params, optimizer.init(ravel_pytree(params)[0]))
+
+    return _loop(init, jax.jit(run))
+
+
+def native_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+    """Return the scan whose steps, and the loop around them, XLA compiles into one native function on a CPU.
+
+    XLA otherwise makes a kernel of each fused operator, and an interpreter calls them one after the other: for a step
+    on one row that costs several times the arithmetic. XLA does compile small loops whole (below a kilobyte of data);
+    the attributes ask for the same here. It pays where a step is small: matrix products inside are plain loops, not
+    calls of a library, and a scatter cannot be compiled in this way.
+
+    The attributes are XLA's own and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
+    """
+    run = _scanned(_row_step(model, optimizer))
+    if jax.default_backend() != "cpu":
+        return _compiled(run, optimizer)
+    inner = jax.jit(run)
+
+    def whole(state: State, data: Batch, order: Array) -> tuple[State, Array]:
+        return set_xla_metadata(inner(state, data, order), inlineable="false", xla_cpu_small_call="true")
+
+    return _compiled(whole, optimizer)
+
+
+def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:
+    """Return the step that takes the data and the rows that it is made on."""
+
+    def on_rows(state: State, data: Batch, rows: Any) -> tuple[State, Array]:
+        inputs, targets = data
+        return step(state, (inputs[rows], targets[rows]))
+
+    return on_rows
+
+
+def _row_step(model: nn.Module, optimizer: optax.GradientTransformation) -> Step:
+    return _on_rows(make_step(models.loss(model), optimizer))
+
+
+def _scanned(step: Step, unroll: int = 1) -> Callable[[State, Batch, Array], tuple[State, Array]]:
+    def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
+        return jax.lax.scan(lambda s, rows: step(s, data, rows), state, order, unroll=unroll)
+
+    return run
+
+
+def _compiled(run: Callable[..., tuple[State, Array]], optimizer: optax.GradientTransformation) -> Loop:
+    return _loop(lambda params: State(params, optimizer.init(params)), jax.jit(run))
+
+
+def _loop(init: Callable[[Params], State], run: Any) -> Loop:
+    """Return the loop of a compiled run."""
+
+    def stages(state: State, data: Batch, order: Array) -> Iterator[str]:
+        return runtime.compilation(run, state, data, order)
+
+    return Loop(runtime.from_numpy, jax.jit(init), run, stages)
+
+
+def _called_from_python(step: Any, optimizer: optax.GradientTransformation, donates: bool = False) -> Loop:
+    """Return the loop in which Python calls `step`; the losses stay on the device, in a list."""
+
+    def init(params: Params) -> State:
+        state = State(params, optimizer.init(params))
+        return jax.tree.map(lambda leaf: leaf.copy(), state) if donates else state
+
+    def run(state: State, data: Batch, order: Array) -> tuple[State, list[Array]]:
+        losses = []
+        for rows in np.asarray(order):
+            state, loss = step(state, data, rows)
+            losses.append(loss)
+        return state, losses
+
+    def stages(state: State, data: Batch, order: Array) -> Iterator[str]:
+        return runtime.compilation(step, state, data, np.asarray(order)[0]) if hasattr(step, "lower") else iter(())
+
+    return Loop(runtime.from_numpy, init, run, stages)

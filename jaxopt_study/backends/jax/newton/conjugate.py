@@ -1,0 +1,118 @@
+"""Newton-CG, and the conjugate gradients that it shares with the trust region and with the way off a saddle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_study.backends.jax.newton.line_search import Found
+from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
+from jaxopt_study.backends.jax.newton.result import Status
+from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
+
+__all__ = ["Conjugate", "conjugate_gradients", "forcing", "newton_cg"]
+
+
+class Conjugate(NamedTuple):
+    """Where conjugate gradients ended.
+
+    Attributes:
+        solution: The approximate solution.
+        residual: gradient + H solution.
+        direction: The last conjugate direction, whose step was not made if `negative` or `crossed`.
+        negative: Whether the curvature along `direction` is not positive.
+        crossed: Whether the step along it would have left the trust region.
+        curvature: The curvature along it, p' H p / p' p.
+        largest: The largest curvature met.
+        products: Hessian-vector products made.
+    """
+
+    solution: Vector
+    residual: Vector
+    direction: Vector
+    negative: Bool[Array, ""]
+    crossed: Bool[Array, ""]
+    curvature: Float[Array, ""]
+    largest: Float[Array, ""]
+    products: Int[Array, ""]
+
+
+def conjugate_gradients(
+    product: Callable[[Vector], Vector], gradient: Vector, tolerance: Array, limit: int, radius: Array
+) -> Conjugate:
+    """Solve H s = -gradient until |residual| <= tolerance, the curvature turns, |s| > radius, or the limit is reached.
+
+    Steihaug (1983); Nocedal and Wright, Numerical Optimization, algorithms 7.1 and 7.2.
+    """
+    eps = jnp.finfo(gradient.dtype).eps
+
+    def unsettled(c: Conjugate) -> Array:
+        open_end = jnp.linalg.norm(c.residual) > tolerance
+        return open_end & ~c.negative & ~c.crossed & (c.products < limit)
+
+    def go_on(c: Conjugate) -> Conjugate:
+        p = c.direction
+        bent = product(p)
+        squared = p @ p
+        curvature = p @ bent / squared
+        largest = jnp.maximum(c.largest, jnp.abs(curvature))
+        negative = ~(curvature > eps * largest)
+        length = (c.residual @ c.residual) / (curvature * squared)
+        further = c.solution + length * p
+        crossed = ~negative & (jnp.linalg.norm(further) > radius)
+        residual = c.residual + length * bent
+        turned = -residual + (residual @ residual) / (c.residual @ c.residual) * p
+        made = ~negative & ~crossed
+        return Conjugate(
+            jnp.where(made, further, c.solution),
+            jnp.where(made, residual, c.residual),
+            jnp.where(made, turned, p),
+            negative,
+            crossed,
+            curvature,
+            largest,
+            c.products + 1,
+        )
+
+    zero, no = jnp.zeros_like(tolerance), jnp.array(False)
+    begun = Conjugate(jnp.zeros_like(gradient), gradient, -gradient, no, no, zero, zero, jnp.array(0, jnp.int32))
+    return jax.lax.while_loop(unsettled, go_on, begun)
+
+
+def forcing(gradient: Vector) -> Array:
+    """Return the residual's bound, min(1/2, sqrt|g|) |g|: convergence is superlinear (Dembo and Steihaug, 1983)."""
+    norm = jnp.linalg.norm(gradient)
+    return jnp.minimum(0.5, jnp.sqrt(norm)) * norm
+
+
+def newton_cg(problem: Problem, options: Any) -> Method:
+    """Make Newton-CG: d solves H d = -g by conjugate gradients, no better than is useful; then a line search.
+
+    Where the curvature turns negative, the solution so far is the direction, or -g if there is none yet (Nocedal and
+    Wright, Numerical Optimization, algorithm 7.1).
+    """
+
+    def direction(point: Point, memory: Any) -> Direction:
+        g = point.gradient
+        c = conjugate_gradients(
+            problem.products(point.x), g, forcing(g), 2 * g.size, jnp.full_like(point.value, jnp.inf)
+        )
+        nothing = jnp.all(c.solution == 0)
+        vector = jnp.where(nothing, -g, c.solution)
+        return Direction(
+            vector, g @ vector, memory, tally(hvp=c.products), jnp.array(False), ~c.negative, jnp.array(Status.RUNNING)
+        )
+
+    def init(point: Point) -> tuple[()]:
+        del point
+        return ()
+
+    def after(memory: Any, found: Found) -> tuple[Any, Array]:
+        del found
+        return memory, jnp.array(False)
+
+    return Method(init, along(problem, options.line_search, direction, after))

@@ -1,0 +1,177 @@
+"""The loop, written once for all algorithms: stop, leave a saddle, take a step, keep the path."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients
+from jaxopt_study.backends.jax.newton.line_search import Line, backtracking, search
+from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
+from jaxopt_study.backends.jax.newton.result import Counts, Status
+from jaxopt_study.backends.jax.newton.step import Method, Step, tally, when
+
+__all__ = ["State", "advance", "begin", "drive", "settle"]
+
+PROBES = 20
+"""Hessian-vector products spent on looking for a saddle."""
+FURTHER = 1e4
+"""How many times as far from the start an optimum at infinity is looked for."""
+FAR = 100.0
+"""A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
+
+
+class State(NamedTuple):
+    """What the next iteration needs; a value below `bottom`, far from the start, has no minimum under it."""
+
+    point: Point
+    memory: Any
+    counts: Counts
+    iteration: Int[Array, ""]
+    decrement: Float[Array, ""]
+    convex: Bool[Array, ""]
+    whole: Bool[Array, ""]
+    status: Int[Array, ""]
+    bottom: Float[Array, ""]
+    path: Path | None
+
+
+class Path(NamedTuple):
+    """The points so far, and the counts when each was reached; rows not reached are NaN, and -1."""
+
+    points: Float[Array, "points P"]
+    counts: Int[Array, "points 4"]
+
+    def at(self, iteration: Array, point: Vector, counts: Counts) -> Path:
+        """Return the path with this point for that iteration."""
+        put = jax.lax.dynamic_update_index_in_dim
+        return Path(put(self.points, point, iteration, 0), put(self.counts, jnp.stack(counts), iteration, 0))
+
+
+def begin(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Return the state at the start; a start that is already stationary is not stepped from."""
+    point = problem.at(start)
+    path = None
+    if options.keep_path:
+        rows = options.max_iterations + 1
+        path = Path(jnp.full((rows, start.size), jnp.nan, start.dtype), jnp.full((rows, 4), -1, jnp.int32))
+        path = path.at(jnp.array(0), start, tally(1, 1))
+    bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
+    status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
+    zero, no = jnp.zeros_like(point.value), jnp.array(False)
+    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, status, bottom, path)
+    return state._replace(status=_ended(problem, start, options, state, status))
+
+
+def running(state: State) -> Array:
+    """Whether there is no reason to stop yet."""
+    return state.status == Status.RUNNING
+
+
+def unsettled(state: State) -> Array:
+    """Whether the gradient vanishes and the Hessian was not seen to be positive definite: it may be a saddle."""
+    return (state.status == Status.GRADIENT) & ~state.convex
+
+
+def advance(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
+    """Take steps until there is a reason to stop, and see whether that is an optimum at infinity."""
+    state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, options, s), state)
+    return _look_further(problem, start, state)
+
+
+def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+    """Go from the start to the end in one compiled piece, as it must be inside `jit` and `vmap`."""
+
+    def turn(state: State) -> State:
+        state = advance(problem, method, start, options, state)
+        return when(unsettled(state), lambda s: settle(problem, method, options, s), state)
+
+    begun = begin(problem, method, start, options)
+    return jax.lax.while_loop(lambda s: running(s) | unsettled(s), turn, begun)
+
+
+def _step(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
+    made = method.step(state.point, state.memory)
+    iteration = state.iteration + 1
+    counts = state.counts.plus(made.counts)
+    path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
+    moved = state._replace(
+        point=made.point, memory=made.memory, counts=counts, iteration=iteration, decrement=made.decrement,
+        convex=made.convex, whole=made.whole, path=path,
+    )  # fmt: skip
+    return moved._replace(status=_ended(problem, start, options, moved, made.status).astype(state.status.dtype))
+
+
+def _ended(problem: Problem, start: Vector, options: Any, state: State, status: Array) -> Array:
+    """Return why to stop, if there is a reason; the first that holds counts."""
+    reasons = [
+        (status == Status.NOT_FINITE, Status.NOT_FINITE),
+        (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
+        (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
+        (status != Status.RUNNING, status),
+        ((state.point.value < state.bottom) & _is_far(start, state.point.x), Status.UNBOUNDED),
+        (state.iteration >= options.max_iterations, Status.ITERATIONS),
+    ]  # fmt: skip
+    if options.decrement_tolerance is not None:
+        small = state.whole & (state.decrement / 2 <= options.decrement_tolerance)
+        reasons.insert(3, (small, Status.DECREMENT))
+    return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
+
+
+def settle(problem: Problem, method: Method, options: Any, state: State) -> State:
+    """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
+    made = _off_saddle(problem, state.point)
+    left = made.status == Status.RUNNING
+    counts = state.counts.plus(made.counts)
+    path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
+    status = jnp.where(left & (state.iteration >= options.max_iterations), Status.ITERATIONS, made.status)
+    return state._replace(
+        point=made.point,
+        memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
+        counts=counts,
+        convex=~left,
+        status=status.astype(state.status.dtype),
+        path=path,
+    )
+
+
+def _off_saddle(problem: Problem, point: Point) -> Step:
+    """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
+    probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
+    zero = jnp.zeros_like(point.value)
+    limit = min(PROBES, point.x.size)
+    c = conjugate_gradients(problem.products(point.x), probe, zero, limit, zero + jnp.inf)
+    saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
+    size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)
+    down = jnp.where(point.gradient @ c.direction > 0, -size, size) * c.direction
+    line = Line(point, down, jnp.minimum(point.gradient @ down, 0), c.curvature * (down @ down))
+
+    def leave(step: Step) -> Step:
+        found = search(problem, line, backtracking)
+        new = jax.tree.map(lambda a, b: jnp.where(found.ok, a, b), found.point, point)
+        status = jnp.where(found.ok, Status.RUNNING, Status.STALLED)
+        return step._replace(point=new, counts=step.counts.plus(tally(found.trials, found.trials)), status=status)
+
+    stay = Step(point, (), tally(hvp=c.products), zero, ~saddle, ~saddle, jnp.asarray(Status.GRADIENT))
+    return when(saddle, leave, stay)
+
+
+def _is_far(start: Vector, x: Vector) -> Array:
+    return jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
+
+
+def _look_further(problem: Problem, start: Vector, state: State) -> State:
+    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
+    x, value, eps = state.point.x, state.point.value, jnp.finfo(start.dtype).eps
+    further = problem.at(start + FURTHER * (x - start))
+    flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
+    lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
+    much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
+    s = state.status
+    at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.FLOOR) | (s == Status.STALLED)
+    away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & _is_far(start, x)
+    return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))

@@ -1,0 +1,178 @@
+"""The door: `minimize`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_study.backends.jax.newton.checks import Options, check_options, check_problem
+from jaxopt_study.backends.jax.newton.conjugate import newton_cg
+from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
+from jaxopt_study.backends.jax.newton.exact import exact
+from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
+from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
+from jaxopt_study.backends.jax.newton.problem import Problem, System, flat_problem
+from jaxopt_study.backends.jax.newton.result import Result, Status
+from jaxopt_study.backends.jax.newton.step import Method
+from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
+
+__all__ = ["METHODS", "many", "minimize"]
+
+METHODS: dict[str, Callable[[Problem, Any], Method]] = {
+    "exact": exact,
+    "newton_cg": newton_cg,
+    "trust_exact": trust_exact,
+    "trust_krylov": trust_krylov,
+    "gauss_newton": exact,
+    "lbfgs": lbfgs,
+}
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    *args: Any,
+    method: str = "exact",
+    hessian: Callable[..., Any] | System | None = None,
+    block_size: int | None = 64,
+    line_search: str = "backtracking",
+    tolerance: float | None = None,
+    decrement_tolerance: float | None = None,
+    max_iterations: int = 100,
+    keep_path: bool = False,
+) -> Result:
+    """Minimize fun(x, *args) over x, from x0.
+
+    The whole run is compiled once for each `fun` and set of options; `args` are data and can change. It can be called
+    inside `jax.jit` and `jax.vmap`. There nothing can be raised that depends on values: the result's reason says it.
+
+    Args:
+        fun: The objective, a scalar; for `gauss_newton` a `Composite`.
+        x0: The start: any tree of floating point arrays. The run has their dtype.
+        *args: What else `fun` and `hessian` take.
+        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
+            gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (optax's).
+        hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
+            `exact` also a `System`. By default Hessian-vector products of a whole basis.
+        block_size: How many of those at once; None for all.
+        line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
+        tolerance: On the largest entry of the gradient; by default the root of the dtype's eps.
+        decrement_tolerance: On half the squared Newton decrement of a step that neither damping nor a radius held
+            back, an estimate of the value above the minimum (not for `lbfgs`); by default there is none.
+        max_iterations: The most steps.
+        keep_path: Whether to keep every point; the place of a saddle that was left is taken by the next one.
+
+    Raises:
+        TypeError, ValueError: An argument is not allowed; the words name it, and what is. Shapes and options are
+            checked before anything is compiled.
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(x0)) if jax.tree.leaves(x0) else jnp.dtype(float)
+    if tolerance is None:
+        tolerance = float(jnp.finfo(dtype).eps) ** 0.5 if jnp.issubdtype(dtype, jnp.floating) else 1.0
+    options = Options(
+        method, hessian, block_size, line_search, tolerance, decrement_tolerance, max_iterations, keep_path
+    )
+    check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    check_problem(fun, x0, args, options)
+    state, x = _whole(fun, options, x0, args) if _traced(x0, args) else _in_parts(fun, options, x0, args)
+    result = _result(state, x)
+    if isinstance(result.status, jax.core.Tracer):
+        return result
+    if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
+        raise ValueError(result.reason)
+    if result.path is not None:
+        rows = int(result.iterations) + 1
+        result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
+    return result
+
+
+def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
+    """Return the function (x0, *args) -> Result of many runs at once, each with leaves of its own.
+
+    Args:
+        fun: As for `minimize`.
+        in_axes: As for `jax.vmap`, for x0 and each further argument: 0 where each run has an entry of the leading axis,
+            None where all share what is given.
+        **options: Of `minimize`.
+    """
+    return jax.jit(jax.vmap(partial(minimize, fun, **options), in_axes=in_axes))
+
+
+def _first(array: Any, rows: int) -> Any:
+    """Cut in NumPy: JAX would compile a cut of each length."""
+    return jnp.asarray(np.asarray(array)[:rows])
+
+
+def _in_parts(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    """Run part by part, so that the way off a saddle is compiled only for a run that needs it."""
+    state, x = _begin_and_advance(fun, options, x0, args)
+    if isinstance(state.status, jax.core.Tracer):  # of a `vmap` around, whose variables `fun` closes over
+        return _whole(fun, options, x0, args)
+    while int(state.status) == Status.GRADIENT and not bool(state.convex):
+        state, x = _settle(fun, options, x0, args, state)
+        if int(state.status) == Status.RUNNING:
+            state, x = _advance(fun, options, x0, args, state)
+    return state, x
+
+
+End = tuple[State, Any]
+"""A state, and its point as a tree like the start."""
+
+part = partial(jax.jit, static_argnums=(0, 1))
+
+
+@part
+def _whole(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(drive(problem, method, start, options), unravel)
+
+
+@part
+def _begin_and_advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(advance(problem, method, start, options, begin(problem, method, start, options)), unravel)
+
+
+@part
+def _advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
+    problem, method, start, unravel = _setup(fun, options, x0, args)
+    return _end(advance(problem, method, start, options, state), unravel)
+
+
+@part
+def _settle(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
+    problem, method, _, unravel = _setup(fun, options, x0, args)
+    return _end(settle(problem, method, options, state), unravel)
+
+
+def _setup(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> tuple[Problem, Method, Any, Any]:
+    problem, start, unravel = flat_problem(fun, x0, args, options)
+    return problem, METHODS[options.method](problem, options), start, unravel
+
+
+def _end(state: State, unravel: Callable[[Any], Any]) -> End:
+    return state, unravel(state.point.x)
+
+
+def _traced(*trees: Any) -> bool:
+    """Whether this is being traced; inside `jit` even a new array is."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in [*jax.tree.leaves(trees), jnp.zeros(())])
+
+
+def _result(state: State, x: Any) -> Result:
+    return Result(
+        x=x,
+        value=state.point.value,
+        gradient_norm=state.point.gradient_norm,
+        decrement=state.decrement,
+        status=state.status,
+        iterations=state.iteration,
+        counts=state.counts,
+        path=None if state.path is None else state.path.points,
+        path_counts=None if state.path is None else state.path.counts,
+    )

@@ -1,0 +1,62 @@
+"""One step of Newton's method, and the parts that it is made of: what the cost of a Hessian is paid for.
+
+The Hessian of a softmax regression is singular (adding one vector to all classes changes nothing), so it is damped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from jaxopt_study.backends.jax.blocks import hessian_blocked
+from jaxopt_study.backends.jax.derivatives import checked
+from jaxopt_study.backends.jax.validation import check_damping
+
+__all__ = ["cholesky", "newton_step", "solve"]
+
+Params = Any
+Loss = Callable[[Params, Any], Array]
+
+
+def cholesky(damping: float) -> Callable[[Float[Array, "P P"]], Float[Array, "P P"]]:
+    """Return the function H -> L, lower triangular, L L' = H + damping I; NaN where that is not positive definite.
+
+    Raises:
+        ValueError: The damping is negative or not finite.
+    """
+    check_damping(damping)
+    return jax.jit(lambda hessian: jnp.linalg.cholesky(hessian + damping * jnp.eye(len(hessian), dtype=hessian.dtype)))
+
+
+@jax.jit
+def solve(factor: Float[Array, "P P"], vector: Float[Array, " P"]) -> Float[Array, " P"]:
+    """Return x with L L' x = vector, by two triangular solves."""
+    return jax.scipy.linalg.cho_solve((factor, True), vector)
+
+
+def newton_step(
+    loss: Loss, damping: float, block_size: int | None = None
+) -> Callable[[Params, Any], Float[Array, " P"]]:
+    """Return the function (params, batch) -> -(H + damping I)^-1 gradient, in the order of `runtime.ravel`.
+
+    Args:
+        loss: Any scalar loss of any tree.
+        damping: What is added to the diagonal (Levenberg, 1944).
+        block_size: Vectors in a block of the Hessian; by `blocks.block_size_for` if None.
+
+    Raises:
+        ValueError: The damping is negative or not finite, or the block size is not positive.
+    """
+    hessian, factorize = hessian_blocked(loss, block_size), cholesky(damping)
+
+    @jax.jit
+    def step(params: Params, batch: Any) -> Array:
+        slope, _ = ravel_pytree(jax.grad(loss)(params, batch))
+        return -solve(factorize(hessian(params, batch)), slope)
+
+    return checked(loss, step)

@@ -1,0 +1,181 @@
+"""Trainings as paths of parameters: with gradients given (replay), or computed on the way (closed loop)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import optax
+
+from jaxopt_study.backends.jax import models, runtime, training
+from jaxopt_study.dictionary.build import build
+from jaxopt_study.dictionary.rules import translate
+
+__all__ = ["make", "namesake", "replay", "search", "train"]
+
+# These programs run once, in milliseconds; XLA would take four times as long to compile them for speed.
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+Array = npt.NDArray[Any]
+
+
+def make(name: str, options: Mapping[str, Any], factors: Array | None = None) -> optax.GradientTransformation:
+    """Make the optimizer that reproduces `torch.optim.<name>` with these options.
+
+    Args:
+        name: The torch.optim class. Muon takes matrices alone; other leaves get plain gradient descent.
+        options: What differs from torch's defaults.
+        factors: The learning rate of step t is `lr` times factors[t]; constant if not given.
+    """
+    if factors is None:
+        return _with_rest(name, build(translate(name, options).expression), options)
+    rates = runtime.from_numpy(factors * translate(name, options).options["lr"])
+    return _with_rest(name, build(translate(name, options, "schedule").expression, lambda c: rates[c]), options)
+
+
+def namesake(expression: str) -> optax.GradientTransformation:
+    """Make the optax function of the same name, as a user would who trusts the name."""
+    return build(expression)
+
+
+def replay(
+    optimizer: optax.GradientTransformation, params: Tree, gradients: Tree, kept: Sequence[int]
+) -> dict[str, Array]:
+    """Return the parameters after each number of steps in `kept`, with these gradients at every step.
+
+    Args:
+        optimizer: What `make` returned.
+        params: Initial parameters in flax's layout.
+        gradients: For each leaf the gradients, with the steps as first axis.
+        kept: Numbers of steps made.
+    """
+    start = runtime.params_from_numpy(params)
+
+    def step(state: training.State, gradient: Any) -> tuple[training.State, Any]:
+        updates, memory = optimizer.update(gradient, state.optimizer, state.params)
+        state = training.State(optax.apply_updates(state.params, updates), memory)
+        return state, state.params
+
+    return _path(optimizer, start, step, runtime.params_from_numpy(gradients), kept)
+
+
+def train(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    params: Tree,
+    data: tuple[Array, Array],
+    order: Array,
+    kept: Sequence[int],
+) -> dict[str, Array]:
+    """Return the parameters after each number of steps in `kept`, trained by cross-entropy.
+
+    Args:
+        model: What `models.network` returned.
+        optimizer: What `make` returned.
+        params: Initial parameters in flax's layout.
+        data: Inputs (rows, features) and targets (rows,).
+        order: The row, or rows, of each step.
+        kept: Numbers of steps made.
+    """
+    inputs, targets = (runtime.from_numpy(array) for array in data)
+    one_step = training.make_step(models.loss(model), optimizer)
+
+    def step(state: training.State, rows: jax.Array) -> tuple[training.State, Any]:
+        state, _ = one_step(state, (inputs[rows], targets[rows]))
+        return state, state.params
+
+    return _path(optimizer, runtime.params_from_numpy(params), step, runtime.from_numpy(order), kept)
+
+
+def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]) -> dict[str, Array]:
+    """Minimize the loss of all rows by L-BFGS with optax's zoom line search.
+
+    Args:
+        model: What `models.network` returned.
+        options: Of `torch.optim.LBFGS`; `max_iter` is the number of iterations.
+        params: Initial parameters in flax's layout.
+        data: Inputs (rows, features) and targets (rows,).
+
+    Returns:
+        The loss after each iteration, and how often it was computed up to there.
+    """
+    batch = tuple(runtime.from_numpy(array) for array in data)
+    loss = models.loss(model)
+    optimizer = build(translate("LBFGS", options).expression)
+
+    def value(params: Any) -> Any:
+        return loss(params, batch)
+
+    value_and_gradient = optax.value_and_grad_from_state(value)
+
+    def step(state: training.State, _: Any) -> tuple[training.State, Any]:
+        before, gradient = value_and_gradient(state.params, state=state.optimizer)
+        updates, memory = optimizer.update(
+            gradient, state.optimizer, state.params, value=before, grad=gradient, value_fn=value
+        )
+        evaluations = optax.tree.get(memory, "info").num_linesearch_steps
+        after = training.State(optax.apply_updates(state.params, updates), memory)
+        return after, (optax.tree.get(memory, "value"), evaluations)
+
+    start = runtime.params_from_numpy(params)
+    first = training.State(start, optimizer.init(start))
+    run = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]), compiler_options=_compiler_options())
+    _, (losses, evaluations) = run(first)
+    # The first value is computed before any search.
+    return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
+
+
+@cache
+def _compiler_options() -> dict[str, Any]:
+    """Return those of `QUICKLY` that the installed XLA knows."""
+    return {name: value for name, value in QUICKLY.items() if _known(name, value)}
+
+
+def _known(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda x: x, compiler_options={name: value}).lower(0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def _path(
+    optimizer: optax.GradientTransformation,
+    start: Any,
+    step: Callable[[training.State, Any], tuple[training.State, Any]],
+    inputs: Any,
+    kept: Sequence[int],
+) -> dict[str, Array]:
+    """Scan over `inputs`; return each leaf by name, with the numbers of steps as first axis."""
+
+    def run(params: Any, inputs: Any) -> Any:
+        return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
+
+    path = jax.jit(run, compiler_options=_compiler_options())(start, inputs)
+    places = np.array(kept) - 1
+    tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
+    return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}
+
+
+def _with_rest(
+    name: str, transformation: optax.GradientTransformation, options: Mapping[str, Any]
+) -> optax.GradientTransformation:
+    if name != "Muon":
+        return transformation
+    rest = optax.sgd(translate(name, options).options["lr"])
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: "matrix" if jnp.ndim(leaf) == 2 else "rest", params)
+
+    return optax.partition({"matrix": transformation, "rest": rest}, labels)

@@ -1,0 +1,1 @@
+"""The NumPy backend: references by formula, scikit-learn and SciPy."""

@@ -1,0 +1,83 @@
+"""Training by formula, in float64: what the losses of every loop are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.data.workload import Array, ParameterTree
+
+Rule = Callable[..., Array]
+"""rule(gradient, first buffer, second buffer, step from 1 on): the update, before the learning rate."""
+
+
+def train(
+    params: ParameterTree, data: tuple[Array, Array], order: Array, optimizer: str, learning_rate: float
+) -> tuple[Array, ParameterTree]:
+    """Make one step for each entry of `order`; return the losses before each, and the parameters after the last.
+
+    Args:
+        params: In flax's layout; dense layers with tanh between them.
+        data: Inputs (rows, features) and integer targets (rows,).
+        order: The rows of each step: (steps,), one row each, or (steps, batch).
+        optimizer: A row of the optimizer table, with its defaults there.
+        learning_rate: The learning rate.
+    """
+    inputs, targets = data
+    leaves = {(k, n): np.asarray(leaf, dtype=float) for k, layer in params.items() for n, leaf in layer.items()}
+    buffers = {path: np.zeros((2, *leaf.shape)) for path, leaf in leaves.items()}
+    rule, losses = RULES[optimizer], []
+    for t, rows in enumerate(order, start=1):
+        chosen = np.atleast_1d(rows)
+        loss, slopes = loss_and_gradient(leaves, inputs[chosen].astype(float), targets[chosen])
+        leaves = {p: leaf - learning_rate * rule(slopes[p], *buffers[p], t) for p, leaf in leaves.items()}
+        losses.append(loss)
+    return np.array(losses), {k: {n: leaves[k, n] for n in layer} for k, layer in params.items()}
+
+
+def loss_and_gradient(leaves: dict[tuple[str, str], Array], x: Array, targets: Array) -> tuple[float, dict[Any, Array]]:
+    """Return the mean of -log softmax(logits)[target] over the rows of x, and its gradient, by backpropagation."""
+    layers = sorted({layer for layer, _ in leaves})
+    entering = [x]
+    for number, layer in enumerate(layers):
+        z = entering[-1] @ leaves[layer, "kernel"] + leaves[layer, "bias"]
+        entering.append(z if number == len(layers) - 1 else np.tanh(z))
+    z = entering.pop()
+    z = z - z.max(axis=1, keepdims=True)
+    sums, rows = np.exp(z).sum(axis=1), np.arange(len(x))
+    delta = np.exp(z) / sums[:, None]
+    delta[rows, targets] -= 1
+    delta /= len(x)
+    slopes = {}
+    for layer, h in zip(reversed(layers), reversed(entering), strict=True):
+        slopes[layer, "kernel"], slopes[layer, "bias"] = h.T @ delta, delta.sum(axis=0)
+        delta = (delta @ leaves[layer, "kernel"].T) * (1 - h**2)
+    return float(np.mean(np.log(sums) - z[rows, targets])), slopes
+
+
+def _adam(g: Array, m: Array, v: Array, t: int) -> Array:
+    m += 0.1 * (g - m)
+    v += 0.001 * (g * g - v)
+    return m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def _rmsprop(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, t
+    v += 0.01 * (g * g - v)
+    return g / (np.sqrt(v) + 1e-8)
+
+
+def _sgd(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, v, t
+    return g
+
+
+def _adagrad(g: Array, m: Array, v: Array, t: int) -> Array:
+    del m, t
+    v += g * g
+    return g / (np.sqrt(v) + 1e-10)
+
+
+RULES: dict[str, Rule] = {"adam": _adam, "rmsprop": _rmsprop, "sgd": _sgd, "adagrad": _adagrad}

@@ -1,0 +1,129 @@
+"""One worker process, as its parent sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pipe
+from typing import Any
+
+from jaxopt_study.bench import environment
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.worker import cause_of_death
+
+JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
+    """A case could not be measured; the words are the reason, the status is `failed`, or that of a `task.NotMeasured`."""
+
+    def __init__(self, reason: str, status: str = "failed") -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class WorkerDied(CaseFailed):
+    """The process that measured a case is gone, and with it whatever else it held."""
+
+
+class WorkerProcess:
+    """A worker in a process of its own.
+
+    Args:
+        framework: What it loads.
+        plan: What the run was asked for.
+        before: The worker that it takes the place of, which ends: it finds compiled what that one compiled. Without
+            one, no compilation is found ready-made.
+    """
+
+    def __init__(self, framework: str, plan: Plan, before: WorkerProcess | None = None) -> None:
+        self._connection, theirs = Pipe()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
+        self._cache = before.end() if before else tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        threads = str(plan.threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={
+                **environment.WORKERS_DEFAULTS,
+                **{name: value for name, value in os.environ.items() if name != JAX_CACHE},
+                **dict.fromkeys(THREAD_VARIABLES, threads),  # read when a library is loaded
+                TORCH_CACHE: self._cache.name,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
+        )
+        theirs.close()
+        self._plan = plan
+        self._send("load", framework)
+
+    def loaded(self) -> float:
+        """Wait until the framework is loaded; return how many seconds that took."""
+        seconds: float = self._receive()
+        return seconds
+
+    def configure(self) -> dict[str, str]:
+        """Pin the process and set what the plan says; return what the backend says of itself."""
+        words: dict[str, str] = self.ask("configure", self._plan, environment.worker_cores(self._plan.threads))
+        return words
+
+    def fork(self) -> None:
+        """Let a fresh child answer from now on, until `leave`."""
+        self._send("fork")
+        self.configure()
+
+    def leave(self) -> None:
+        """End the child."""
+        self._send("leave")
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Give a command and return its answer.
+
+        Raises:
+            CaseFailed: The command raised, or the process died.
+        """
+        self._send(command, *arguments)
+        return self._receive()
+
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, at once, and remove what it compiled."""
+        self.end().cleanup()
+
+    def end(self) -> tempfile.TemporaryDirectory[str]:
+        """End the process, at once; return what it compiled."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._errors.close()
+        return self._cache
+
+    def _send(self, *message: Any) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise WorkerDied(self._cause_of_death()) from None
+
+    def _receive(self) -> Any:
+        try:
+            ok, answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise WorkerDied(self._cause_of_death()) from None
+        if not ok:
+            status, reason = answer
+            raise WorkerDied(reason) if status == "died" else CaseFailed(reason, status)
+        return answer
+
+    def _cause_of_death(self) -> str:
+        exit_code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines() or ["none"]
+        return f"{cause_of_death(exit_code)}; its last words: {lines[-1]}"

@@ -1,1 +1,0 @@
-"""Records -> tables, charts, one page. It reads records only, so that a report can be drawn again from old ones."""

@@ -1,0 +1,1 @@
+"""What is trained on: arrays, initial parameters and the order of rows, drawn in NumPy from a seed."""

@@ -1,0 +1,60 @@
+"""The page of a run: report.md, beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxopt_study.report import table as tables
+from jaxopt_study.report.figure import Figure, save
+from jaxopt_study.report.table import Table
+
+REPORT = "report.md"
+
+
+def write(
+    folder: Path,
+    verdict: str,
+    sections: Sequence[tuple[str, Iterable[Table], Iterable[Figure]]],
+    environment: Mapping[str, Any],
+) -> None:
+    """Write report.md and its figures into `folder`; a section is (question, tables, figures)."""
+    parts = ["# jaxopt_study: what was run, what agreed, what it took\n", f"**{verdict}**\n"]
+    for question, section_tables, figures in sections:
+        parts.append(f"# {question}\n")
+        parts += [tables.markdown(table) for table in section_tables]
+        for figure in figures:
+            save(figure, folder)
+            parts.append(f"![{figure.caption}]({figure.name}.png)\n\n{figure.caption}\n")
+    parts.append(tables.markdown(environment_table(environment)))
+    (folder / REPORT).write_text("\n".join(parts), encoding="utf-8")
+
+
+def environment_table(environment: Mapping[str, Any]) -> Table:
+    """Return what a reader must know to place the figures: machine, cores, versions, settings."""
+    plan, versions = environment["plan"], environment["versions"]
+    rows = [
+        ("started", environment["started"]),
+        ("processor", environment["cpu"]),
+        ("cores", f"{plan['threads']} used of {environment['cores']['at hand']} at hand"),
+        ("memory", f"{environment['memory_bytes'] / 2**30:.0f} GiB"),
+        ("system", environment["system"]),
+        ("busy before the run", f"{environment['busy_percent']:.0f} %"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+        ("commit", environment["commit"] or "not run from a checkout"),
+        ("settings", ", ".join(f"{name} {value}" for name, value in plan.items())),
+        ("flags", ", ".join(f"{name}={value}" for name, value in environment["flags"].items()) or "none"),
+        *(
+            (f"worker {name}", ", ".join(f"{k} {v}" for k, v in words.items()))
+            for name, words in environment["workers"].items()
+        ),
+    ]
+    rows += [
+        (
+            f"calibration {name}",
+            ", ".join(f"{probe.replace('_', ' ')} {tables.rate(probe, s)}" for probe, s in probes.items()),
+        )
+        for name, probes in environment["seconds_per_unit"].items()
+    ]
+    return Table("Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows])

@@ -1,0 +1,131 @@
+"""Tables for the terminal and for a page, and how numbers are written in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+
+from jaxopt_study.bench.ratio import FLAGS, NO_DIFFERENCE, Ratio
+from jaxopt_study.bench.stats import Interval
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title; the first column names the row, the others are set to the right, but for `left`."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+    left: Sequence[str] = field(default_factory=tuple)
+
+
+def show(table: Table, console: Console) -> None:
+    """Print `table` on a terminal; one too narrow for it shows long lines rather than half a number."""
+    rich = _rich(table, box.SIMPLE_HEAD, table.title, padding=(0, 1, 0, 0))
+    natural = Measurement.get(console, console.options.update(max_width=1000), rich).maximum
+    terminal = console.width
+    console.width = max(natural, terminal)
+    console.print(rich)
+    console.width = terminal
+    for note in table.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
+
+
+def markdown(table: Table) -> str:
+    """Return `table` as a section of a Markdown page."""
+    text = StringIO()
+    plain = replace(table, rows=[[cell.replace("|", "\\|") for cell in row] for row in table.rows])
+    # Wide enough that no cell is folded: Markdown knows no folded cells.
+    Console(file=text, width=10_000, color_system=None).print(_rich(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
+    lines = [line.strip() for line in text.getvalue().strip().splitlines()]
+    notes = "".join(f"\n{note}\n" for note in table.notes)
+    return f"## {table.title}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
+
+
+def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
+    rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
+    for number, column in enumerate(table.columns):
+        to_the_right = number and column not in table.left
+        rich.add_column(escape(column), justify="right" if to_the_right else "left", no_wrap=True)
+    for row in table.rows:
+        rich.add_row(*map(escape, row))
+    return rich
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits and the unit that fits."""
+    if not math.isfinite(value):
+        return ABSENT
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= unit:
+            return f"{plain(value / unit)} {name}"
+    return f"{plain(value / 1e-9)} ns"
+
+
+RATES = {"matrix_product": "FLOP/s", "onednn_product": "FLOP/s", "transposed_product": "FLOP/s", "copy": "B/s"}
+"""Probes that are read as a rate; the others are the seconds of a call or of an iteration."""
+
+
+def rate(probe: str, seconds_per_unit: float) -> str:
+    """Write what a probe of a backend's `calibration` takes."""
+    if probe in RATES:
+        return f"{1e-9 / seconds_per_unit:.3g} G{RATES[probe]}"
+    return seconds(seconds_per_unit)
+
+
+def number(value: float) -> str:
+    """Write a distance with two digits."""
+    if not math.isfinite(value):
+        return ABSENT if math.isnan(value) else "infinite"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def spread(value: float) -> str:
+    """Write an interquartile range as a part of the median."""
+    return f"{100 * value:.0f} %"
+
+
+def interval(estimate: Interval, scale: float = 1.0) -> str:
+    """Write an estimate with its 95 % interval, in units of 1 / `scale`."""
+    value, low, high = (scale * x for x in (estimate.value, estimate.low, estimate.high))
+    if not math.isfinite(low):
+        return plain(value)
+    return f"{plain(value)} [{plain(low)}, {plain(high)}]"
+
+
+def ratio(found: Ratio | None) -> str:
+    """Write a ratio with its interval and its flags: see `bench.ratio.FLAGS`.
+
+    What is unstable is not called "no difference" as well.
+    """
+    if found is None:
+        return ABSENT
+    flags = [flag for flag in found.flags if not (found.unstable and flag == NO_DIFFERENCE)]
+    return interval(found) + (f" ({', '.join(flags)})" if flags else "")
+
+
+def flags(ratios: Iterable[Ratio | None]) -> list[str]:
+    """Return one note on what the flags among these ratios mean, or none."""
+    raised = dict.fromkeys(flag for ratio in ratios if ratio for flag in ratio.flags)
+    return (
+        ["; ".join(f"{flag}: {FLAGS[flag]}" for flag in FLAGS if flag in raised).capitalize() + "."] if raised else []
+    )
+
+
+def plain(value: float) -> str:
+    """Write a number with three significant digits, a comma between thousands, and no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,158 @@
+"""What a run comes to: which values agree, which times may be shown, the sections of the report, the closing line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from jaxopt_study.bench import load, stats
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.engine import at_its_place
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
+from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies.experiment import Experiment, Rows
+
+
+@dataclass(frozen=True)
+class Section:
+    """What an experiment says of its records.
+
+    Attributes:
+        error: The reason why its own code failed, or nothing.
+    """
+
+    experiment: Experiment
+    rows: Rows
+    tables: list[Table]
+    figures: list[Figure]
+    verdict: str
+    error: str = ""
+
+
+def evaluate(records: Sequence[Record], plan: Plan) -> Results:
+    """Compare the values of a run's records."""
+    findings = [f for e in _experiments(plan) for f in _findings(e, records, plan)]
+    return Results(tuple(records), tuple(findings))
+
+
+def sections(results: Results, plan: Plan) -> list[Section]:
+    """Return a section for each experiment that has records."""
+    return [_section(e, results, plan) for e in _experiments(plan) if e.records(results)]
+
+
+def comparisons(findings: Sequence[Finding]) -> Table:
+    """Return every comparison of values: what was compared, the measured difference, the bound, the verdict."""
+    rows = [
+        (f.subject, f.what, text.number(f.distance), text.number(f.bound), _word(f) + (f"; {f.note}" if f.note else ""))
+        for f in findings
+    ]
+    notes = ("A time is shown only if no comparison of its case disagrees.",)
+    return Table(
+        "Comparisons", ("cases", "what", "measured", "bound", "verdict"), rows, notes, left=("what", "verdict")
+    )
+
+
+def closing(results: Results, drawn: Sequence[Section], plan: Plan) -> str:
+    """Return the verdict on a whole run, in one paragraph."""
+    failed = [r for r in results.records if r.failed]
+    parts = [*_agreement(results.findings, plan)]
+    if failed:
+        parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
+    parts += [f"the report of {s.experiment.study} FAILED: {s.error}" for s in drawn if s.error]
+    parts += [*_machine(results), *(s.verdict for s in drawn if s.verdict)]
+    verdict = "; ".join(parts) + "."
+    return verdict[0].upper() + verdict[1:]
+
+
+def status(results: Results, drawn: Sequence[Section]) -> int:
+    """Return the exit status: 1 where a value disagrees, or a case or a study's own code failed."""
+    wrong = any(finding.agrees is False for finding in results.findings)
+    return int(wrong or any(r.failed for r in results.records) or any(s.error for s in drawn))
+
+
+def plain(node: Any) -> Any:
+    """Return rows of numbers as JSON can say them."""
+    if is_dataclass(node) and not isinstance(node, type):
+        return plain(asdict(node))
+    if isinstance(node, dict):
+        return {name: plain(child) for name, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(child) for child in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _experiments(plan: Plan) -> list[Experiment]:
+    return [experiment for name in plan.studies for experiment in STUDIES[name].experiments]
+
+
+def _findings(experiment: Experiment, records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Return the experiment's findings; where its own code fails, nothing of it was compared."""
+    mine = [r for r in records if (r.study, r.experiment) == (experiment.study, experiment.name)]
+    try:
+        return experiment.findings(mine, plan)
+    except Exception as error:
+        cases = tuple(r.case for r in mine if r.ok)
+        note = f"the comparison itself failed: {at_its_place(error)}"
+        return [Finding("all values", cases, math.nan, 0.0, agrees=False, note=note)]
+
+
+def _section(experiment: Experiment, results: Results, plan: Plan) -> Section:
+    try:
+        rows = experiment.rows(results, plan)
+        tables, figures = experiment.tables(rows, plan), experiment.figures(results, plan)
+        return Section(experiment, rows, tables, [_safe(f) for f in figures], experiment.verdict(rows, plan))
+    except Exception as error:
+        return Section(experiment, [], [], [], "", error=at_its_place(error))
+
+
+def _safe(figure: Figure) -> Figure:
+    """Return the figure; where drawing it fails, it says so in its place."""
+
+    def draw(axes: Any) -> None:
+        try:
+            figure.draw(axes)
+        except Exception as error:
+            axes.set_title(f"not drawn: {at_its_place(error)}", fontsize="small")
+
+    return Figure(figure.name, figure.caption, draw)
+
+
+def _word(finding: Finding) -> str:
+    return {True: "agrees", False: "DISAGREES", None: "not comparable"}[finding.agrees]
+
+
+def _agreement(findings: Sequence[Finding], plan: Plan) -> list[str]:
+    wrong = [f for f in findings if f.agrees is False]
+    unclear = list(dict.fromkeys(f.subject for f in findings if f.agrees is None))
+    clear = sum(f.agrees is not None for f in findings)
+    if wrong:
+        worst = ", ".join(f"{f.subject}: {f.what} differ by {f.distance:.1e}, bound {f.bound:.1e}" for f in wrong)
+        first = f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({worst})"
+    elif clear:
+        alone = f"the values of {plan.frameworks[0]} agree with their references"
+        who = "the frameworks agree" if len(plan.frameworks) > 1 else alone
+        first = f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}"
+    else:
+        first = "nothing could be compared"
+    return [first, *([f"not comparable: {', '.join(unclear)}"] if unclear else [])]
+
+
+def _machine(results: Results) -> list[str]:
+    """Return what makes all times of a run doubtful."""
+    records, parts = results.records, []
+    busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
+    if busy:
+        words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
+        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
+    slowed = [r for r in records if results.slowed(r)]
+    if slowed:
+        by = f"{100 * stats.SLOWED:.0f} %"
+        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured")
+    return parts
