@@ -128,13 +128,19 @@ def _word(finding: Finding) -> str:
     return {True: "agrees", False: "DISAGREES", None: "not comparable"}[finding.agrees]
 
 
+def _difference(finding: Finding) -> str:
+    if math.isnan(finding.distance):
+        return f"{finding.subject}: {finding.note or 'a value is missing'}"
+    return f"{finding.subject}: {finding.what} differ by {finding.distance:.1e}, bound {finding.bound:.1e}"
+
+
 def _agreement(findings: Sequence[Finding], plan: Plan) -> list[str]:
     wrong = [f for f in findings if f.agrees is False]
     unclear = list(dict.fromkeys(f.subject for f in findings if f.agrees is None))
     clear = sum(f.agrees is not None for f in findings)
     if wrong:
-        worst = ", ".join(f"{f.subject}: {f.what} differ by {f.distance:.1e}, bound {f.bound:.1e}" for f in wrong)
-        first = f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({worst})"
+        which = "; ".join(map(_difference, wrong))
+        first = f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({which})"
     elif clear:
         alone = f"the values of {plan.frameworks[0]} agree with their references"
         who = "the frameworks agree" if len(plan.frameworks) > 1 else alone

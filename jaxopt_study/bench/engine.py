@@ -28,11 +28,18 @@ class Engine:
     Args:
         plan: What the run was asked for.
         summarize: summarize(case, value, workload, plan) is what a record keeps of a value.
+        worker: worker(framework, plan, before=...) starts a worker.
     """
 
-    def __init__(self, plan: Plan, summarize: Callable[[Case, Value, Workload, Plan], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        summarize: Callable[[Case, Value, Workload, Plan], Mapping[str, Any]],
+        worker: Callable[..., WorkerProcess] = WorkerProcess,
+    ) -> None:
         self._plan = plan
         self._summarize = summarize
+        self._worker_process = worker
         self._workers: dict[str, WorkerProcess] = {}
         self._fork_servers: dict[str, WorkerProcess] = {}
         self._imports: dict[str, float] = {}
@@ -40,7 +47,7 @@ class Engine:
     def start(self, frameworks: Iterable[str]) -> None:
         """Start the workers, side by side; they load their frameworks while the caller goes on."""
         for name in frameworks:
-            self._workers[name] = WorkerProcess(name, self._plan)
+            self._workers[name] = self._worker_process(name, self._plan)
 
     def infos(self) -> dict[str, WorkerInfo]:
         """Wait for all workers; return what each says of itself, and its import's seconds.
@@ -121,7 +128,7 @@ class Engine:
     def _renew(self, frameworks: Iterable[str]) -> None:
         """Put a fresh process in the place of each framework's."""
         for name in frameworks:
-            self._workers[name] = WorkerProcess(name, self._plan, before=self._workers[name])
+            self._workers[name] = self._worker_process(name, self._plan, before=self._workers[name])
         for name in frameworks:
             self._info(name)
 
@@ -167,7 +174,7 @@ class Engine:
         """Measure a case in a process of its own, forked from one that has loaded the framework and done nothing."""
         fork_server = self._fork_servers.get(case.framework)
         if fork_server is None or not fork_server.alive():
-            fork_server = self._fork_servers[case.framework] = WorkerProcess(case.framework, self._plan)
+            fork_server = self._fork_servers[case.framework] = self._worker_process(case.framework, self._plan)
             fork_server.loaded()
             fork_server.ask("preload")
         facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []}}
@@ -241,7 +248,7 @@ class Engine:
     def _worker(self, framework: str) -> WorkerProcess:
         if not self._workers[framework].alive():
             self._workers[framework].close()
-            self._workers[framework] = WorkerProcess(framework, self._plan)
+            self._workers[framework] = self._worker_process(framework, self._plan)
             self._info(framework)
         return self._workers[framework]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 from jaxopt_study.bench import environment
@@ -89,6 +90,16 @@ class WorkerProcess:
         """
         self._send(command, *arguments)
         return self._receive()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def cache(self) -> Path:
+        """The folder in which it keeps what it compiled."""
+        return Path(self._cache.name)
 
     def alive(self) -> bool:
         """Whether the process is running."""

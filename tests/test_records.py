@@ -1,0 +1,106 @@
+"""Records, the environment, and what is found in them."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxopt_study.bench import environment, record
+from tests.cases import a_record
+
+# Not st.floats: it refuses to work where subnormal numbers are flushed, as the torch backend does in its process.
+numbers = st.one_of(st.just(math.nan), st.integers().map(lambda n: n / 7))
+
+
+@given(
+    samples=st.lists(st.integers(0, 10**9).map(lambda n: n / 1e8), max_size=5).map(tuple),
+    losses=st.lists(numbers, max_size=5),
+    reason=st.text(max_size=20),
+)
+@settings(deadline=None, max_examples=50)
+def test_records_come_back_as_they_were(tmp_path_factory, samples, losses, reason):
+    folder = tmp_path_factory.mktemp("records")
+    before = a_record(samples=samples, value={"losses": losses}, reason=reason)
+    record.append(folder, [before])
+    (after,) = record.read(folder)
+    assert after.samples == samples
+    assert after.reason == reason
+    assert np.array_equal(after.value["losses"], losses, equal_nan=True)
+
+
+def test_records_are_strict_json_that_pandas_reads(tmp_path):
+    record.append(
+        tmp_path, [a_record(samples=(1.0, 2.0), value={"losses": [math.inf, math.nan]}), a_record(subject="sgd")]
+    )
+    lines = (tmp_path / record.RECORDS).read_text().splitlines()
+    assert "NaN" not in lines[0]
+    assert json.loads(lines[0])["value"]["losses"] == [None, None]
+    frame = pd.read_json(tmp_path / record.RECORDS, lines=True)
+    assert list(frame["subject"]) == ["adam", "sgd"]
+
+
+def test_the_last_record_of_a_case_counts(tmp_path):
+    record.append(tmp_path, [a_record(status="failed", reason="killed"), a_record(subject="sgd")])
+    record.append(tmp_path, [a_record(status="ok")])
+    assert [(r.subject, r.status) for r in record.read(tmp_path)] == [("adam", "ok"), ("sgd", "ok")]
+
+
+def test_a_line_that_was_cut_off_is_passed_over_and_can_be_dropped(tmp_path):
+    record.append(tmp_path, [a_record()])
+    path = tmp_path / record.RECORDS
+    whole = path.read_text()
+    path.write_text(whole + whole[:50])
+    assert len(record.read(tmp_path)) == 1
+    record.drop_cut_line(tmp_path)
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize("line", ["rubbish", "[]", "7", '{"schema": 99}', '{"schema": 1, "unknown": 2}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    (tmp_path / record.RECORDS).write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"records.jsonl:1 is not a record"):
+        record.read(tmp_path)
+
+
+def test_a_digest_sees_every_bit():
+    value = {"x": np.array([1.0, 2.0])}
+    assert record.digest(value) == record.digest({"x": np.array([1.0, 2.0])})
+    assert record.digest(value) != record.digest({"x": np.nextafter([1.0, 2.0], 3)})
+    assert record.digest(value) != record.digest({"x": np.array([1.0, 2.0], dtype=np.float32)})
+
+
+def test_times_are_given_by_the_step():
+    times = a_record(samples=(6.0, 12.0), sample_laps=3, steps=2, laps=5)
+    assert list(times.step_seconds) == [1.0, 2.0]
+    assert times.run_steps == 10
+
+
+def test_environments_differ_but_for_the_moment():
+    old = {"key": "a", "started": "now", "versions": {"jax": "1", "torch": "2"}}
+    new = {"key": "b", "started": "then", "versions": {"jax": "1", "torch": "3"}}
+    assert environment.differences(old, new) == ["versions.torch was '2', is '3'"]
+
+
+def test_a_record_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a_record().status = "ok"
+
+
+def test_a_slower_machine_is_seen_beside_its_best():
+    """Though most of the run was slow."""
+    paces = {"steady": (1.0, 1.02, 0.98), "slow": (1.9, 1.0, 1.8), "slower": (2.0, 2.1, 1.9), "not asked": ()}
+    records = [a_record(method=name, machine_seconds=mine) for name, mine in paces.items()]
+    assert {case.method for case in record.slowed_cases(records)} == {"slow", "slower"}
+    assert record.slowed_cases([records[-1]]) == set()
+
+
+def test_a_steady_machine_is_not_called_slow():
+    """A ladder measured at 13 % above the tenth percentile: the most seen in three quiet runs."""
+    paces = {"best": (1.0,) * 9, "drifted": (1.14, 1.13, 1.15), "slow": (1.16, 1.17, 1.16)}
+    records = [a_record(method=name, machine_seconds=mine) for name, mine in paces.items()]
+    assert {case.method for case in record.slowed_cases(records)} == {"slow"}

@@ -1,0 +1,87 @@
+"""Records as tables, charts, a page and other tools' files."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxopt_study.report import against, export, figure, table
+from tests.cases import a_record
+
+
+def test_two_runs_are_compared_case_by_case():
+    noise = np.random.default_rng(5)
+
+    def samples(scale):
+        return tuple(scale * np.exp(0.01 * noise.standard_normal(13)))
+
+    before = [
+        a_record(samples=samples(1.0), digest="a"),
+        a_record(subject="sgd", samples=samples(1.0)),
+        a_record(subject="gone"),
+    ]
+    after = [a_record(samples=samples(1.0), digest="b"), a_record(subject="sgd", samples=samples(0.5))]
+    rows = against.rows(before, after)
+    assert [(r["case"].split("/")[1], r["verdict"], r["same_value"]) for r in rows] == [
+        ("adam", "no difference", False),
+        ("sgd", "faster", True),
+    ]
+    around, times = against.tables(rows, ["versions.jax was '1', is '2'"], "runs/old", 1)
+    assert "versions.jax was '1', is '2'" in around.rows[0]
+    assert "Cases that only one run has a time of: 1." in times.notes
+
+
+@pytest.mark.parametrize(
+    ("speeds", "flags"),
+    [
+        ((1.0, 1.05), ()),
+        ((1.0, 1.2), ("machine speed differs",)),
+        ((1.0, 0.8), ("machine speed differs",)),
+        ((0.0, 1.0), ()),  # it was not measured in the older run
+    ],
+)
+def test_two_runs_on_a_machine_whose_own_speed_changed_are_marked(speeds, flags):
+    before, after = (
+        a_record(samples=(scale,) * 5, machine_seconds=(speed,) if speed else ())
+        for scale, speed in zip((1.0, 1.3), speeds, strict=True)
+    )
+    (row,) = rows = against.rows([before], [after])
+    assert (row["verdict"], row["ratio"].flags) == ("slower", flags)
+    _, times = against.tables(rows, [], "runs/old", 0)
+    assert all(flag in times.rows[0][3] for flag in flags)
+    assert any(note.startswith("Machine speed differs: a fixed piece") for note in times.notes) == bool(flags)
+
+
+def test_times_are_exported_for_pyperf(tmp_path):
+    import pyperf
+
+    path = export.pyperf([a_record(samples=(2.0, 4.0, 6.0), sample_laps=2, steps=10)], tmp_path)
+    (benchmark,) = pyperf.BenchmarkSuite.load(str(path)).get_benchmarks()
+    assert benchmark.get_name() == "optimizers/adam/jax/scan"
+    assert benchmark.get_values() == (0.1, 0.2, 0.3)
+
+
+def test_a_table_is_markdown_that_a_reader_can_read():
+    page = table.markdown(table.Table("Title", ("name", "x"), [("a", "1"), ("b", "2")], ("A note.",)))
+    assert page.startswith("## Title\n\n| name")
+    assert "| a" in page
+    assert page.rstrip().endswith("A note.")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0123, "12.3 ms"), (2.5, "2.50 s"), (1.4e-6, "1.40 µs"), (7.94e-7, "794 ns"), (123.4, "123 s"), (math.nan, "-")],
+)
+def test_times_are_written_with_three_digits(value, words):
+    assert table.seconds(value) == words
+
+
+def test_figures_are_written_as_png_and_svg_the_same_each_time(tmp_path):
+    chart = figure.Figure("chart", "A chart.", lambda axes: axes.plot([1, 2], [3, 4]))
+    contents = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        figure.save(chart, tmp_path / name)
+        contents.append((tmp_path / name / "chart.svg").read_bytes())
+        assert (tmp_path / name / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert contents[0] == contents[1]

@@ -1,0 +1,149 @@
+"""What may be shown: a disagreement withholds the times of its own cases, everywhere, and of no others."""
+
+import dataclasses
+import json
+
+import pyperf
+import pytest
+
+from jaxopt_study import session, verdict
+from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.finding import Finding, agreement, compare
+from jaxopt_study.bench.results import Results
+from jaxopt_study.report import export
+from jaxopt_study.session import Beside
+from jaxopt_study.studies import STUDIES
+from tests.cases import a_record, plan_of
+from tests.conftest import compare as run_compare
+
+STUDIED = ("optimizers", "spread", "derivatives")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A whole run of three studies that share their subjects' names."""
+    folder = tmp_path_factory.mktemp("recorded") / "run"
+    answer = run_compare("--studies", *STUDIED, "--profile", "smoke", "--repeats", 2, "--out", folder)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder
+
+
+def copied(source, target, change):
+    """Write a run's records, changed, into another folder; return its plan."""
+    target.mkdir()
+    where = environment.read(source)
+    environment.write(target, where)
+    record.append(target, [change(r) for r in record.read(source)])
+    return plan_of(where)
+
+
+def planted(r):
+    """Move one parameter of torch's Adam."""
+    if (r.study, r.subject, r.framework) != ("optimizers", "adam", "torch"):
+        return r
+    return dataclasses.replace(r, value={**r.value, "params": [9.0, *r.value["params"][1:]]})
+
+
+def test_a_planted_disagreement_withholds_exactly_its_own_times(recorded, tmp_path):
+    plan = copied(recorded, tmp_path / "bad", planted)
+    outcome = session.report(plan, tmp_path / "bad", Beside(against=recorded, export="pyperf"))
+    adam = {"optimizers/adam/jax/native_scan", "optimizers/adam/torch/notebook"}
+    everything = {r.case.key for r in record.read(recorded)}
+
+    assert outcome.status == 1
+    assert set(outcome.summary["withheld"]) == adam
+    shown = {
+        f"optimizers/{row['optimizer']}/{row['framework']}/{row['loop']}"
+        for row in outcome.summary["studies"]["optimizers"]["optimizers"]
+        if "step_seconds" in row
+    }
+    assert shown == {key for key in everything if key.startswith("optimizers")} - adam
+    assert {row["case"] for row in outcome.summary["against"]} == everything - adam
+    exported = pyperf.BenchmarkSuite.load(str(tmp_path / "bad" / export.PYPERF)).get_benchmarks()
+    assert {benchmark.get_name() for benchmark in exported} == everything - adam
+    report = (tmp_path / "bad" / "report.md").read_text()
+    assert report.count("withheld: values disagree") == 2
+    json.dumps(outcome.summary, allow_nan=False)
+
+
+def test_the_report_shows_every_comparison_with_its_bound(recorded, tmp_path):
+    plan = copied(recorded, tmp_path / "bad", planted)
+    outcome = session.report(plan, tmp_path / "bad")
+    report = (tmp_path / "bad" / "report.md").read_text()
+    table = report.split("## Comparisons")[1].split("##")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == len(outcome.findings)
+    (wrong,) = [f for f in outcome.findings if f.agrees is False]
+    (line,) = [line for line in lines if "DISAGREES" in line]
+    assert "final parameters" in line
+    assert f"{wrong.bound:.1e}" in line
+    assert "VALUES DISAGREE in 1 of" in outcome.verdict
+    assert f"bound {wrong.bound:.1e}" in outcome.verdict
+    # A terminal shows those that a reader must know of.
+    (doubtful,) = [t for t in outcome.tables if t.title == "Comparisons"]
+    assert len(doubtful.rows) == 1
+
+
+def test_nothing_is_withheld_where_all_agree(recorded):
+    plan = plan_of(environment.read(recorded))
+    outcome = session.report(plan, recorded)
+    assert (outcome.status, outcome.summary["withheld"]) == (0, [])
+    assert not [t for t in outcome.tables if t.title == "Comparisons"]
+
+
+@pytest.mark.parametrize("method", ["findings", "rows", "tables", "figures", "verdict"])
+def test_an_error_in_a_studys_own_code_costs_its_section_alone(method, recorded, tmp_path, monkeypatch):
+    plan = copied(recorded, tmp_path / "run", lambda r: r)
+    (spread,) = STUDIES["spread"].experiments
+
+    def fail(*_):
+        return {}["planted"]
+
+    monkeypatch.setattr(type(spread), method, fail)
+    outcome = session.report(plan, tmp_path / "run")
+    assert outcome.status == 1
+    assert "KeyError: 'planted' (test_verdict.py:" in outcome.verdict
+    assert any(table.title.startswith("What it took") for table in outcome.tables)
+    withheld = {r.case.key for r in record.read(recorded) if r.study == "spread"} if method == "findings" else set()
+    assert set(outcome.summary["withheld"]) == withheld
+
+
+def test_a_figure_that_cannot_be_drawn_says_so(recorded, tmp_path, monkeypatch):
+    plan = copied(recorded, tmp_path / "run", lambda r: r)
+    (optimizers,) = STUDIES["optimizers"].experiments
+    figures = type(optimizers).figures
+
+    def broken(self, results, plan):
+        return [dataclasses.replace(f, draw=lambda axes: {}["planted"]) for f in figures(self, results, plan)]
+
+    monkeypatch.setattr(type(optimizers), "figures", broken)
+    session.report(plan, tmp_path / "run")
+    assert "not drawn: KeyError" in (tmp_path / "run" / "time_per_step.svg").read_text()
+
+
+def test_a_distance_is_held_to_its_bound():
+    case = a_record().case
+    assert compare("x", [case], 1.0, 1.0).agrees is True
+    assert compare("x", [case], 1.1, 1.0).agrees is False
+    assert compare("x", [case], float("nan"), 1.0).agrees is False
+    assert compare("x", [case], float("inf"), 1.0).agrees is False
+
+
+def test_a_case_agrees_if_all_findings_that_name_it_do():
+    case, other = a_record().case, a_record(subject="sgd").case
+    good, bad = compare("x", [case], 0, 1), compare("y", [case, other], 2, 1)
+    unclear = Finding("z", (case,), 1, 1, None, "chaotic")
+    assert agreement(case, [good]) is True
+    assert agreement(case, [good, bad]) is agreement(other, [good, bad]) is False
+    assert agreement(case, [good, unclear]) is None
+    assert agreement(case, [bad, unclear]) is False
+    assert agreement(other, [good]) is None
+
+
+def test_what_cannot_be_compared_keeps_its_time():
+    r = a_record(samples=(1.0,))
+    unclear = Finding("loss", (r.case,), 1.0, 0.1, None, "chaotic")
+    assert Results((r,), (unclear,)).shows(r)
+    assert not Results((r,), (compare("loss", [r.case], 1.0, 0.1),)).shows(r)
+    assert not Results((dataclasses.replace(r, status="failed"),), ()).shows(dataclasses.replace(r, status="failed"))
+    assert verdict.status(Results((r,), (unclear,)), []) == 0
