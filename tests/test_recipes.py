@@ -1,0 +1,66 @@
+"""CONTRIBUTING's recipes, walked: its blocks are added to a copy of the tree, and every study's smoke profile is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxopt_study.bench import record
+from jaxopt_study.studies import STUDIES
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```python (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """The records of a tree in which every recipe was followed: an optimizer, a workload, a study and so on."""
+    root = tmp_path_factory.mktemp("recipes")
+    for package in ("jaxopt_study", "torch_reference"):
+        for source in (ROOT / package).rglob("*.*"):
+            if source.suffix in (".py", ".c"):
+                target = root / source.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source.read_bytes())
+    blocks = BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert len(blocks) >= 8
+    for path, code in blocks:
+        with (root / path).open("a") as file:
+            file.write("\n\n" + code)
+    options = ["--profile", "smoke", "--workload", "iris", "--optimizers", "nesterov", "adam", "--out", "run"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "jaxopt_study.compare", "--studies", *STUDIES, "noise", *options],
+        capture_output=True, text=True, check=False, cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert "Traceback" not in answer.stderr
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr
+    return record.read(root / "run")
+
+
+def test_every_case_is_ok_or_skipped_with_a_reason(records):
+    assert {r.study for r in records} == {*STUDIES, "noise"}
+    assert {r.status for r in records} <= {"ok", "skipped"}
+    assert all(r.reason for r in records if r.status == "skipped")
+
+
+def test_a_new_optimizer_is_trained_and_what_it_lacks_is_skipped(records):
+    mine = [r for r in records if r.subject == "nesterov"]
+    trained = {(r.study, r.framework) for r in mine if r.ok}
+    assert {("optimizers", "jax"), ("optimizers", "torch"), ("spread", "jax")} <= trained
+    reasons = {r.reason for r in mine if r.study == "loops"}
+    assert reasons
+    assert all("this optimizer has no" in reason for reason in reasons)
+
+
+def test_a_new_workload_is_run_by_every_study_that_can(records):
+    for study, methods in (("hessian", "hessian_blocked"), ("newton", "Newton")):
+        assert any(r.ok and r.subject == "iris" and r.method == methods for r in records if r.study == study)
+
+
+def test_a_new_study_derivative_method_and_minimizer_are_run(records):
+    assert {r.framework for r in records if r.study == "noise" and r.ok} == {"jax", "torch"}
+    for method in ("hessian_by_columns", "steepest descent"):
+        assert {r.framework for r in records if r.method == method and r.ok} == {"jax", "torch"}
