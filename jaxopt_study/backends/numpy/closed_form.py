@@ -40,7 +40,7 @@ def hessian_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
 
 
 def rows_and_weights(params: Any, batch: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return the factors of the closed form: the rows (1, x), and p_k ([k = m] - p_m) / n for each class pair k <= m."""
+    """Return the closed form's factors: the rows (1, x), and p_k ([k = m] - p_m) / n for each class pair k <= m."""
     rows, probabilities = _rows_and_probabilities(params, batch[0])
     first, second = np.triu_indices(probabilities.shape[1])
     p = probabilities.T

@@ -67,6 +67,4 @@ def _gradient(leaves: Leaves, batch: tuple[Array, Array]) -> Array:
 def _shifted(leaves: Leaves, by: Array) -> Leaves:
     """Return the leaves with a vector, in the order of `runtime.ravel`, added to them."""
     pieces = np.split(by, np.cumsum([leaf.size for leaf in leaves.values()])[:-1])
-    return {
-        path: leaf + piece.reshape(leaf.shape) for (path, leaf), piece in zip(leaves.items(), pieces, strict=True)
-    }
+    return {path: leaf + piece.reshape(leaf.shape) for (path, leaf), piece in zip(leaves.items(), pieces, strict=True)}
