@@ -1,7 +1,7 @@
 /* The notebook's training as a loop in C, without any overhead beside a step's arithmetic.
 
    One linear layer, softmax cross-entropy, one row per step, four optimizers. The parameters w are one array: kernel
-   (outputs, inputs), then bias. `loops.py` compiles this file and defines REAL, INPUTS, OUTPUTS, OPTIMIZER and APART:
+   (outputs, inputs), then bias. `loops.py` compiles this file and defines REAL, INPUTS, OUTPUTS, OPTIMIZER and SEPARATE:
    shapes are constants of the code, as they are for XLA. */
 
 #include <stddef.h>
@@ -35,7 +35,7 @@ static void set_mode(uint64_t bits) { (void)bits; }
 #define SGD 2
 #define ADAGRAD 3
 
-#if APART /* a separate loop writes each array, as in XLA's code for a CPU */
+#if SEPARATE /* a separate loop writes each array, as in XLA's code for a CPU */
 #define THEN \
     } \
     for (int p = 0; p < SIZE; p++) {

@@ -55,7 +55,7 @@ def c_apart(optimizer: str, learning_rate: float) -> Loop:
     XLA on a CPU also makes one loop for each array, so this is the limit of XLA there. The processor then cannot
     compute the moments while it waits for roots and quotients.
     """
-    return _c_loop(optimizer, learning_rate, FAST, apart=True)
+    return _c_loop(optimizer, learning_rate, FAST, separate=True)
 
 
 def c_fast_math(optimizer: str, learning_rate: float) -> Loop:
@@ -63,7 +63,7 @@ def c_fast_math(optimizer: str, learning_rate: float) -> Loop:
     return _c_loop(optimizer, learning_rate, FAST)
 
 
-def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart: bool = False) -> Loop:
+def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], separate: bool = False) -> Loop:
     """Return the loop compiled with these flags, for one linear layer and one row per step.
 
     Raises:
@@ -81,7 +81,7 @@ def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart:
         if (inputs, outputs) not in compiled:
             facts = {"REAL": {4: "float", 8: "double"}[kind.itemsize], "INPUTS": inputs, "OUTPUTS": outputs}
             compiled[inputs, outputs] = _compile(
-                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer), "APART": int(apart)}
+                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer), "SEPARATE": int(separate)}
             ).train
         return compiled[inputs, outputs]
 
