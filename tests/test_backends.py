@@ -13,6 +13,7 @@ from jaxopt_study.backends.jax import models
 from jaxopt_study.backends.numpy import closed_form
 from jaxopt_study.data.problem import Problem
 from jaxopt_study.data.workload import digits_linear, draw_params, enumerate_params, ravel, stack_params
+from jaxopt_study.studies.registry import OPTIMIZERS
 from tests.conftest import load_backend
 
 BACKENDS = ("jax", "torch")
@@ -150,7 +151,7 @@ def test_hessians_of_a_deeper_network_agree_with_differences_of_its_gradient(nam
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=15)
-@pytest.mark.parametrize("name", list(load_backend("jax").optimizers.OPTIMIZERS))
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_identical_gradients_give_identical_updates(name, data):
     """Replay: only the optimizer's arithmetic differs. Gradients of many sizes, zero among them."""
     seed = data.draw(st.integers(0, 2**31))
