@@ -1,69 +1,204 @@
-"""Who may import whom, and what no import may load: `CONTRIBUTING.md` has the floors."""
+"""Who may import whom, and what an import may load: the rules of `CONTRIBUTING.md`, for every module of the folders."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 
+from jaxopt_study.backends import BACKENDS
+
 ROOT = Path(__file__).parents[1]
-WING = {
-    "runtime",
-    "models",
-    "optimizers",
-    "training",
-    "loops",
-    "nnx_loop",
-    "functional",
-    "compiled_loops",
-    "calibration",
-    "validation",
-    "derivatives",
-    "blocks",
-    "closed_form",
-    "newton",
-    "newton_step",
-    "sweep",
-    "trajectories",
-    "conventions",
-    "quirks",
+PACKAGES = ("jaxopt_study", "torch_reference")
+FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "torch", "torchmin"}
+HEAVY = {*FRAMEWORKS, "matplotlib", "scipy", "sklearn"}
+
+# From the top. A module may import from its own file or folder of this table, and from lower layers.
+LAYERS = (
+    ("compare",),
+    ("session",),
+    ("verdict", "config"),
+    ("studies",),
+    ("report",),
+    ("bench",),
+    ("data", "dictionary"),
+    ("backends",),  # the registry; each backend stands alone
+)
+# Beside lower layers:
+EXTRA = {
+    "jaxopt_study.studies": {"jaxopt_study.backends.numpy"},
+    "jaxopt_study.dictionary.build": {"jax", "optax"},
+    "jaxopt_study.dictionary.transforms": {"jax", "optax"},
 }
-HEAVY = {"jax", "jaxlib", "flax", "optax", "torch", "matplotlib", "sklearn", "scipy"}
+# These stand alone: each may import the standard library, NumPy, itself, and what is named here.
+ALONE = {
+    "jaxopt_study.backends.jax": {"scipy", "jaxtyping", "jax", "flax", "optax"},
+    "jaxopt_study.backends.numpy": {"scipy", "jaxtyping", "sklearn"},
+    "jaxopt_study.backends.c": {"scipy", "jaxtyping", "jaxopt_study.backends.numpy.runtime"},
+    "torch_reference": {"scipy", "jaxtyping", "torch", "torchmin"},
+    "jaxopt_study.parity": set(),
+    "jaxopt_study.newton": {"jaxopt_study.backends.jax.newton"},
+}
+# A clock is read in one place, and JSON is written in few.
+ONLY_IN = {
+    "time": {"jaxopt_study.bench.timing"},
+    "timeit": set(),
+    "datetime": {"jaxopt_study.bench.timing", "jaxopt_study.compare"},
+    "json": {"jaxopt_study.bench.record", "jaxopt_study.bench.environment", "jaxopt_study.compare"},
+}
+# The only modules whose import loads a framework.
+LOADING = ("jaxopt_study.backends.jax", "torch_reference", "jaxopt_study.newton", "jaxopt_study.dictionary.transforms")
+
+# Each breaks one rule: folder, code, and the import that is not allowed.
+PLANTED = (
+    ("jaxopt_study/bench", "from jaxopt_study import studies", "jaxopt_study.studies"),
+    ("jaxopt_study/bench", "from jaxopt_study.backends import numpy", "jaxopt_study.backends.numpy"),
+    ("jaxopt_study/bench", "def f():\n    import time", "time"),
+    ("jaxopt_study/bench", "from . import stats", "."),
+    ("jaxopt_study/report", "from jaxopt_study.studies.registry import OPTIMIZERS", "jaxopt_study.studies.registry"),
+    ("jaxopt_study/report", "import json", "json"),
+    ("jaxopt_study/studies", "from jaxopt_study.session import run", "jaxopt_study.session"),
+    ("jaxopt_study/studies", "import torch_reference.loops", "torch_reference.loops"),
+    ("jaxopt_study/studies", "from jaxopt_study.backends.c import loops", "jaxopt_study.backends.c.loops"),
+    ("jaxopt_study/studies", "def f():\n    import jax.numpy", "jax.numpy"),
+    ("jaxopt_study/data", "from jaxopt_study.bench import case", "jaxopt_study.bench.case"),
+    ("jaxopt_study/data", "from jaxopt_study.dictionary import rules", "jaxopt_study.dictionary.rules"),
+    ("jaxopt_study/dictionary", "import optax", "optax"),
+    ("jaxopt_study/backends", "from jaxopt_study.data import workload", "jaxopt_study.data.workload"),
+    ("jaxopt_study/backends/jax", "from jaxopt_study.data import workload", "jaxopt_study.data.workload"),
+    ("jaxopt_study/backends/jax", "import torch", "torch"),
+    ("jaxopt_study/backends/numpy", "import jax", "jax"),
+    (
+        "jaxopt_study/backends/c",
+        "from jaxopt_study.backends.numpy import training",
+        "jaxopt_study.backends.numpy.training",
+    ),
+    ("torch_reference", "import jax", "jax"),
+    ("torch_reference", "from jaxopt_study.backends.jax import models", "jaxopt_study.backends.jax.models"),
+    ("torch_reference", "from timeit import timeit", "timeit"),
+    ("jaxopt_study/parity", "import scipy", "scipy"),
+    ("jaxopt_study/parity", "from jaxopt_study.bench import stats", "jaxopt_study.bench.stats"),
+)
+
+
+def modules(root):
+    """Return the file of each module of both packages."""
+    files = [file for package in PACKAGES for file in sorted((root / package).rglob("*.py"))]
+    names = (".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files)
+    return dict(zip(names, files, strict=True))
+
+
+def imports_of(file, known):
+    """Return what a file imports, also in its functions; modules of `known` by their whole names."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            names = (f"{module}.{alias.name}" for alias in node.names)
+            found |= {name if name in known else module for name in names}
+    return found
+
+
+def within(module, packages):
+    """Return the one of `packages` that `module` is or belongs to."""
+    return next((package for package in packages if f"{module}.".startswith(f"{package}.")), None)
+
+
+def layer_of(module):
+    """Return the module's layer, 0 at the top, or None."""
+    part = module.removeprefix("jaxopt_study.").split(".")[0]
+    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
+
+
+def allowed(module, name):
+    top = name.split(".")[0]
+    if top in ONLY_IN:
+        return module in ONLY_IN[top]
+    alone, more = within(module, ALONE), EXTRA.get(within(module, EXTRA), ())
+    if alone:
+        return top in sys.stdlib_module_names or within(name, {"numpy", alone, *ALONE[alone]})
+    if within(name, more) or name == "jaxopt_study":
+        return True
+    if top not in PACKAGES:
+        return top and top not in FRAMEWORKS
+    layer, other = layer_of(module), layer_of(name)
+    if within(name, ALONE) or None in (layer, other):
+        return False
+    return layer < other or module.split(".")[1] == name.split(".")[1]
+
+
+def violations(root):
+    """Return each import that a rule forbids, and each module that has no place."""
+    known = modules(root)
+    homeless = [m for m in known if layer_of(m) is None and not within(m, ALONE) and m != "jaxopt_study"]
+    imports = ((m, name) for m, file in known.items() for name in imports_of(file, known))
+    return {*((m, "has no layer") for m in homeless), *(pair for pair in imports if not allowed(*pair))}
+
+
+def run(code, *arguments, root=ROOT):
+    command = [sys.executable, "-c", code, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def heavy_imports(names, root=ROOT):
+    """Return the first module, imported in this order, after which something heavy is loaded, and what is."""
+    code = """
+import importlib, json, sys
+heavy, found = set(json.loads(sys.argv[1])), []
+for name in json.loads(sys.argv[2]):
+    importlib.import_module(name)
+    found = sorted(heavy & set(sys.modules))
+    if found:
+        found = [name, *found]
+        break
+print(json.dumps(found))
+"""
+    return run(code, json.dumps(sorted(HEAVY)), json.dumps(names), root=root)
 
 
 def loaded_by(statement):
-    code = f"import sys; {statement}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(answer.stdout.splitlines()[-1].split())
+    return set(run(f"import json, sys; {statement}; print(json.dumps(list(sys.modules)))"))
 
 
-def imports_of(path):
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A copy of both packages in which each rule is broken once."""
+    root = tmp_path_factory.mktemp("broken")
+    for package in PACKAGES:
+        copytree(ROOT / package, root / package, ignore=ignore_patterns("__pycache__"))
+    for number, (folder, code, _) in enumerate(PLANTED):
+        (root / folder / f"planted_{number}.py").write_text(code)
+    (root / "jaxopt_study" / "elsewhere.py").touch()
+    (root / "jaxopt_study" / "report" / "drawing.py").write_text("import matplotlib")
+    return root
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "jaxopt_study",
-        "jaxopt_study.compare",
-        "jaxopt_study.studies",
-        "jaxopt_study.bench.engine",
-        "jaxopt_study.bench.worker",
-        "jaxopt_study.parity",
-        "jaxopt_study.dictionary",
-        "jaxopt_study.dictionary.__main__",
-        "torch_reference",
-    ],
-)
-def test_importing_loads_no_framework_and_no_plotting_library(module):
-    assert not loaded_by(f"import {module}") & HEAVY
+def test_imports_go_downward_only():
+    assert violations(ROOT) == set()
+
+
+def test_each_broken_rule_is_found(broken):
+    expected = {
+        (f"{folder.replace('/', '.')}.planted_{number}", name) for number, (folder, _, name) in enumerate(PLANTED)
+    }
+    assert violations(broken) - violations(ROOT) == expected | {("jaxopt_study.elsewhere", "has no layer")}
+
+
+def test_importing_loads_no_framework_and_no_plotting_library():
+    names = [name for name in modules(ROOT) if name in LOADING[:2] or not within(name, LOADING)]
+    assert heavy_imports(names) == []
+
+
+def test_an_import_that_loads_a_plotting_library_is_found(broken):
+    names = ["jaxopt_study.report.table", "jaxopt_study.report.drawing"]
+    assert heavy_imports(names, broken) == ["jaxopt_study.report.drawing", "matplotlib"]
 
 
 def test_help_loads_no_framework():
@@ -73,48 +208,12 @@ def test_help_loads_no_framework():
 
 
 def test_a_wrong_command_line_loads_no_framework():
-    loaded = loaded_by("from jaxopt_study.compare import main; assert main(['--epochs', '0']) == 2")
-    assert not loaded & HEAVY
+    assert not loaded_by("from jaxopt_study.compare import main; assert main(['--epochs', '0']) == 2") & HEAVY
 
 
-@pytest.mark.parametrize(("package", "other"), [("jaxopt_study", "torch"), ("torch_reference", "jax")])
-def test_a_wing_loads_its_own_framework_alone(package, other):
-    names = [
-        name for name in WING if any((ROOT / package / f"{name}{end}").exists() for end in (".py", "/__init__.py"))
-    ]
-    loaded = loaded_by("; ".join(f"import {package}.{name}" for name in names))
-    assert other not in loaded
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_backend_loads_its_own_framework_alone(framework):
+    loaded = loaded_by(f"from jaxopt_study import backends; backends.load({framework!r})")
+    assert loaded & FRAMEWORKS <= {*ALONE[BACKENDS[framework]], "jaxlib"}
     assert "matplotlib" not in loaded
-    code = f"import sys; {'; '.join(f'import {package}.{name}' for name in names)}; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not any(".bench" in name or ".studies" in name for name in modules.stdout.split() if "jaxopt" in name)
-
-
-def files(folder):
-    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in sorted(folder.rglob("*.py"))]
-
-
-@pytest.mark.parametrize("path", files(ROOT / "jaxopt_study" / "bench"))
-def test_the_bench_imports_no_study_wing_or_roof(path):
-    above = {"jaxopt_study.studies", "jaxopt_study.compare", "jaxopt_study.session", "jaxopt_study.config"}
-    above |= {f"jaxopt_study.{name}" for name in WING} | {"torch_reference"}
-    assert not {name for name in imports_of(path) if any(name == a or name.startswith(f"{a}.") for a in above)}
-
-
-@pytest.mark.parametrize("path", files(ROOT / "jaxopt_study" / "studies"))
-def test_a_study_imports_no_wing_and_no_roof(path):
-    above = {"jaxopt_study.compare", "jaxopt_study.session", "jaxopt_study.config"}
-    above |= {f"jaxopt_study.{name}" for name in {*WING, "transforms"}} | {"torch_reference", "jax", "torch"}
-    assert not {name for name in imports_of(path) if any(name == a or name.startswith(f"{a}.") for a in above)}
-
-
-@pytest.mark.parametrize("path", files(ROOT / "jaxopt_study"))
-def test_only_timing_reads_a_clock(path):
-    if path.name != "timing.py":
-        assert not {"time", "timeit"} & imports_of(path)
-
-
-def test_the_floors_are_seen_from_a_file_that_breaks_them(tmp_path):
-    bad = tmp_path / "bad.py"
-    bad.write_text("from jaxopt_study import training\nimport time\n")
-    assert {"jaxopt_study.backends.jax.training", "time"} <= imports_of(bad)
+    assert not [name for name in loaded if "jaxopt_study." in name and not within(name, ["jaxopt_study.backends"])]

@@ -1,59 +1,77 @@
-"""The two backends line up: the same public names, with the same parameter names."""
+"""The two backends line up: the same modules, the same public names, the same parameters; and both are a `Backend`."""
 
 import importlib
 import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
 
 import pytest
 
-MODULES = (
-    "runtime",
-    "models",
-    "optimizers",
-    "training",
-    "loops",
-    "calibration",
-    "validation",
-    "derivatives",
-    "blocks",
-    "closed_form",
-    "newton",
-    "newton_step",
-    "trajectories",
-    "conventions",
-    "quirks",
-)
+from jaxopt_study import backends
+from jaxopt_study.studies.registry import OPTIMIZERS
 
-# What only one backend has, by name.
-JAX_ALONE = {
-    ("loops", "donated"),
-    ("loops", "flat_scan"),
-    ("loops", "jitted"),
-    ("loops", "nnx_jitted"),
-    ("loops", "operator_by_operator"),
-    ("loops", "scan"),
-    ("loops", "unrolled_scan"),
-    ("loops", "native_scan"),
-    ("models", "transposing_network"),
-    ("newton", "many"),
-    ("optimizers", "folded_adam"),
-    ("trajectories", "namesake"),
+ROOT = Path(__file__).parents[1]
+JAX, TORCH = (backends.BACKENDS[name] for name in ("jax", "torch"))
+
+# Only one backend has these; the reason is why the other has not.
+MODULES_ALONE = {
+    "jax": {
+        "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "sweep": "vmap and map over whole trainings need a functional loop",
+    },
+    "torch": {
+        "compiled_loops": "torch.compile and CUDA graphs; JAX's loops are compiled in `loops`",
+        "functional": "pure optimizers, which optax already has",
+        "newton.peers": "other libraries' minimizers in PyTorch",
+        "onednn": "the library of matrix products that nn.Linear does not use; XLA uses it",
+    },
 }
-TORCH_ALONE = {
-    ("calibration", "onednn_product"),
-    ("models", "onednn_network"),
-    ("newton", "peers"),
-    ("optimizers", "implementation"),
-    ("optimizers", "quickest"),
-    ("loops", "foreach"),
-    ("loops", "fused"),
-    ("loops", "notebook"),
-    ("loops", "prepared"),
-    ("derivatives", "hessian_compiled"),
-    ("derivatives", "hessian_double_backward"),
-    ("derivatives", "hessian_functional"),
-    ("derivatives", "hessian_functional_forward"),
-    ("derivatives", "hessian_functional_vectorized"),
+NAMES_ALONE = {
+    "jax": {
+        "loops": dict.fromkeys(
+            ("donated", "flat_scan", "jitted", "native_scan", "operator_by_operator", "scan", "unrolled_scan"),
+            "a way to loop under jax.jit, or without it",
+        )
+        | {"nnx_jitted": "the loop of flax.nnx"},
+        "models": {"transposing_network": "a remedy for a slow matrix product of XLA"},
+        "newton": {"many": "vmap over whole minimizations"},
+        "newton.driver": dict.fromkeys(("advance", "begin", "settle"), "a run is compiled in these parts"),
+        "newton.minimize": {"many": "vmap over whole minimizations"},
+        "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
+        "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
+    },
+    "torch": {
+        "calibration": {"onednn_product": "XLA uses oneDNN already"},
+        "derivatives": {
+            "hessian_compiled": "all of JAX's functions are compiled",
+            "hessian_double_backward": "the notebook's way in PyTorch",
+            "hessian_functional": "torch.autograd.functional, PyTorch's older interface",
+            "hessian_functional_forward": "torch.autograd.functional, PyTorch's older interface",
+            "hessian_functional_vectorized": "torch.autograd.functional, PyTorch's older interface",
+        },
+        "loops": dict.fromkeys(("foreach", "fused", "notebook", "prepared"), "a way to call torch.optim"),
+        "models": {"onednn_network": "a remedy for a slow matrix product of MKL"},
+        "newton": {"peers": "other libraries' minimizers in PyTorch"},
+        "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
+        "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
+    },
 }
+PARAMETERS_DIFFER = {
+    "training.make_step": "a torch optimizer holds its parameters, so it is part of the state and not of the step",
+}
+
+
+def modules_of(package):
+    """Return the names of a package's modules, those of its packages too."""
+    path = importlib.import_module(package).__path__
+    return {info.name.removeprefix(f"{package}.") for info in pkgutil.walk_packages(path, f"{package}.")}
+
+
+BOTH = sorted(modules_of(JAX) & modules_of(TORCH))
 
 
 def public(package, module):
@@ -61,41 +79,76 @@ def public(package, module):
     return {name: getattr(backend, name) for name in backend.__all__}
 
 
-@pytest.mark.parametrize("module", MODULES)
+def parameters(function):
+    return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_modules_are_the_same():
+    jax, torch = modules_of(JAX), modules_of(TORCH)
+    assert jax - torch == set(MODULES_ALONE["jax"])
+    assert torch - jax == set(MODULES_ALONE["torch"])
+
+
+@pytest.mark.parametrize("module", BOTH)
 def test_public_names_are_the_same(module):
-    jax, torch = set(public("jaxopt_study", module)), set(public("torch_reference", module))
-    assert {(module, name) for name in jax - torch} == {pair for pair in JAX_ALONE if pair[0] == module}
-    assert {(module, name) for name in torch - jax} == {pair for pair in TORCH_ALONE if pair[0] == module}
+    jax, torch = set(public(JAX, module)), set(public(TORCH, module))
+    assert jax - torch == set(NAMES_ALONE["jax"].get(module, ()))
+    assert torch - jax == set(NAMES_ALONE["torch"].get(module, ()))
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", BOTH)
 def test_parameter_names_and_defaults_are_the_same(module):
-    jax, torch = public("jaxopt_study", module), public("torch_reference", module)
+    jax, torch = public(JAX, module), public(TORCH, module)
     for name in jax.keys() & torch.keys():
-        if inspect.isfunction(jax[name]) and (module, name) != ("training", "make_step"):
+        if inspect.isroutine(inspect.unwrap(jax[name])) and f"{module}.{name}" not in PARAMETERS_DIFFER:
             assert parameters(jax[name]) == parameters(torch[name]), name
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_public_function_says_what_it_does(module):
-    for package in ("jaxopt_study", "torch_reference"):
-        for name, value in public(package, module).items():
-            assert not callable(value) or value.__doc__, name
+@pytest.mark.parametrize(
+    ("package", "module"), [(p, m) for p in (JAX, TORCH) for m in sorted(modules_of(p))], ids=lambda given: given
+)
+def test_every_public_function_is_documented(package, module):
+    for name, value in public(package, module).items():
+        assert not callable(value) or value.__doc__, name
 
 
-def test_make_step_differs_where_it_must():
-    """A torch optimizer holds its parameters, so it is part of the state and not of the step."""
-    assert [name for name, _ in parameters(public("jaxopt_study", "training")["make_step"])] == ["loss", "optimizer"]
-    assert [name for name, _ in parameters(public("torch_reference", "training")["make_step"])] == ["loss"]
+def test_exceptions_are_of_modules_that_exist():
+    names = [name for part in (MODULES_ALONE, NAMES_ALONE) for name in (*part["jax"], *part["torch"])]
+    names += [name.rpartition(".")[0] for name in PARAMETERS_DIFFER]
+    assert set(names) <= modules_of(JAX) | modules_of(TORCH)
 
 
 def test_the_optimizer_tables_have_the_same_rows():
-    jax, torch = (public(p, "optimizers")["OPTIMIZERS"] for p in ("jaxopt_study", "torch_reference"))
-    assert list(jax) == list(torch)
-    from jaxopt_study.studies.optimizers import NOTEBOOK, OPTIMIZERS
-
-    assert list(jax) == list(OPTIMIZERS) == list(NOTEBOOK)
+    jax, torch = (public(package, "optimizers")["OPTIMIZERS"] for package in (JAX, TORCH))
+    assert list(jax) == list(torch) == list(OPTIMIZERS)
 
 
-def parameters(function):
-    return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+def test_the_registry_says_which_forms_of_an_optimizer_exist():
+    from jaxopt_study.backends.c import loops
+    from jaxopt_study.backends.numpy import training
+    from torch_reference import functional
+
+    for name, row in OPTIMIZERS.items():
+        exists = (name in training.RULES, name in loops.OPTIMIZERS, name in functional.FUNCTIONAL)
+        assert (bool(row.loops), row.c, row.functional) == exists, name
+
+
+def test_a_backend_has_the_modules_that_both_twins_have():
+    assert set(typing.get_type_hints(backends.Backend)) == {name for name in BOTH if "." not in name}
+
+
+def test_the_type_checker_finds_each_module_to_have_the_functions_of_its_protocol(tmp_path):
+    """It cannot compare a package with `Backend`, so it compares each module; the last one is planted and wrong."""
+    pytest.importorskip("mypy")
+    protocols = {name: kind for name, kind in typing.get_type_hints(backends.Backend).items() if kind is not typing.Any}
+    pairs = [(f"{package}.{name}", kind.__name__) for package in (JAX, TORCH) for name, kind in protocols.items()]
+    pairs += [(f"{backends.BACKENDS[name]}.runtime", "Runtime") for name in ("numpy", "c")]
+    pairs.append((f"{TORCH}.models", "Runtime"))
+    lines = ["from jaxopt_study import backends", *(f"import {module}" for module, _ in pairs)]
+    lines += [f"_{number}: backends.{kind} = {module}" for number, (module, kind) in enumerate(pairs)]
+    file = tmp_path / "compared.py"
+    file.write_text("\n".join(lines))
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", file]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    errors = re.findall(r"compared.py:(\d+): error:", answer.stdout)
+    assert errors == [str(len(lines))], answer.stdout

@@ -1,1 +1,1 @@
-"""The PyTorch twin of `jaxopt_study`: modules of the same names, functions of the same names and parameters."""
+"""The PyTorch backend: each module has the name and the public functions of its twin in `jaxopt_study.backends.jax`."""

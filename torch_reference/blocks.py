@@ -1,7 +1,7 @@
-"""Second derivatives a block of vectors at a time: for any loss and any tree, in little memory.
+"""Second derivatives by HVP blocks, for any loss and any tree of parameters.
 
-`torch.func.hessian` pushes the whole basis through the loss at once, so its memory is activations times parameters.
-Here the basis goes some vectors at a time, so memory is the result and a few blocks.
+`torch.func.hessian` differentiates along the whole basis at once, so its memory is activations times parameters. Here
+the basis is cut into blocks of some vectors, so the memory is the result and a few blocks.
 """
 
 from __future__ import annotations
@@ -25,22 +25,28 @@ Loss = Callable[[Params, Any], Tensor]
 Dense = Callable[[Params, Any], Float[Tensor, "P P"]]
 
 CACHED_VECTORS = 65
-"""Vectors in a block on a CPU, where each operator costs microseconds however small: of 8 to 325 the fastest, or within
-5 % of it, on networks of 610, 650 and 2,035 parameters. Larger blocks are given back to the system and faulted in again
-at each operator."""
+"""The block size on a CPU: of 8 to 325 it was the fastest, or within 5 % of it, on networks of 610, 650 and 2,035
+parameters. Smaller blocks call more operators, each of which costs microseconds. The arrays of larger blocks go back to
+the system when they are freed, and the next operator has page faults."""
 
 
 def hessian_blocked(loss: Loss, block_size: int | None = None) -> Dense:
     """Return the dense Hessian by Hessian-vector products (reverse over reverse), a block of rows at a time.
 
-    The graph of the gradient is made once, and each block goes backwards through it.
+    The graph of the gradient is made once; each block makes a backward pass through it.
 
     Args:
-        loss: Any scalar loss of any tree.
-        block_size: Vectors in a block; by `block_size_for` if None.
+        loss: Any function (params, batch) -> scalar.
+        block_size: The number of vectors in an HVP block; chosen by `block_size_for` if None.
 
     Raises:
-        ValueError: The block size is not positive.
+        ValueError: The block size is not a positive whole number.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> hessian_blocked(loss)(params, None).tolist()
+        [[6.0, 4.0], [4.0, 0.0]]
     """
     check_block_size(block_size)
 
@@ -59,15 +65,25 @@ def gauss_newton(
     """Return the generalized Gauss-Newton matrix J' H J, a block of columns at a time (Schraudolph, 2002).
 
     J is the Jacobian of the outputs in the parameters, H the Hessian of the loss in the outputs. For a linear model it
-    is the Hessian; for any model it is positive semidefinite where output_loss is convex.
+    is the Hessian. For any model it is positive semidefinite if output_loss is convex.
 
     Args:
-        predict: predict(params, inputs), the outputs.
-        output_loss: output_loss(outputs, targets), a scalar.
-        block_size: Vectors in a block; by `block_size_for` if None.
+        predict: predict(params, inputs) returns the outputs.
+        output_loss: output_loss(outputs, targets) returns a scalar.
+        block_size: The number of vectors in an HVP block; chosen by `block_size_for` if None.
+
+    Returns:
+        The function (params, (inputs, targets)) -> matrix.
 
     Raises:
-        ValueError: The block size is not positive.
+        ValueError: The block size is not a positive whole number.
+
+    Example:
+        >>> predict = lambda params, inputs: params["w"] * inputs
+        >>> squares = lambda outputs, targets: ((outputs - targets) ** 2).sum()
+        >>> batch = (torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.0]))
+        >>> gauss_newton(predict, squares)({"w": torch.tensor(3.0)}, batch).tolist()
+        [[10.0]]
     """
     check_block_size(block_size)
 
@@ -91,10 +107,20 @@ def gauss_newton(
 
 
 def diagonal_exact(loss: Loss, block_size: int | None = None) -> Callable[[Params, Any], Float[Tensor, " P"]]:
-    """Return the exact diagonal of the Hessian, a block of columns at a time; the matrix is never held.
+    """Return the exact diagonal of the Hessian, a block of columns at a time; the whole matrix is never in memory.
+
+    Args:
+        loss: Any function (params, batch) -> scalar.
+        block_size: The number of vectors in an HVP block; chosen by `block_size_for` if None.
 
     Raises:
-        ValueError: The block size is not positive.
+        ValueError: The block size is not a positive whole number.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> diagonal_exact(loss)(params, None).tolist()
+        [6.0, 0.0]
     """
     check_block_size(block_size)
 
@@ -108,9 +134,11 @@ def diagonal_exact(loss: Loss, block_size: int | None = None) -> Callable[[Param
 
 
 def diagonal_hutchinson(loss: Loss) -> Callable[[Params, Any, Float[Tensor, "samples P"]], Float[Tensor, " P"]]:
-    """Return an estimate of the diagonal, mean of z * (H z) over probes z of random signs (Bekas et al., 2007).
+    """Return an estimate of the diagonal: the mean of z * (H z) over probes z of random signs (Bekas et al., 2007).
 
-    The probes are an argument, (samples, P) of -1 and 1, so that two frameworks can take the same ones.
+    Returns:
+        The function (params, batch, probes) -> diagonal. The probes, (samples, P) of -1 and 1, are an argument, so that
+        two frameworks can use the same ones.
     """
 
     def diagonal(params: Params, batch: Any, probes: Tensor) -> Tensor:
@@ -121,15 +149,15 @@ def diagonal_hutchinson(loss: Loss) -> Callable[[Params, Any, Float[Tensor, "sam
 
 
 def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
-    """Return how many vectors go through `loss` at once: as many as pay on a CPU, or all on a GPU, if memory holds."""
+    """Return the block size: `CACHED_VECTORS` on a CPU, all parameters on a GPU, or fewer if memory is short."""
     sizes: list[int] = []
 
-    def weigh(tensor: Tensor) -> Tensor:
+    def measure(tensor: Tensor) -> Tensor:
         sizes.append(tensor.numel() * tensor.element_size())
         return tensor
 
     leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
         loss(leaves, batch)
     vector = runtime.ravel(params)
     wanted = CACHED_VECTORS if vector.device.type == "cpu" else len(vector)
@@ -138,8 +166,8 @@ def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
 
 def _hessian_product(loss: Loss, params: Params, batch: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     vector, unravel = runtime.ravel(params).detach(), unravel_like(params)
-    # By jacrev, not grad: its axis of length one turns the products of matrices, so that a batch of them takes a third
-    # of the time (on digits 15 ms, where grad takes 48).
+    # jacrev instead of grad: its axis of length one changes the layout of the matrix products, so that a batch of them
+    # takes a third of the time (on digits 15 ms instead of 48).
     _, pull = torch.func.vjp(torch.func.jacrev(lambda v: loss(unravel(v), batch)), vector)
     return vector, lambda direction: pull(direction)[0]
 
@@ -161,9 +189,9 @@ def _bases(vector: Tensor, block_size: int) -> Iterator[tuple[int, Float[Tensor,
 
 
 def _memory_at_hand(device: torch.device) -> int:
-    """Return the bytes that are free, on the GPU or on the machine."""
+    """Return the free memory of the GPU, or of the machine, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2**32  # macOS does not say
+    return 2**32  # macOS does not tell

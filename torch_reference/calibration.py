@@ -1,4 +1,4 @@
-"""Kernels of known cost, by which one machine or version can be told from another; and three that deceive a timer."""
+"""Probes of the machine: kernels of known cost. And traps: kernels that a careless timer measures wrongly."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ SIZE = {"cpu": 768, "gpu": 4096}
 POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
 COPIED = {"cpu": 2**22, "gpu": 2**29}
-"""Numbers in a copy: more than fit the caches near a core, or a GPU's."""
+"""Numbers in a copy: more than fit the caches of a core or of a GPU."""
 
 
 class Probe(NamedTuple):
-    """Something whose cost is one number.
+    """A kernel whose cost is one number.
 
     Attributes:
-        run: Do it, and wait for the end.
-        amount: How much of `unit` one run is.
+        run: Runs the kernel and waits for the end.
+        amount: The work of one run, in `unit`.
         unit: `call`, `iteration`, `FLOP` or `byte`.
     """
 
@@ -58,9 +58,9 @@ def matrix_product() -> Probe:
 
 
 def transposed_product() -> Probe:
-    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square, a power of two.
+    """Multiply A'B, as in the gradient of a dense layer's kernel: square matrices whose size is a power of two.
 
-    Not every library is as quick at it as at AB, least of all where rows are a power of two apart.
+    Some libraries are slower at A'B than at AB, most of all where the row length is a power of two.
     """
     size = _here(POWER_OF_TWO)
     a, b = [_ones((size, size))] * 2
@@ -71,7 +71,7 @@ def onednn_product() -> Probe:
     """Multiply the matrices of `matrix_product` by oneDNN.
 
     Raises:
-        NotImplementedError: It is not here.
+        NotImplementedError: This PyTorch has no oneDNN, or the device is a GPU, or the type is float64.
     """
     onednn.need()
     size = _here(SIZE)
@@ -80,7 +80,7 @@ def onednn_product() -> Probe:
 
 
 def copy() -> Probe:
-    """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
+    """Add one to an array in place: each byte is read once and written once, and no memory is allocated."""
     x = _ones((_here(COPIED),))
     return _probe(x.add_, 1, amount=2 * x.nbytes, unit="byte")
 
@@ -90,19 +90,19 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "matrix_product": matrix_product,
     "copy": copy,
 }
-"""What every run's environment has."""
+"""The probes whose results are kept with every run's environment."""
 
 
 def work(amount: int) -> Callable[[], Any]:
-    """Return a kernel that does `amount` small matrix products, one after the other, and waits for the end."""
+    """Return a kernel that makes `amount` small matrix products, one after the other, and waits for the end."""
     return lambda: runtime.wait(_products(amount))
 
 
 def asynchronous(amount: int) -> Callable[[], Any]:
-    """Return the same kernel, but for the wait: it hands out its result before it is computed.
+    """Return the kernel of `work` without the wait: it returns before its result is computed.
 
     Raises:
-        NotImplementedError: There is no GPU; on a CPU PyTorch waits by itself.
+        NotImplementedError: The device is a CPU, on which PyTorch computes before it returns.
     """
     if not _ones(()).is_cuda:
         raise NotImplementedError("on a CPU PyTorch computes before it returns")
@@ -110,7 +110,7 @@ def asynchronous(amount: int) -> Callable[[], Any]:
 
 
 def recompiling() -> Callable[[], Any]:
-    """Return a kernel that is compiled anew at each call: a number that changes is a constant of its code."""
+    """Return a kernel that is compiled again at each call, because a changing number is a constant of its code."""
     x, numbers = _ones((8,)), count()
 
     def run() -> Any:
@@ -121,7 +121,7 @@ def recompiling() -> Callable[[], Any]:
 
 
 def not_returned(amount: int) -> Callable[[], Any]:
-    """Return a kernel whose result is not handed out, so that a compiler may leave the work out."""
+    """Return a kernel that does not return its result, so a compiler may remove the work."""
 
     def run() -> None:
         runtime.wait(_products(amount))

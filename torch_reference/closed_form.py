@@ -15,7 +15,7 @@ Params = Mapping[str, Tensor]
 
 
 def class_pair_products(rows: Float[Tensor, "n f"], weights: Float[Tensor, "pairs n"]) -> Float[Tensor, "pairs f f"]:
-    """Return rows' diag(w) rows for each pair of classes: nearly all the arithmetic of the closed form."""
+    """Return rows' diag(w) rows for each pair of classes: almost all of the arithmetic of the closed form."""
     return torch.stack([(rows * weight[:, None]).T @ rows for weight in weights])
 
 
@@ -23,7 +23,7 @@ def class_pair_products(rows: Float[Tensor, "n f"], weights: Float[Tensor, "pair
 def hessian_closed_form(params: Params, batch: Any) -> Float[Tensor, "P P"]:
     """Return the Hessian of the mean cross-entropy of a network of one dense layer, in the order of `runtime.ravel`.
 
-    One matrix product for each pair of classes (k, l), half of them by symmetry.
+    It takes one matrix product for each pair of classes (k, l); symmetry saves half of the pairs.
     """
     inputs, _ = batch
     probabilities = torch.softmax(inputs @ params["layer1.weight"].T + params["layer1.bias"], dim=1)
@@ -33,7 +33,7 @@ def hessian_closed_form(params: Params, batch: Any) -> Float[Tensor, "P P"]:
     products = class_pair_products(rows, pair_weights(probabilities, first, second))
     place = torch.zeros(classes, classes, dtype=torch.int64, device=inputs.device)
     place[first, second] = place[second, first] = torch.arange(len(first), device=inputs.device)
-    blocks = products[place]  # (k, l, feature, feature), the bias first among the features
+    blocks = products[place]  # (k, l, feature, feature), feature 0 is the bias
     size = classes * (features - 1)
     kernel = blocks[:, :, 1:, 1:].permute(0, 2, 1, 3).reshape(size, size)
     mixed = blocks[:, :, 0, 1:].reshape(classes, size)

@@ -1,7 +1,7 @@
-"""Ways to loop over pure training steps, as called and as compiled. Each returns a `training.Loop`.
+"""Ways to loop over pure training steps, compiled or not. Each returns a `training.Loop`.
 
-`torch.compile` gives up in silence after some recompilations and runs as if it were not there; so what is compiled here
-runs under `fail_on_recompile`. Targets are one-hot: integer ones fail in inductor when a step has one row.
+After some recompilations `torch.compile` silently runs a function uncompiled. The compiled loops therefore run under
+`fail_on_recompile`. Targets are one-hot, because with integer targets inductor fails for a step on one row.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ __all__ = [
     "compiled_thirty_two",
     "cuda_graph",
     "functional",
+    "pure_steps",
+    "recorded_loop",
 ]
 
 
@@ -36,14 +38,14 @@ _numbers = count_from(0)
 
 
 class PureState(NamedTuple):
-    """What the next step needs; nothing is changed in place."""
+    """The parameters and the optimizer's state; nothing is changed in place."""
 
     params: Params
     optimizer: Any
 
 
 class Tape(NamedTuple):
-    """What a recorded step reads and writes, at addresses that stay: a graph keeps addresses, not values."""
+    """The tensors that a recorded step reads and writes. A CUDA graph keeps their addresses, so they must stay."""
 
     state: PureState
     data: Batch
@@ -53,12 +55,12 @@ class Tape(NamedTuple):
 
 
 def functional(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the loop over a pure step made by `torch.func`, called operator by operator."""
-    return _pure_loop(model, optimizer, _steps(model, optimizer, 1), 1, compiles=False)
+    """Return the loop over a pure step made by `torch.func`, not compiled."""
+    return _pure_loop(model, optimizer, pure_steps(model, optimizer, 1), 1, compiles=False)
 
 
 def compiled(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the loop over the same step under `torch.compile`: one call for each step.
+    """Return the loop over the step of `functional` under `torch.compile`: one call for each step.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
@@ -67,7 +69,7 @@ def compiled(model: nn.Module, optimizer: Pure) -> Loop:
 
 
 def compiled_four(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the loop that calls four steps at once, unrolled in one compiled function.
+    """Return the loop with four steps, unrolled, in one compiled function.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
@@ -76,7 +78,7 @@ def compiled_four(model: nn.Module, optimizer: Pure) -> Loop:
 
 
 def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the same with thirty-two steps, which takes most of a minute to compile.
+    """Return the loop with thirty-two steps in one compiled function, which takes most of a minute to compile.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
@@ -85,10 +87,10 @@ def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
 
 
 def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
-    """Return the usual loop with the model's loss and the optimizer's step compiled, each by itself.
+    """Return the usual loop with two compiled functions: the model's loss and the optimizer's step.
 
-    Its `init` gives the parameters alone. `run` copies them into the one state there is, within a lap: 0.03 ms of the
-    ladder's 30.
+    There is one state only, because a compiled step is bound to its optimizer's tensors. `init` returns the parameters,
+    and `run` copies them into that state; this takes 0.03 ms of a lap of 30.
 
     Raises:
         NotImplementedError: There is no C++ compiler.
@@ -102,7 +104,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     held: list[tuple[State, Callable[[], None]]] = []
 
     def begin(params: Params) -> State:
-        """Return the one state there is, begun again: a compiled step is bound to its optimizer's tensors."""
+        """Return the one state with these parameters and with buffers of zero."""
         if not held:
             state = trained(model, optimizer, params)
             held.append((state, torch.compile(_own_code(lambda: state.optimizer.step()), dynamic=False)))
@@ -135,31 +137,31 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
 
 
 def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the loop that records one step as a CUDA graph and replays it: no call of an operator in a step.
+    """Return the loop that records one step as a CUDA graph and replays it, without calls of operators from Python.
 
     Raises:
-        NotImplementedError: There is no GPU.
+        NotImplementedError: The device is not a GPU.
     """
     _need_gpu()
-    return _recorded_loop(_advance(_steps(model, optimizer, 1)), model, optimizer, _record)
+    return recorded_loop(pure_steps(model, optimizer, 1), model, optimizer)
 
 
 def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
-    """Return the same of the step under `torch.compile`: a graph of few kernels.
+    """Return the loop that records the step under `torch.compile` as a CUDA graph, which has few kernels.
 
     Raises:
-        NotImplementedError: There is no GPU, or no C++ compiler.
+        NotImplementedError: The device is not a GPU, or there is no C++ compiler.
     """
     _need_gpu()
     _need_compiler()
-    one = torch.compile(_own_code(_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
-    return _recorded_loop(_advance(one), model, optimizer, _record)
+    one = torch.compile(_own_code(pure_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
+    return recorded_loop(one, model, optimizer)
 
 
 def _advance(one: Callable[[PureState, Batch], tuple[PureState, Tensor]]) -> Callable[[Tape], None]:
-    """Return the step that finds its row on the tape and leaves state and loss there.
+    """Return the step that reads its row from the tape and writes state and loss to it.
 
-    What it writes is kept out of what is compiled: torch 2.13's inductor then trained wrongly with Adam.
+    The writes are outside the compiled function: compiled by inductor of torch 2.13, they made Adam train wrongly.
     """
 
     def advance(tape: Tape) -> None:
@@ -173,10 +175,10 @@ def _advance(one: Callable[[PureState, Batch], tuple[PureState, Tensor]]) -> Cal
 
 
 def _record(advance: Callable[[Tape], None], tape: Tape) -> Callable[[], None]:
-    """Record one step on the tape as a CUDA graph; return what replays it."""
+    """Record one step on the tape as a CUDA graph; return the function that replays it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # the first calls make handles, plans and kernels, which a graph must not
+    with torch.cuda.stream(side):  # the first calls make handles, plans and kernels, which cannot be recorded
         for _ in range(2):
             tape.place.zero_()
             advance(tape)
@@ -187,17 +189,26 @@ def _record(advance: Callable[[Tape], None], tape: Tape) -> Callable[[], None]:
     return graph.replay
 
 
-def _recorded_loop(
-    advance: Callable[[Tape], None],
+def recorded_loop(
+    one: Callable[[PureState, Batch], tuple[PureState, Tensor]],
     model: nn.Module,
     optimizer: Pure,
-    record: Callable[[Callable[[Tape], None], Tape], Callable[[], None]],
+    record: Callable[[Callable[[Tape], None], Tape], Callable[[], None]] = _record,
 ) -> Loop:
-    """Return the loop that replays what `record` makes of `advance`; each length of a run is recorded once."""
+    """Return the loop that records a step on a tape and replays it; each set of shapes is recorded once.
+
+    Args:
+        one: The pure step of `pure_steps` with a count of 1, compiled or not.
+        model: The network of the step.
+        optimizer: The optimizer of the step.
+        record: record(advance, tape) returns the function that does what advance(tape) does; by a CUDA graph if not
+            given.
+    """
+    advance = _advance(one)
     recorded: dict[Any, tuple[Tape, Callable[[], None]]] = {}
 
     def prepare(state: PureState, data: Batch, order: Order) -> tuple[Tape, Callable[[], None]]:
-        """Return the tape with this run on it, wound to its beginning, and what makes a step."""
+        """Return the tape with the data of this run, at its start, and the function that makes a step."""
         data, rows = _one_hot(data, model), torch.as_tensor(order, device=data[0].device)
         shapes = rows.shape, *(array.shape for array in data)
         if shapes not in recorded:
@@ -227,8 +238,8 @@ def _recorded_loop(
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)
 
 
-def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
-    """Return the pure function of a state and `count` batches, which makes that many steps in a row."""
+def pure_steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
+    """Return the pure function of a state and `count` batches that makes `count` steps."""
     logits = models.predict(model)
 
     def loss(params: Params, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -248,12 +259,12 @@ def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState
 
 def _compiled_steps(model: nn.Module, optimizer: Pure, count: int) -> Loop:
     _need_compiler()
-    steps = torch.compile(_own_code(_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
+    steps = torch.compile(_own_code(pure_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
     return _pure_loop(model, optimizer, steps, count, compiles=True)
 
 
 def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compiles: bool) -> Loop:
-    """Return the loop that calls `steps` on `count` batches at a time; the order's length is a multiple of it."""
+    """Return the loop that calls `steps` on `count` batches at a time; the order's length is a multiple of `count`."""
 
     def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
         losses = []
@@ -264,7 +275,7 @@ def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compil
         return state, torch.cat(losses)
 
     def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
-        """Make two calls: the strides of what a step returns can differ from those of what it was first given."""
+        """Make two calls: the state that a step returns can have other strides than the first state."""
         windows = iter(_windows(_one_hot(data, model), order, count))
         with torch.no_grad():
             state, _ = steps(state, next(windows))
@@ -274,7 +285,7 @@ def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compil
 
 
 def _own_code(function: Any) -> Any:
-    """Give a function a code object of its own: torch.compile keeps what it made, and counts it, by code object."""
+    """Give a function its own code object: torch.compile caches compiled code, and counts recompilations, by it."""
     function.__code__ = function.__code__.replace(co_name=f"steps_{next(_numbers)}")
     return function
 
@@ -293,7 +304,7 @@ def _windows(data: Batch, order: Any, count: int) -> Iterable[Batch]:
     """Return the batches of `count` steps at a time.
 
     Raises:
-        ValueError: The steps are no multiple of that.
+        ValueError: The number of steps is not a multiple of `count`.
     """
     if len(order) % count:
         raise ValueError(f"{len(order)} steps are no multiple of {count}")

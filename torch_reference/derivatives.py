@@ -1,10 +1,10 @@
 """Derivatives of a loss(params, batch) by automatic differentiation: makers of functions of (params, batch[, vector]).
 
-A Hessian is a P x P matrix; `runtime.ravel` says in which order its rows count the parameters. The functions here take
-the whole basis at once; `blocks` takes it a few vectors at a time.
+A Hessian is a P x P matrix, whose rows and columns have the order of `runtime.ravel`. The functions here differentiate
+along all P basis vectors at once; those of `blocks` take a few vectors at a time.
 
-Every Hessian made here raises what `validation` raises, before anything is computed. A gradient or a product takes less
-time than that check, and is called in loops; what is wrong there, the framework says.
+Each Hessian function first checks its arguments by `validation`. Gradients and products do not: they are called in
+loops, take less time than the check, and errors in their arguments are the framework's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ Dense = Callable[[Params, Any], Float[Tensor, "P P"]]
 
 
 def gradient(loss: Loss) -> Callable[[Params, Any], dict[str, Tensor]]:
-    """Return the gradient of `loss` in its parameters, a tree like theirs, by `torch.autograd.grad`."""
+    """Return the gradient of `loss` with respect to its parameters, a tree like theirs, by `torch.autograd.grad`.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> {name: leaf.item() for name, leaf in gradient(loss)(params, None).items()}
+        {'a': 12.0, 'b': 4.0}
+    """
 
     def gradient_of(params: Params, batch: Any) -> dict[str, Tensor]:
         leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
@@ -51,7 +58,16 @@ def gradient(loss: Loss) -> Callable[[Params, Any], dict[str, Tensor]]:
 
 
 def hvp_forward_over_reverse(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: d/de grad(p + e v), forward mode outside."""
+    """Return the product of the Hessian with a tree like the parameters: d/de grad(p + e v), forward mode outside.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> vector = {"a": torch.tensor(1.0), "b": torch.tensor(0.0)}
+        >>> product = hvp_forward_over_reverse(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
         slope = torch.func.grad(lambda p: loss(p, batch))
@@ -61,7 +77,16 @@ def hvp_forward_over_reverse(loss: Loss) -> Product:
 
 
 def hvp_reverse_over_forward(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: the gradient of d/de loss(p + e v)."""
+    """Return the product of the Hessian with a tree like the parameters: the gradient of d/de loss(p + e v).
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> vector = {"a": torch.tensor(1.0), "b": torch.tensor(0.0)}
+        >>> product = hvp_reverse_over_forward(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
         def slope(p: Params) -> Tensor:
@@ -73,7 +98,16 @@ def hvp_reverse_over_forward(loss: Loss) -> Product:
 
 
 def hvp_reverse_over_reverse(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: the gradient of <grad(p), v>."""
+    """Return the product of the Hessian with a tree like the parameters: the gradient of <grad(p), v>.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
+        >>> vector = {"a": torch.tensor(1.0), "b": torch.tensor(0.0)}
+        >>> product = hvp_reverse_over_reverse(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
         _, pull = torch.func.vjp(torch.func.grad(lambda p: loss(p, batch)), dict(params))
@@ -93,17 +127,17 @@ def hessian_reverse_over_reverse(loss: Loss) -> Dense:
 
 
 def hessian_forward_over_forward(loss: Loss) -> Dense:
-    """Return the dense Hessian by forward mode over forward mode: P x P directions at once, the costliest nesting."""
+    """Return the dense Hessian by forward mode over forward mode: P x P directions at once, the slowest nesting."""
     return _dense(loss, lambda f, v: torch.func.jacfwd(torch.func.jacfwd(f))(v))
 
 
 def hessian_functional(loss: Loss) -> Dense:
-    """Return the dense Hessian by `torch.autograd.functional.hessian` as it comes: a backward pass for each row."""
+    """Return the dense Hessian by `torch.autograd.functional.hessian`: by default one backward pass for each row."""
     return _dense(loss, torch.autograd.functional.hessian)
 
 
 def hessian_functional_vectorized(loss: Loss) -> Dense:
-    """Return the dense Hessian by `torch.autograd.functional.hessian` with its rows vectorized."""
+    """Return the dense Hessian by `torch.autograd.functional.hessian`, vectorized over its rows."""
     return _dense(loss, lambda f, v: torch.autograd.functional.hessian(f, v, vectorize=True))
 
 
@@ -117,7 +151,7 @@ def hessian_functional_forward(loss: Loss) -> Dense:
 
 
 def hessian_double_backward(loss: Loss) -> Dense:
-    """Return the dense Hessian in the notebook's way: one backward pass through the gradient for each row."""
+    """Return the dense Hessian as in the notebook: one backward pass through the gradient for each row."""
 
     def second(f: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
         leaf = vector.requires_grad_()
@@ -130,7 +164,7 @@ def hessian_double_backward(loss: Loss) -> Dense:
 def hessian_compiled(loss: Loss) -> Dense:
     """Return the dense Hessian by reverse mode over reverse mode under `torch.compile`, which needs a C++ compiler.
 
-    Of `torch.func`'s nestings this is the fastest when compiled, and the quickest to compile.
+    Of `torch.func`'s nestings this one runs fastest when compiled, and compiles fastest.
     """
 
     @torch.compile
@@ -154,7 +188,7 @@ def unravel_like(params: Params) -> Callable[[Tensor], dict[str, Tensor]]:
 
 
 def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compute`, which checks the loss when shapes are new and the parameters each time."""
+    """Return `compute` with checks: of the parameters at each call, of the loss at the first call with new shapes."""
     known = set()
 
     def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:

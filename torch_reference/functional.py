@@ -1,7 +1,7 @@
-"""The optimizer table as pairs of pure functions, (init, update), as optax has them: what `torch.compile` takes whole.
+"""The optimizer table as pairs of pure functions, (init, update), as in optax, for `torch.compile`.
 
-Each is the update of the torch.optim class of the same name, in the same order of operations. The count of steps is a
-tensor: a Python number would be a constant of the compiled code.
+Each makes the update of the torch.optim class of the same name, in the same order of operations. The count of steps is
+a tensor, because a Python number would be a constant of the compiled code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Leaf = tuple[Tensor, ...]
 
 
 class Pure(NamedTuple):
-    """An optimizer without state of its own.
+    """An optimizer that holds no state.
 
     Attributes:
-        init: init(params) is the state before the first step.
-        update: update(gradient, state, params) is (new params, new state).
+        init: init(params) returns the state before the first step.
+        update: update(gradient, state, params) returns (new params, new state).
     """
 
     init: Callable[[Params], Any]
@@ -60,7 +60,7 @@ def _adagrad(g: Tensor, p: Tensor, t: Tensor, s: Tensor, learning_rate: float, e
 
 
 def _pure(rule: Callable[..., tuple[Tensor, Leaf]], buffers: int) -> Pure:
-    """Return the optimizer that applies `rule` to each leaf, with so many buffers of its shape, all 0 at first."""
+    """Return the optimizer that applies `rule` to each leaf; each leaf has this number of buffers, which start at 0."""
 
     def init(params: Params) -> Any:
         like = next(iter(params.values()))
@@ -76,7 +76,7 @@ def _pure(rule: Callable[..., tuple[Tensor, Leaf]], buffers: int) -> Pure:
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Pure:
-    """Make Adam; m <- b1 m + (1 - b1) g is written m + (1 - b1) (g - m), as torch's `lerp_` computes it."""
+    """Make Adam. m <- b1 m + (1 - b1) g is written as m + (1 - b1) (g - m), as torch's `lerp_` computes it."""
     return _pure(partial(_adam, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps), buffers=2)
 
 

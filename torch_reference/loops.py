@@ -1,7 +1,7 @@
 """Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
 
-All make the same steps; they differ in how much of them one call covers, and so in what the steps cost beside their
-arithmetic. Those that need what is not here raise NotImplementedError with the reason.
+All loops make the same steps. They differ in how many operators one call covers, and so in the overhead per step. A
+loop that this machine or this PyTorch cannot run raises NotImplementedError with the reason.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["foreach", "fused", "notebook", "prepared"]
 
 Order = npt.NDArray[np.integer]
 LAZY = (torch.optim.Adam, torch.optim.RMSprop)
-"""Optimizers whose first step makes buffers of zeros; SGD's momentum begins with the first gradient."""
+"""Optimizers whose first step makes buffers of zeros; SGD's momentum starts from the first gradient."""
 
 
 def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
-    """Return the notebook's own loop: data stay in NumPy, each step converts its row and reads its loss by `item`."""
+    """Return the notebook's loop: data stay in NumPy, each step converts its row and reads its loss by `item`."""
     step = make_step(models.cross_entropy)
 
     def run(state: State, data: Batch, order: Order) -> tuple[State, npt.NDArray[np.floating]]:
@@ -43,7 +43,7 @@ def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
 
 
 def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
-    """Return the usual loop: data are tensors, rows are taken out beforehand, and losses stay tensors until the end."""
+    """Return the usual loop: data are tensors, all rows are indexed before the loop, and losses stay tensors."""
     step = make_step(models.cross_entropy)
 
     def run(state: State, data: Batch, order: Order) -> tuple[State, Tensor]:
@@ -57,7 +57,7 @@ def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
 
 
 def foreach(model: nn.Module, optimizer: Optimizer) -> Loop:
-    """Return `prepared` with the optimizer's `foreach` implementation: one call for all parameters of each operator."""
+    """Return `prepared` with the optimizer's `foreach` implementation: one call per operator, for all parameters."""
     return prepared(model, implementation(optimizer, "foreach"))
 
 
@@ -65,18 +65,18 @@ def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
     """Return `prepared` with the optimizer's `fused` implementation: one kernel for the whole update.
 
     Raises:
-        NotImplementedError: The optimizer has none.
+        NotImplementedError: The optimizer has no such implementation.
     """
     return prepared(model, implementation(optimizer, "fused"))
 
 
 def batches(data: Batch, order: Any) -> Iterable[Batch]:
-    """Return the batch of each step, all taken out of the data at once."""
+    """Return the batch of each step; one indexing operation takes them all from the data."""
     return zip(*(array[order].unbind() for array in data), strict=True)
 
 
 def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
-    """Return a copy of the model with these parameters, and an optimizer of them with its buffers."""
+    """Return a copy of the model with these parameters, and its optimizer with all buffers made."""
     copied = copy.deepcopy(model).to(runtime.ravel(params).device)
     state = State(copied, optimizer(copied.parameters()))
     if isinstance(state.optimizer, LAZY):
@@ -86,9 +86,10 @@ def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
 
 
 def _make_buffers(state: State) -> None:
-    """Let an optimizer make its buffers now, as optax does: its first step would, and be longer than the others.
+    """Let an optimizer make its buffers now, as optax does; otherwise its first step would, and take longer.
 
-    That step is made at parameters and gradients of zero, which leaves all but the count of steps at zero.
+    One step is made with parameters and gradients of zero. It leaves all buffers at zero except the count of steps,
+    which is then set back.
     """
     for leaf in state.params.values():
         leaf.grad = torch.zeros_like(leaf.detach().zero_())

@@ -46,10 +46,10 @@ def network(widths: tuple[int, ...]) -> Network:
 
 
 def onednn_network(widths: tuple[int, ...]) -> Network:
-    """Return the network for training on wide layers and many rows, on a CPU: see `torch_reference.onednn`.
+    """Return the network for training with wide layers and many rows on a CPU, see `torch_reference.onednn`.
 
     Raises:
-        NotImplementedError: oneDNN is not here, or numbers are float64.
+        NotImplementedError: This PyTorch has no oneDNN, or the device is a GPU, or the type is float64.
     """
     onednn.need()
     return Network(tuple(widths), onednn.Linear)
@@ -76,22 +76,20 @@ def binary_cross_entropy(logits: Float[Tensor, "*rows 1"], targets: Int[Tensor, 
 
 def loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
     """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
-    logits = predict(model)
-
-    def batch_loss(params: Params, batch: Batch) -> Tensor:
-        inputs, targets = batch
-        return cross_entropy(logits(params, inputs), targets)
-
-    return batch_loss
+    return _of_batch(model, cross_entropy)
 
 
 def logistic_loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
     """Return the function (params, batch) -> mean binary cross-entropy of a network with one output."""
+    return _of_batch(model, binary_cross_entropy)
+
+
+def _of_batch(model: nn.Module, output_loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Params, Batch], Tensor]:
     logits = predict(model)
 
     def batch_loss(params: Params, batch: Batch) -> Tensor:
         inputs, targets = batch
-        return binary_cross_entropy(logits(params, inputs), targets)
+        return output_loss(logits(params, inputs), targets)
 
     return batch_loss
 

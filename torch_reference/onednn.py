@@ -1,8 +1,8 @@
-"""A dense layer whose matrix products are oneDNN's, not MKL's.
+"""A dense layer that multiplies matrices by oneDNN instead of MKL.
 
-MKL takes AVX2 kernels on processors of another maker: on an AMD Zen 5 it multiplies at 109 GFLOP/s a core and oneDNN,
-in the same torch, at 238, as XLA does. No setting makes `nn.Linear` take oneDNN. The operator is the one that
-`torch.compile` puts in for layers that no longer train.
+MKL uses its AVX2 kernels on processors of other makers. On an AMD Zen 5 it multiplies at 109 GFLOP/s per core; oneDNN,
+in the same PyTorch, at 238, like XLA. No setting makes `nn.Linear` use oneDNN. The operator here is the one that
+`torch.compile` inserts for layers that are no longer trained.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Linear(nn.Linear):
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x W' + b, float32 on a CPU.
 
-    `backward` goes through it, under `torch.compile` too, and no transform of torch.func does.
+    It has a derivative for `backward`, also under `torch.compile`, but not for the transforms of torch.func.
     """
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
@@ -48,7 +48,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return the gradients S W, S' x and the sum of S over rows: products of the same kind."""
+    """Return the gradients S W, S' x and the sum of S over rows; the products are by oneDNN too."""
     x, weight = ctx.saved_tensors
     of_x = affine(slope, weight.T, None) if ctx.needs_input_grad[0] else None
     return of_x, affine(slope.T, x.T, None), slope.sum(0)
@@ -58,13 +58,13 @@ affine.register_autograd(_backward, setup_context=_save)
 
 
 def need() -> None:
-    """Do nothing where a layer can be made.
+    """Check that a layer can be made.
 
     Raises:
-        NotImplementedError: This torch has no oneDNN, or what is made is on a GPU or float64: it takes neither.
+        NotImplementedError: This PyTorch has no oneDNN, or the device is a GPU, or the type is float64.
     """
     like = runtime.from_numpy(np.zeros(()))
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         raise NotImplementedError("this PyTorch was built without oneDNN")
     if like.is_cuda or like.dtype != torch.float32:
-        raise NotImplementedError("oneDNN multiplies float32 on a CPU alone")
+        raise NotImplementedError("oneDNN multiplies float32 on a CPU only")

@@ -1,6 +1,6 @@
-"""The optimizer table, in torch.optim: each row is made first and given the parameters later, as an optax one is.
+"""The optimizer table in torch.optim: as in optax, an optimizer is made first and gets its parameters later.
 
-`b1`, `b2` and `eps` mean what optax means by them.
+`b1`, `b2` and `eps` have optax's meaning.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def adagrad(learning_rate: float, eps: float = 1e-10) -> Optimizer:
 
 
 def implementation(optimizer: Optimizer, name: str) -> Optimizer:
-    """Make the optimizer with its `foreach` or its `fused` implementation.
+    """Make the optimizer with the implementation of that name, `foreach` or `fused`.
 
     Raises:
-        NotImplementedError: It has none of that name, or none on the device that `runtime.configure` set.
+        NotImplementedError: It has no such implementation, or not for the device that `runtime.configure` set.
     """
     kind = getattr(optimizer, "func", optimizer)
     if name not in inspect.signature(kind).parameters:
@@ -81,9 +81,9 @@ def implementation(optimizer: Optimizer, name: str) -> Optimizer:
 
 @cache
 def _accepts(kind: Callable[..., torch.optim.Optimizer], name: str, device: torch.device) -> bool:
-    """Say whether the implementation is there for a device: fused Adagrad, say, is not for a GPU.
+    """Return whether an optimizer has the implementation for a device; fused Adagrad, for example, has none for a GPU.
 
-    PyTorch says so at the first step alone.
+    PyTorch raises only at the first step, so one is made.
     """
     parameter = torch.zeros(1, device=device, requires_grad=True)
     parameter.grad = torch.zeros_like(parameter)
@@ -95,7 +95,7 @@ def _accepts(kind: Callable[..., torch.optim.Optimizer], name: str, device: torc
 
 
 def quickest(optimizer: Optimizer) -> Optimizer:
-    """Make the optimizer with `fused`, one kernel for the whole update, or with `foreach` where it has none."""
+    """Make the optimizer with `fused`, one kernel for the whole update, or else with `foreach`."""
     try:
         return implementation(optimizer, "fused")
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""The border of the PyTorch backend: NumPy in, NumPy out, and what the machine is told."""
+"""Conversion to and from NumPy, and the settings of the framework: type, device, threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 __all__ = [
-    "wait",
     "compilation",
     "compilations",
     "configure",
@@ -24,30 +23,32 @@ __all__ = [
     "ravel",
     "temporary_memory",
     "to_numpy",
+    "wait",
 ]
 
 NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 
-# flax's names and PyTorch's for the leaves of a layer.
+# flax's names for the leaves of a layer, and PyTorch's.
 TORCH_NAMES = {"kernel": "weight", "bias": "bias"}
 FLAX_NAMES = {torch_name: flax_name for flax_name, torch_name in TORCH_NAMES.items()}
 
-# Set by `configure`. Not torch.set_default_device: that puts a Python hook on every torch call, and slows them all.
+# Set by `configure`. torch.set_default_device would add a Python hook to every torch call, and slow them all.
 _device = torch.device("cpu")
 
 
 def configure(dtype: str, device: str, threads: int) -> None:
-    """Set the floating point type, the device and the threads of everything that follows.
+    """Set the floating point type, the device and the threads of all later computations.
 
-    Call it before any tensor is made. Subnormal numbers are flushed to zero, as XLA does on CPU.
+    Call it before any tensor is made. Matrix products use the full precision of the type (no TF32), as in the other
+    backend. Subnormal numbers are flushed to zero, as XLA does on a CPU.
 
     Args:
-        dtype: `float32` or `float64`; it becomes the default type, in which optimizers keep their scalars.
+        dtype: `float32` or `float64`; it becomes torch's default type, which optimizers also use for scalars.
         device: `cpu` or `gpu`.
-        threads: How many threads one operator may use.
+        threads: The largest number of threads of one operator.
 
     Raises:
-        RuntimeError: There is no such device.
+        RuntimeError: PyTorch finds no such device.
     """
     global _device
     if device == "gpu" and not torch.cuda.is_available():
@@ -60,7 +61,7 @@ def configure(dtype: str, device: str, threads: int) -> None:
 
 
 def preload() -> None:
-    """Load what PyTorch loads lazily: the rules of forward mode, at their first use, take it about two seconds."""
+    """Load the rules of forward mode, which PyTorch loads at their first use, in about two seconds."""
     torch.func.jvp(torch.func.grad(torch.exp), (torch.ones(()),), (torch.ones(()),))
 
 
@@ -88,7 +89,7 @@ def to_numpy(array: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def params_from_numpy(tree: NumpyTree) -> dict[str, torch.Tensor]:
-    """Return the `state_dict` of a network from its flax layout, where a kernel is (inputs, outputs)."""
+    """Return the `state_dict` of a network from flax's layout, in which a kernel is (inputs, outputs)."""
     return {
         f"{layer}.{TORCH_NAMES[name]}": from_numpy(_transpose(name, leaf))
         for layer, leaves in tree.items()
@@ -97,7 +98,7 @@ def params_from_numpy(tree: NumpyTree) -> dict[str, torch.Tensor]:
 
 
 def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Return `params` in the flax layout, where a kernel is (inputs, outputs)."""
+    """Return `params` in flax's layout, in which a kernel is (inputs, outputs)."""
     tree: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for path, leaf in params.items():
         layer, name = path.rsplit(".", 1)
@@ -106,44 +107,44 @@ def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, n
 
 
 def ravel(params: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Return the parameters as one vector, in the order in which this backend's derivatives count them."""
+    """Return the parameters as one vector, in the order of the rows of this backend's Hessians."""
     return torch.cat([leaf.reshape(-1) for leaf in params.values()])
 
 
 def wait(output: Any) -> Any:
-    """Wait until every tensor is computed, and return `output`."""
+    """Wait until every tensor in `output` is computed, and return it."""
     if _device.type == "cuda":
         torch.cuda.synchronize()
     return output
 
 
 def is_ready(output: Any) -> bool:
-    """Say whether everything in `output` is computed already: on a CPU it is."""
+    """Return whether every tensor in `output` is computed already; on a CPU it always is."""
     del output
     return _device.type != "cuda" or torch.cuda.current_stream().query()
 
 
 def compilation(function: Any, *arguments: Any) -> Iterator[str]:
-    """Compile a function of `torch.compile` for these arguments, by a call, and yield the one stage's name.
+    """Compile a function of `torch.compile` by a call with these arguments, and yield the name of the one stage.
 
-    The arguments must be ones that may be used up.
+    The call may change the arguments in place.
     """
-    block(function(*arguments))
+    wait(function(*arguments))
     yield "compile"
 
 
 def compilations() -> int:
-    """Return how many graphs `torch.compile` has made; 0 as long as it was not loaded."""
+    """Return how many graphs `torch.compile` has made; 0 if it was never loaded."""
     utils = sys.modules.get("torch._dynamo.utils")
     return int(utils.counters["stats"]["unique_graphs"]) if utils else 0
 
 
 def temporary_memory(function: Any, *arguments: Any) -> int | None:
-    """Return None: PyTorch does not foresee what memory a function takes."""
+    """Return None: the memory that a PyTorch function takes is not known beforehand."""
     del function, arguments
     return None
 
 
 def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Exchange the last two axes of a kernel; axes before them count networks."""
+    """Exchange the last two axes of a kernel; a first axis of three counts networks."""
     return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" else leaf

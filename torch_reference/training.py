@@ -1,4 +1,4 @@
-"""Training steps, and what a way to loop over them is; the ways are in `loops`."""
+"""Training steps, and `Loop`, the type of the loops in `loops`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = tuple[Any, Any]
 
 
 class State(NamedTuple):
-    """What the next step needs; both parts are changed in place."""
+    """The model and its optimizer; a step changes both in place."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -38,16 +38,16 @@ def nothing_to_compile(state: Any, data: Any, order: Any) -> Iterator[str]:
 
 
 class Loop(NamedTuple):
-    """A way to loop over training steps.
+    """A way to loop over training steps, as a tuple of functions.
 
     Attributes:
-        load: load(array) puts a NumPy array of inputs or targets where `run` wants it.
-        init: init(params) is the state before the first step.
+        load: load(array) converts a NumPy array of inputs, targets or row numbers to the form that `run` takes.
+        init: init(params) returns the state before the first step.
         run: run(state, data, order) makes one step for each entry of `order`, on the rows of data = (inputs, targets)
-            that the entry names (an integer: that row alone, without a batch axis), and returns the state after the
-            last step and the losses before each, as an array or a list of scalars.
-        stages: stages(state, data, order) compiles what `run` will call with these, without making its steps, and
-            yields the name of each stage when it is done: `compile`.
+            with these numbers. A single number means one row without a batch axis. It returns the state after the last
+            step and the loss before each step, as an array or a list of scalars.
+        stages: stages(state, data, order) compiles the functions that `run` calls with these arguments, and yields the
+            name of each stage when it is done: `compile`.
     """
 
     load: Callable[[Any], Any]
@@ -80,19 +80,19 @@ def full_batch(
 ) -> Descent:
     """Return the function (params, batch, penalty, learning_rate) -> the parameters at the start and at each mark.
 
-    Each step takes all rows, and `stride` steps lead from a mark to the next.
+    Each step takes all rows. There are `stride` steps from one mark to the next.
 
     Args:
         loss: loss(params, batch, penalty).
         optimizer: A row of the optimizer table.
-        marks: How many marks.
-        stride: Steps from one to the next.
+        marks: The number of marks.
+        stride: The number of steps between two marks.
     """
     return _descent(loss, optimizer, lambda batch: repeat(batch, stride), marks)
 
 
 def row_by_row(loss: Callable[..., Tensor], optimizer: Callable[[float], Optimizer], epochs: int) -> Descent:
-    """Return the same for the notebook's way: a step takes one row, and a mark is an epoch."""
+    """Return the same function for the notebook's training: each step takes one row, each epoch ends with a mark."""
     return _descent(loss, optimizer, lambda batch: zip(*(array.unbind() for array in batch), strict=True), epochs)
 
 
@@ -102,7 +102,7 @@ def _descent(
     between_marks: Callable[[Batch], Iterable[Batch]],
     marks: int,
 ) -> Descent:
-    quickest(optimizer(1.0))  # which makes one: a process's first loads torch._dynamo
+    quickest(optimizer(1.0))  # makes one, because the first optimizer of a process loads torch._dynamo
 
     def run(params: Params, batch: Batch, penalty: Tensor, learning_rate: Tensor) -> dict[str, Tensor]:
         leaves = {name: leaf.detach().clone().requires_grad_() for name, leaf in params.items()}

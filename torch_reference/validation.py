@@ -1,4 +1,4 @@
-"""What a loss and its parameters must be before anything is differentiated; each error is one line."""
+"""Checks of a loss and its parameters before they are differentiated; each error is one line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["check_block_size", "check_damping", "check_loss", "check_params", "k
 
 Params = Mapping[str, Tensor]
 
-# Operations whose second derivative does not exist everywhere; a smooth loss made of them alone has a Hessian of zero.
+# Operations whose second derivative does not exist everywhere. Automatic differentiation takes it as 0 there.
 KINKS = {"Abs", "Maximum", "Minimum", "Sgn", "Sign", "Relu", "LeakyRelu", "Hardtanh", "Clamp", "Floor", "Round"}
 
 
 def check_params(params: Params) -> None:
-    """Check that parameters are a dict of floating point tensors that hold something, all finite.
+    """Check that parameters are a dict of floating point tensors, not all empty, with finite entries.
 
     Raises:
-        ValueError: There is none, or one is not finite; the message names the leaf.
-        TypeError: One is not of a floating point type.
+        ValueError: There are no parameters, or an entry is not finite; the message names the leaf.
+        TypeError: A leaf is not of a floating point type.
     """
     if not sum(leaf.numel() for leaf in params.values()):
         raise ValueError("params hold no parameters")
@@ -35,10 +35,10 @@ def check_params(params: Params) -> None:
 
 
 def check_loss(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> None:
-    """Check that `loss` is a scalar function of these parameters; warn where it has kinks.
+    """Check that `loss` is a scalar function of these parameters; warn if it has kinks.
 
     Raises:
-        TypeError: It returns anything but one floating point number.
+        TypeError: The loss returns anything but one floating point number.
     """
     value = loss(params, batch)
     if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
@@ -56,24 +56,24 @@ def check_block_size(block_size: int | None) -> None:
     """Check that a block size is a positive whole number, or None.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The block size is something else.
     """
     if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
         raise ValueError(f"block_size {block_size!r} is not a positive whole number")
 
 
 def check_damping(damping: float) -> None:
-    """Check that a damping is a number that is not negative, and finite.
+    """Check that a damping is a finite number of at least 0.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The damping is something else.
     """
     if not (isinstance(damping, int | float) and math.isfinite(damping) and damping >= 0):
         raise ValueError(f"damping {damping!r} is not a finite number of at least 0")
 
 
 def kinks(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> list[str]:
-    """Return the names of the operations in `loss` that have no second derivative somewhere, ReLU among them."""
+    """Return the names of the operations in `loss` that have no second derivative somewhere, such as ReLU."""
     leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
     with torch.enable_grad():
         root = loss(leaves, batch).grad_fn

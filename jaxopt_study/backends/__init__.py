@@ -1,7 +1,7 @@
-"""The backends: the code of one framework each. `BACKENDS` names them, `load` imports one, `Backend` is what they share.
+"""The backends: the code of one framework each. `BACKENDS` names them, `load` imports one, `Backend` is their type.
 
 `jax` and `torch_reference` are twins: modules of the same names, public functions of the same names and parameters.
-`numpy` and `c` hold references and limits; they have `runtime` and the modules that a study asks them for.
+`numpy` and `c` hold references and limits: `runtime`, and the modules that the studies need.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 __all__ = ["BACKENDS", "Backend", "load"]
@@ -26,14 +25,14 @@ BACKENDS = {
 
 
 def load(framework: str) -> Any:
-    """Import every module of a framework's backend; return the package, of which each module is an attribute."""
+    """Import a framework's backend with all its modules; return the package, whose attributes are the modules."""
     package = importlib.import_module(BACKENDS[framework])
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
     return package
 
 
-# What an array, a tree of parameters, a model and an optimizer are is the framework's business.
+# Each framework has its own arrays, parameter trees, models and optimizers.
 Array = Any
 Params = Any
 Batch = tuple[Array, Array]
@@ -43,7 +42,7 @@ Loss = Callable[[Params, Any], Array]
 
 
 class Runtime(Protocol):
-    """Conversion to and from NumPy, and what the framework is told of the machine."""
+    """Conversion to and from NumPy, and the settings of the framework."""
 
     def configure(self, dtype: str, device: str, threads: int) -> None: ...
     def preload(self) -> None: ...
@@ -71,29 +70,36 @@ class Models(Protocol):
 
 
 class Optimizers(Protocol):
-    """The optimizers that are trained with, by name."""
+    """The optimizer table."""
 
     @property
     def OPTIMIZERS(self) -> Mapping[str, Callable[..., Any]]: ...  # noqa: N802 - a constant of the module
 
 
 class Training(Protocol):
-    """Whole trainings by first-order methods, compiled where the framework compiles."""
+    """Whole trainings by first-order methods, in JAX compiled."""
 
     def full_batch(self, loss: Any, optimizer: Any, marks: int, stride: int) -> Callable[..., Params]: ...
     def row_by_row(self, loss: Any, optimizer: Any, epochs: int) -> Callable[..., Params]: ...
 
 
 class Derivatives(Protocol):
-    """Gradients; the Hessian routes are looked up by their names."""
+    """Gradients; a study looks up Hessians and products by name."""
 
     def gradient(self, loss: Loss) -> Callable[[Params, Any], Params]: ...
 
 
 class Blocks(Protocol):
-    """Second derivatives a few vectors at a time."""
+    """Second derivatives by HVP blocks."""
 
     def hessian_blocked(self, loss: Loss, block_size: int | None = None) -> Callable[[Params, Any], Array]: ...
+
+
+class ClosedForm(Protocol):
+    """The Hessian of softmax regression by formula."""
+
+    def class_pair_products(self, rows: Array, weights: Array) -> Array: ...
+    def hessian_closed_form(self, params: Params, batch: Batch) -> Array: ...
 
 
 class NewtonStep(Protocol):
@@ -121,7 +127,7 @@ class Calibration(Protocol):
 
 
 class Trajectories(Protocol):
-    """Trainings as paths of parameters."""
+    """Trainings whose parameters are kept after chosen steps."""
 
     def replay(
         self, optimizer: Any, params: NumpyTree, gradients: NumpyTree, kept: Sequence[int]
@@ -141,7 +147,7 @@ class Trajectories(Protocol):
 
 
 class Conventions(Protocol):
-    """Schedules, clipping and initializers, from code as text."""
+    """Schedules, clipping and initializers, made from their code as text."""
 
     def schedule(self, code: str, steps: int) -> Numpy: ...
     def clipped(self, code: str, gradients: Mapping[str, Numpy]) -> dict[str, Numpy]: ...
@@ -149,7 +155,7 @@ class Conventions(Protocol):
 
 
 class KnownDefects(Protocol):
-    """Known upstream defects, and the optimizers installed."""
+    """Known upstream defects, and the optimizers of the installed version."""
 
     @property
     def DEFECTS(self) -> Mapping[str, Callable[[], float]]: ...  # noqa: N802 - a constant of the module
@@ -157,31 +163,20 @@ class KnownDefects(Protocol):
 
 
 class Backend(Protocol):
-    """What a study is handed: the modules that both twins have. A function that only one has is looked up by name."""
+    """The modules that both twins have. A study looks up a function that only one of them has by its name."""
 
-    @property
-    def runtime(self) -> Runtime: ...
-    @property
-    def models(self) -> Models: ...
-    @property
-    def optimizers(self) -> Optimizers: ...
-    @property
-    def training(self) -> Training: ...
-    @property
-    def loops(self) -> Any: ...
-    @property
-    def derivatives(self) -> Derivatives: ...
-    @property
-    def blocks(self) -> Blocks: ...
-    @property
-    def newton(self) -> Newton: ...
-    @property
-    def newton_step(self) -> NewtonStep: ...
-    @property
-    def calibration(self) -> Calibration: ...
-    @property
-    def trajectories(self) -> Trajectories: ...
-    @property
-    def conventions(self) -> Conventions: ...
-    @property
-    def defects(self) -> KnownDefects: ...
+    runtime: Runtime
+    models: Models
+    optimizers: Optimizers
+    training: Training
+    loops: Any  # the twins have no loop in common
+    derivatives: Derivatives
+    blocks: Blocks
+    closed_form: ClosedForm
+    newton: Newton
+    newton_step: NewtonStep
+    calibration: Calibration
+    trajectories: Trajectories
+    conventions: Conventions
+    defects: KnownDefects
+    validation: Any  # for the other modules

@@ -44,31 +44,31 @@ class Experiment(ABC):
             Skipped: What the case needs is not there.
         """
 
-    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:  # noqa: ARG002
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Return what a record keeps of a case's value: plain numbers."""
         return {}
 
-    def skip(self, case: Case, records: Sequence[Record], plan: Plan) -> str | None:  # noqa: ARG002
+    def skip(self, case: Case, records: Sequence[Record], plan: Plan) -> str | None:
         """Return the reason why a case need not be tried after what `records` say, or None."""
         return None
 
-    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:  # noqa: ARG002
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Return the comparisons of this experiment's values."""
         return []
 
-    def rows(self, results: Results, plan: Plan) -> Rows:  # noqa: ARG002
+    def rows(self, results: Results, plan: Plan) -> Rows:
         """Return what the records say, as plain numbers."""
         return []
 
-    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:  # noqa: ARG002
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the same as text; `rows` are what the method of that name returned."""
         return []
 
-    def figures(self, results: Results, plan: Plan) -> list[Figure]:  # noqa: ARG002
+    def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the records as charts."""
         return []
 
-    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:  # noqa: ARG002
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Return the result in one sentence, or an empty string."""
         return ""
 

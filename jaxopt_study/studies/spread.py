@@ -19,6 +19,9 @@ from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 from jaxopt_study.studies.registry import OPTIMIZERS
 
+SWEEP = "sweep"
+"""The backend's module that trains many networks at once; only JAX has it."""
+
 
 class Spread(Experiment):
     """Each optimizer from many initial parameters at once."""
@@ -38,7 +41,7 @@ class Spread(Experiment):
             raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
         model = backend.models.network(workload.widths)
         optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-        loop = backend.sweep.vmapped(backend.loops.scan(model, optimizer))
+        loop = getattr(backend, SWEEP).vmapped(backend.loops.scan(model, optimizer))
         data = tuple(loop.load(array) for array in workload.train)
         order = loop.load(workload.order.ravel())
         seeds = range(plan.seed, plan.seed + plan.initializations)

@@ -1,1 +1,1 @@
-"""The C backend: the limit of a training loop."""
+"""The C backend: a training loop as fast as its arithmetic allows."""

@@ -1,15 +1,15 @@
-/* The notebook's training as a loop in C: what a step costs when nothing but its arithmetic is left.
+/* The notebook's training as a loop in C, without any overhead beside a step's arithmetic.
 
-   One linear layer, softmax cross-entropy, one row a step, four optimizers. The parameters w are one array: kernel
-   (outputs, inputs), then bias. REAL, INPUTS, OUTPUTS, OPTIMIZER and APART are given by the compiler's command line, as
-   XLA is given shapes. Compiled by `loops.py`. */
+   One linear layer, softmax cross-entropy, one row per step, four optimizers. The parameters w are one array: kernel
+   (outputs, inputs), then bias. `loops.py` compiles this file and defines REAL, INPUTS, OUTPUTS, OPTIMIZER and SEPARATE:
+   shapes are constants of the code, as they are for XLA. */
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <tgmath.h>
 
-/* Subnormal numbers count as zero, as in both frameworks: Adam's m has some, which cost some processors dearly. */
+/* Subnormal numbers count as zero, as in both frameworks: Adam's m has some, and they are slow on some processors. */
 #if defined(__SSE__)
 #include <immintrin.h>
 static uint64_t mode(void) { return _mm_getcsr(); }
@@ -35,7 +35,7 @@ static void set_mode(uint64_t bits) { (void)bits; }
 #define SGD 2
 #define ADAGRAD 3
 
-#if APART /* each array is written by a loop of its own, as XLA does it on a CPU */
+#if SEPARATE /* a separate loop writes each array, as in XLA's code for a CPU */
 #define THEN \
     } \
     for (int p = 0; p < SIZE; p++) {
@@ -70,9 +70,10 @@ static REAL gradient(const REAL *w, const REAL *x, ptrdiff_t target, REAL *g)
     return log(sum) - chosen;
 }
 
-/* A step's four arrays lie a quarter page apart in their low twelve bits, which is all that some processors compare to
-   find out whether a load needs a store that is still pending. Where malloc had put Adam's so that they took the next
-   m, v or g for the w being divided, a step took 620 ns for 275 on a Zen 4, in two blocks of three. */
+/* The addresses of a step's four arrays differ by a quarter page in their low twelve bits. Some processors compare only
+   these bits to find out whether a load needs a store that is still pending. Where malloc had placed Adam's arrays so
+   that the next m, v or g seemed to need the w being divided, a step took 620 ns instead of 275 on a Zen 4, in two of
+   three samples. */
 enum { PAGE = 4096, ROOM = ((SIZE * sizeof(REAL) + PAGE - 1) / PAGE * PAGE + PAGE / 4) / sizeof(REAL) };
 
 /* Make `steps` steps on the rows that `order` names, in place; the optimizer's first and second buffers begin at 0. */

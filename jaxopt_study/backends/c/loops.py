@@ -1,7 +1,7 @@
-"""The limit of a loop: the notebook's training in C, compiled on the spot for this processor.
+"""The limit of a loop: the notebook's training in C, compiled at run time for this processor.
 
-Without `-ffast-math` it may change the order of operations as little as XLA may; with it, the compiler sums in whatever
-order is quickest, which is as fast as this arithmetic gets.
+Without `-ffast-math` the compiler keeps the order of operations, as XLA does. With it the compiler sums in the fastest
+order.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxopt_study.backends.numpy import runtime
-from jaxopt_study.data.workload import Array, ParameterTree
+from jaxopt_study.backends.numpy.runtime import Array, ParameterTree
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd", "adagrad")
 SOURCE = Path(__file__).with_name("loop.c")
 STRICT = ("-O3", "-march=native", "-fno-math-errno")
 FAST = (*STRICT, "-ffast-math", "-mno-recip")
-"""Without the last, gcc makes roots and quotients of approximations, which take longer here: 436 ns for 344."""
+"""Without `-mno-recip` gcc computes roots and quotients from approximations, which took 436 ns instead of 344."""
 
 
 class State(NamedTuple):
-    """Parameters in flax's layout, and the optimizer's two buffers of as many numbers."""
+    """Parameters in flax's layout, and the optimizer's two buffers, (2, parameters)."""
 
     params: ParameterTree
     buffers: Array
 
 
 class Loop(NamedTuple):
-    """A way to loop, as the backends have it: see `training.Loop` there."""
+    """A way to loop, with the fields of `training.Loop` in the other backends."""
 
     load: Callable[[Any], Any]
     init: Callable[[ParameterTree], State]
@@ -45,26 +45,26 @@ class Loop(NamedTuple):
 
 
 def c_strict(optimizer: str, learning_rate: float) -> Loop:
-    """Return the loop in C with the arithmetic of IEEE 754, as written."""
+    """Return the loop in C with the arithmetic of IEEE 754, in the order of the source."""
     return _c_loop(optimizer, learning_rate, STRICT)
 
 
 def c_apart(optimizer: str, learning_rate: float) -> Loop:
-    """Return the loop of `c_fast_math` that writes each of the optimizer's arrays by a loop of its own.
+    """Return the loop of `c_fast_math` in which a separate loop writes each of the optimizer's arrays.
 
-    That is the limit of XLA on a CPU, which makes a loop of each array: the moments are then no longer computed while
-    roots and quotients keep their unit busy.
+    XLA on a CPU also makes one loop for each array, so this is the limit of XLA there. The processor then cannot
+    compute the moments while it waits for roots and quotients.
     """
-    return _c_loop(optimizer, learning_rate, FAST, apart=True)
+    return _c_loop(optimizer, learning_rate, FAST, separate=True)
 
 
 def c_fast_math(optimizer: str, learning_rate: float) -> Loop:
-    """Return the loop in C with `-ffast-math`, and true roots and quotients."""
+    """Return the loop in C with `-ffast-math`, but with exact roots and quotients."""
     return _c_loop(optimizer, learning_rate, FAST)
 
 
-def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart: bool = False) -> Loop:
-    """Return the loop compiled with these flags; it is for one linear layer and one row a step.
+def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], separate: bool = False) -> Loop:
+    """Return the loop compiled with these flags, for one linear layer and one row per step.
 
     Raises:
         NotImplementedError: There is no C compiler.
@@ -81,7 +81,7 @@ def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart:
         if (inputs, outputs) not in compiled:
             facts = {"REAL": {4: "float", 8: "double"}[kind.itemsize], "INPUTS": inputs, "OUTPUTS": outputs}
             compiled[inputs, outputs] = _compile(
-                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer), "APART": int(apart)}
+                compiler, flags, facts | {"OPTIMIZER": OPTIMIZERS.index(optimizer), "SEPARATE": int(separate)}
             ).train
         return compiled[inputs, outputs]
 
@@ -113,13 +113,13 @@ def _c_loop(optimizer: str, learning_rate: float, flags: tuple[str, ...], apart:
 
 @cache
 def _accepts(compiler: str, flag: str) -> bool:
-    """Say whether the compiler knows a flag: `-mno-recip` is of gcc, on x86."""
+    """Say whether the compiler knows a flag: only gcc on x86 knows `-mno-recip`."""
     command = [compiler, flag, "-x", "c", "-E", os.devnull]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _compile(compiler: str, flags: tuple[str, ...], facts: dict[str, Any]) -> ctypes.CDLL:
-    """Compile `loop.c` and load it; the file is gone when this returns, the code stays in memory."""
+    """Compile `loop.c` and load it; the library's file is deleted, its code stays in memory."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "loop.so"
         defined = [f"-D{name}={value}" for name, value in facts.items()]

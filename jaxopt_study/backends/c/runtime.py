@@ -1,4 +1,4 @@
-"""Conversion to and from the loops in C, which work on NumPy arrays: the NumPy backend's."""
+"""Conversion to and from the C backend, which works on NumPy arrays: the functions of the NumPy backend."""
 
 from jaxopt_study.backends.numpy.runtime import (
     compilations,

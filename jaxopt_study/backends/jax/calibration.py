@@ -1,4 +1,4 @@
-"""Kernels of known cost, by which one machine or version can be told from another; and three that deceive a timer."""
+"""Probes of the machine: kernels of known cost. And traps: kernels that a careless timer measures wrongly."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ POWER_OF_TWO = {"cpu": 1024, "gpu": 4096}
 
 ITERATIONS = 10_000
 COPIED = {"cpu": 2**22, "gpu": 2**29}
-"""Numbers in a copy: more than fit the caches near a core, or a GPU's."""
+"""Numbers in a copy: more than fit the caches of a core or of a GPU."""
 
 
 class Probe(NamedTuple):
-    """Something whose cost is one number.
+    """A kernel whose cost is one number.
 
     Attributes:
-        run: Do it, and wait for the end.
-        amount: How much of `unit` one run is.
+        run: Runs the kernel and waits for the end.
+        amount: The work of one run, in `unit`.
         unit: `call`, `iteration`, `FLOP` or `byte`.
     """
 
@@ -39,15 +39,15 @@ class Probe(NamedTuple):
 
 
 def empty_call() -> Probe:
-    """Dispatch a compiled function that does nothing."""
+    """Call a compiled function that does nothing."""
     x = jnp.zeros(())
     return _probe(jax.jit(lambda x: x), x, amount=1, unit="call")
 
 
 def empty_scan() -> Probe:
-    """Go through a compiled loop that does nothing but carry one number."""
-    turn = jax.jit(lambda x: jax.lax.scan(lambda c, _: (c + 1, None), x, None, length=ITERATIONS)[0])
-    return _probe(turn, jnp.zeros(()), amount=ITERATIONS, unit="iteration")
+    """Run a compiled loop that only counts."""
+    loop = jax.jit(lambda x: jax.lax.scan(lambda c, _: (c + 1, None), x, None, length=ITERATIONS)[0])
+    return _probe(loop, jnp.zeros(()), amount=ITERATIONS, unit="iteration")
 
 
 def matrix_product() -> Probe:
@@ -57,9 +57,9 @@ def matrix_product() -> Probe:
 
 
 def transposed_product() -> Probe:
-    """Multiply A'B, as the gradient of a dense layer's kernel does over a batch, each matrix square, a power of two.
+    """Multiply A'B, as in the gradient of a dense layer's kernel: square matrices whose size is a power of two.
 
-    Not every library is as quick at it as at AB, least of all where rows are a power of two apart.
+    Some libraries are slower at A'B than at AB, most of all where the row length is a power of two.
     """
     size = _here(POWER_OF_TWO)
     a, b = [jnp.ones((size, size))] * 2
@@ -67,7 +67,7 @@ def transposed_product() -> Probe:
 
 
 def copy() -> Probe:
-    """Add one to an array where it lies: each byte is read once and written once, and no memory is asked for."""
+    """Add one to an array in place: each byte is read once and written once, and no memory is allocated."""
     held = [jnp.ones(_here(COPIED))]
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
 
@@ -84,24 +84,23 @@ PROBES: dict[str, Callable[[], Probe]] = {
     "matrix_product": matrix_product,
     "copy": copy,
 }
-"""What every run's environment has."""
+"""The probes whose results are kept with every run's environment."""
 
 
 def work(amount: int) -> Callable[[], Any]:
-    """Return a kernel that does `amount` small matrix products, one after the other, and waits for the end."""
-    x = jnp.eye(64)
-    turn = jax.jit(lambda x: jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x))
-    return lambda: runtime.wait(turn(x))
+    """Return a kernel that makes `amount` small matrix products, one after the other, and waits for the end."""
+    kernel = asynchronous(amount)
+    return lambda: runtime.wait(kernel())
 
 
 def asynchronous(amount: int) -> Callable[[], Any]:
-    """Return the same kernel, but for the wait: it hands out its result before it is computed."""
+    """Return the kernel of `work` without the wait: it returns before its result is computed."""
     x = jnp.eye(64)
     return partial(jax.jit(lambda x: jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x)), x)
 
 
 def recompiling() -> Callable[[], Any]:
-    """Return a kernel that is compiled anew at each call: a number that changes is a constant of its code."""
+    """Return a kernel that is compiled again at each call, because a changing number is a constant of its code."""
     x, numbers = jnp.ones(8), count()
 
     def run() -> Any:
@@ -112,14 +111,14 @@ def recompiling() -> Callable[[], Any]:
 
 
 def not_returned(amount: int) -> Callable[[], Any]:
-    """Return a kernel whose result is not handed out, so that the compiler leaves the work out."""
+    """Return a kernel that does not return its result, so the compiler removes the work."""
     x = jnp.eye(64)
 
     @jax.jit
-    def turn(x: jax.Array) -> None:
+    def kernel(x: jax.Array) -> None:
         jax.lax.fori_loop(0, amount, lambda _, c: x @ c, x)
 
-    return lambda: runtime.wait(turn(x))
+    return lambda: runtime.wait(kernel(x))
 
 
 def _here(sizes: Mapping[str, int]) -> int:

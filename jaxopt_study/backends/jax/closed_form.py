@@ -16,7 +16,7 @@ Params = Any
 
 @jax.jit
 def class_pair_products(rows: Float[Array, "n f"], weights: Float[Array, "pairs n"]) -> Float[Array, "pairs f f"]:
-    """Return rows' diag(w) rows for each pair of classes: nearly all the arithmetic of the closed form."""
+    """Return rows' diag(w) rows for each pair of classes: almost all of the arithmetic of the closed form."""
     return jax.lax.map(lambda weight: (rows * weight[:, None]).T @ rows, weights)
 
 
@@ -24,7 +24,7 @@ def class_pair_products(rows: Float[Array, "n f"], weights: Float[Array, "pairs 
 def hessian_closed_form(params: Params, batch: Any) -> Float[Array, "P P"]:
     """Return the Hessian of the mean cross-entropy of a network of one dense layer, in the order of `runtime.ravel`.
 
-    One matrix product for each pair of classes (k, l), half of them by symmetry.
+    It takes one matrix product for each pair of classes (k, l); symmetry saves half of the pairs.
     """
     inputs, _ = batch
     layer = params["layer1"]
@@ -36,7 +36,7 @@ def hessian_closed_form(params: Params, batch: Any) -> Float[Array, "P P"]:
     products = class_pair_products(rows, weights)
     place = np.zeros((classes, classes), int)
     place[first, second] = place[second, first] = np.arange(len(first))
-    blocks = products[place]  # (k, l, feature, feature), the bias first among the features
+    blocks = products[place]  # (k, l, feature, feature), feature 0 is the bias
     size = classes * (features - 1)
     kernel = blocks[:, :, 1:, 1:].transpose(0, 2, 1, 3).reshape(size, size)
     mixed = blocks[:, :, 0, 1:].reshape(classes, size)

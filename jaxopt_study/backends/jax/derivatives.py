@@ -1,10 +1,10 @@
 """Derivatives of a loss(params, batch) by automatic differentiation: makers of functions of (params, batch[, vector]).
 
-A Hessian is a P x P matrix; `runtime.ravel` says in which order its rows count the parameters. The functions here take
-the whole basis at once; `blocks` takes it a few vectors at a time.
+A Hessian is a P x P matrix, whose rows and columns have the order of `runtime.ravel`. The functions here differentiate
+along all P basis vectors at once; those of `blocks` take a few vectors at a time.
 
-Every Hessian made here raises what `validation` raises, before anything is compiled. A gradient or a product takes less
-time than that check, and is called in loops; what is wrong there, the framework says.
+Each Hessian function first checks its arguments by `validation`. Gradients and products do not: they are called in
+loops, take less time than the check, and errors in their arguments are the framework's.
 """
 
 from __future__ import annotations
@@ -36,12 +36,28 @@ Dense = Callable[[Params, Any], Float[Array, "P P"]]
 
 
 def gradient(loss: Loss) -> Callable[[Params, Any], Params]:
-    """Return the compiled gradient of `loss` in its parameters, a tree like theirs."""
+    """Return the compiled gradient of `loss` with respect to its parameters, a tree like theirs.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
+        >>> {name: leaf.item() for name, leaf in gradient(loss)(params, None).items()}
+        {'a': 12.0, 'b': 4.0}
+    """
     return jax.jit(jax.grad(loss))
 
 
 def hvp_forward_over_reverse(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: d/de grad(p + e v), forward mode outside."""
+    """Return the product of the Hessian with a tree like the parameters: d/de grad(p + e v), forward mode outside.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
+        >>> vector = {"a": jnp.array(1.0), "b": jnp.array(0.0)}
+        >>> product = hvp_forward_over_reverse(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> Params:
         return jax.jvp(lambda p: jax.grad(loss)(p, batch), (params,), (vector,))[1]
@@ -50,7 +66,16 @@ def hvp_forward_over_reverse(loss: Loss) -> Product:
 
 
 def hvp_reverse_over_forward(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: the gradient of d/de loss(p + e v)."""
+    """Return the product of the Hessian with a tree like the parameters: the gradient of d/de loss(p + e v).
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
+        >>> vector = {"a": jnp.array(1.0), "b": jnp.array(0.0)}
+        >>> product = hvp_reverse_over_forward(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> Params:
         return jax.grad(lambda p: jax.jvp(lambda q: loss(q, batch), (p,), (vector,))[1])(params)
@@ -59,7 +84,16 @@ def hvp_reverse_over_forward(loss: Loss) -> Product:
 
 
 def hvp_reverse_over_reverse(loss: Loss) -> Product:
-    """Return the product of the Hessian with a tree like the parameters: the gradient of <grad(p), v>."""
+    """Return the product of the Hessian with a tree like the parameters: the gradient of <grad(p), v>.
+
+    Example:
+        >>> loss = lambda params, batch: params["a"] ** 2 * params["b"]
+        >>> params = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
+        >>> vector = {"a": jnp.array(1.0), "b": jnp.array(0.0)}
+        >>> product = hvp_reverse_over_reverse(loss)(params, None, vector)
+        >>> {name: leaf.item() for name, leaf in product.items()}
+        {'a': 6.0, 'b': 4.0}
+    """
 
     def product(params: Params, batch: Any, vector: Params) -> Params:
         def slope(p: Params) -> Array:
@@ -82,7 +116,7 @@ def hessian_reverse_over_reverse(loss: Loss) -> Dense:
 
 
 def hessian_forward_over_forward(loss: Loss) -> Dense:
-    """Return the dense Hessian by forward mode over forward mode: P x P directions at once, the costliest nesting."""
+    """Return the dense Hessian by forward mode over forward mode: P x P directions at once, the slowest nesting."""
     return _dense(loss, lambda f: jax.jacfwd(jax.jacfwd(f)))
 
 
@@ -98,7 +132,7 @@ def _dense(loss: Loss, second: Callable[[Callable[[Array], Array]], Callable[[Ar
 
 
 def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compute`, which checks the loss when shapes are new and the parameters each time."""
+    """Return `compute` with checks: of the parameters at each call, of the loss at the first call with new shapes."""
     known = set()
 
     def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:
@@ -110,5 +144,5 @@ def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
             known.add(shapes)
         return compute(params, batch, *rest)
 
-    check_and_compute.compiled = compute  # type: ignore[attr-defined] # to ask the compiler what memory it takes
+    check_and_compute.compiled = compute  # type: ignore[attr-defined] # for `runtime.temporary_memory`
     return check_and_compute

@@ -1,7 +1,6 @@
 """Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
 
-All make the same steps; they differ in how much of them one call covers, and so in what the steps cost beside their
-arithmetic.
+All loops make the same steps. They differ in how many steps one call covers, and so in the overhead per step.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ Step = Callable[[State, Batch, Any], tuple[State, Array]]
 
 
 def operator_by_operator(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the loop without `jax.jit`: Python calls the operators of each step one by one."""
-    return _called_from_python(_row_step(model, optimizer), optimizer)
+    """Return the loop without `jax.jit`: Python calls each operator of each step."""
+    return _called_from_python(_row_step(model, optimizer), optimizer, compiles=False)
 
 
 def jitted(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
@@ -45,13 +44,13 @@ def jitted(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
 
 
 def donated(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the usual loop with the state's buffers donated, so that each step writes where it read."""
+    """Return the usual loop with the state's buffers donated, so that each step writes its result in place."""
     return _called_from_python(jax.jit(_row_step(model, optimizer), donate_argnums=0), optimizer, donates=True)
 
 
 def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the usual loop through flax.nnx: Python calls one step under `nnx.jit`, see `nnx_loop`."""
-    from jaxopt_study import nnx_loop  # flax.nnx takes a quarter of a second to load
+    """Return the usual loop in flax.nnx: Python calls one step under `nnx.jit`, see `nnx_loop`."""
+    from jaxopt_study.backends.jax import nnx_loop  # flax.nnx takes a quarter of a second to load
 
     return nnx_loop.nnx_jitted(model, optimizer)
 
@@ -62,12 +61,12 @@ def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
 
 
 def unrolled_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the scan of which each turn makes four steps."""
+    """Return the scan in which each iteration makes four steps."""
     return _compiled(_scanned(_row_step(model, optimizer), unroll=4), optimizer)
 
 
 def flat_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the scan whose parameters are one vector, so that the optimizer has one leaf to update."""
+    """Return the scan with all parameters in one vector, so that the optimizer updates one leaf."""
 
     def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
         vector, unravel = ravel_pytree(state.params)
@@ -83,14 +82,14 @@ def flat_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop
 
 
 def native_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the scan whose steps, and the loop around them, XLA compiles into one native function on a CPU.
+    """Return the scan that XLA compiles into one native function on a CPU: the loop and its steps.
 
-    XLA otherwise makes a kernel of each fused operator, and an interpreter calls them one after the other: for a step
-    on one row that costs several times the arithmetic. XLA does compile small loops whole (below a kilobyte of data);
-    the attributes ask for the same here. It pays where a step is small: matrix products inside are plain loops, not
-    calls of a library, and a scatter cannot be compiled in this way.
+    By default XLA makes one kernel for each fused operator, and an interpreter calls the kernels. For a step on one row
+    these calls take several times as long as the arithmetic. XLA compiles a loop on less than a kilobyte of data into
+    one native function; here two attributes request the same. This is faster only for small steps, because matrix
+    products become plain loops instead of library calls. A scatter cannot be compiled in this way.
 
-    The attributes are XLA's own and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
+    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
     """
     run = _scanned(_row_step(model, optimizer))
     if jax.default_backend() != "cpu":
@@ -104,7 +103,7 @@ def native_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Lo
 
 
 def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:
-    """Return the step that takes the data and the rows that it is made on."""
+    """Return the step that takes all data and the numbers of its rows."""
 
     def on_rows(state: State, data: Batch, rows: Any) -> tuple[State, Array]:
         inputs, targets = data
@@ -129,7 +128,7 @@ def _compiled(run: Callable[..., tuple[State, Array]], optimizer: optax.Gradient
 
 
 def _loop(init: Callable[[Params], State], run: Any) -> Loop:
-    """Return the loop of a compiled run."""
+    """Return the loop with this compiled `run`."""
 
     def stages(state: State, data: Batch, order: Array) -> Iterator[str]:
         return runtime.compilation(run, state, data, order)
@@ -137,8 +136,10 @@ def _loop(init: Callable[[Params], State], run: Any) -> Loop:
     return Loop(runtime.from_numpy, jax.jit(init), run, stages)
 
 
-def _called_from_python(step: Any, optimizer: optax.GradientTransformation, donates: bool = False) -> Loop:
-    """Return the loop in which Python calls `step`; the losses stay on the device, in a list."""
+def _called_from_python(
+    step: Any, optimizer: optax.GradientTransformation, donates: bool = False, compiles: bool = True
+) -> Loop:
+    """Return the loop in which Python calls `step`; the losses stay on the device in a list."""
 
     def init(params: Params) -> State:
         state = State(params, optimizer.init(params))
@@ -152,6 +153,6 @@ def _called_from_python(step: Any, optimizer: optax.GradientTransformation, dona
         return state, losses
 
     def stages(state: State, data: Batch, order: Array) -> Iterator[str]:
-        return runtime.compilation(step, state, data, np.asarray(order)[0]) if hasattr(step, "lower") else iter(())
+        return runtime.compilation(step, state, data, np.asarray(order)[0])
 
-    return Loop(runtime.from_numpy, init, run, stages)
+    return Loop(runtime.from_numpy, init, run, *([stages] if compiles else []))

@@ -1,6 +1,6 @@
-"""One step of Newton's method, and the parts that it is made of: what the cost of a Hessian is paid for.
+"""One damped Newton step, and its parts.
 
-The Hessian of a softmax regression is singular (adding one vector to all classes changes nothing), so it is damped.
+The Hessian is damped because that of softmax regression is singular: adding one vector to all classes changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Loss = Callable[[Params, Any], Array]
 
 
 def cholesky(damping: float) -> Callable[[Float[Array, "P P"]], Float[Array, "P P"]]:
-    """Return the function H -> L, lower triangular, L L' = H + damping I; NaN where that is not positive definite.
+    """Return the function H -> L, the lower triangle with L L' = H + damping I.
+
+    L is NaN if that matrix is not positive definite.
 
     Raises:
         ValueError: The damping is negative or not finite.
@@ -45,12 +47,17 @@ def newton_step(
     """Return the function (params, batch) -> -(H + damping I)^-1 gradient, in the order of `runtime.ravel`.
 
     Args:
-        loss: Any scalar loss of any tree.
-        damping: What is added to the diagonal (Levenberg, 1944).
-        block_size: Vectors in a block of the Hessian; by `blocks.block_size_for` if None.
+        loss: Any function (params, batch) -> scalar.
+        damping: The number that is added to the diagonal (Levenberg, 1944).
+        block_size: The number of vectors in an HVP block of the Hessian; chosen by `blocks.block_size_for` if None.
 
     Raises:
-        ValueError: The damping is negative or not finite, or the block size is not positive.
+        ValueError: The damping is negative or not finite, or the block size is not a positive whole number.
+
+    Example:
+        >>> loss = lambda params, batch: 2 * (params["x"] - 3) ** 2
+        >>> newton_step(loss, damping=0.0)({"x": jnp.array(1.0)}, None).tolist()
+        [2.0]
     """
     hessian, factorize = hessian_blocked(loss, block_size), cholesky(damping)
 

@@ -1,4 +1,4 @@
-"""The loop through flax.nnx, whose modules hold their parameters: what each call of it costs."""
+"""The training loop in flax.nnx, where a module holds its own parameters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NnxNetwork(nnx.Module):
 
 
 class NnxState(NamedTuple):
-    """What the next step needs; both parts are changed in place."""
+    """The network and its optimizer; a step changes both in place."""
 
     model: NnxNetwork
     optimizer: nnx.Optimizer
@@ -49,11 +49,11 @@ class NnxState(NamedTuple):
 
 
 def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
-    """Return the usual nnx loop: Python calls a step under `nnx.jit`, which takes modules apart and puts them together.
+    """Return the usual nnx loop: Python calls a step under `nnx.jit`, which splits and merges the modules at each call.
 
     Args:
-        model: Its widths are taken; the network itself is an nnx module.
-        optimizer: It becomes an `nnx.Optimizer`.
+        model: The network whose widths the nnx network gets.
+        optimizer: The rule that the `nnx.Optimizer` applies.
     """
 
     @nnx.jit
@@ -75,7 +75,7 @@ def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -
         return state, [step(*state, data, rows) for rows in np.asarray(order)]
 
     def stages(state: NnxState, data: Batch, order: Array) -> Iterator[str]:
-        """Say when it is compiled: nnx splits it no further; one step of a copy is made."""
+        """Compile by one step of a copy; nnx has no separate stages."""
         jax.block_until_ready(step(*init(state.params), data, np.asarray(order)[0]))
         yield "compile"
 

@@ -1,6 +1,6 @@
-"""The optimizer table, in optax: each row reproduces the update of the torch.optim class of the same name.
+"""The optimizer table in optax: each row makes the update of the torch.optim class of the same name.
 
-`b1`, `b2` and `eps` mean what optax means by them. Where optax's own defaults differ from torch's, the row says so.
+`b1`, `b2` and `eps` have optax's meaning. A row whose optax defaults differ from torch's says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
         m <- b1 m + (1 - b1) g,    v <- b2 v + (1 - b2) g^2
         p <- p - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
 
-    optax computes 1 - b2^t in float32 where torch uses Python's float64: up to 1.3e-5 relative, fading with t.
+    optax computes 1 - b2^t in float32, torch in Python's float64. They differ by at most 1.3e-5, relative, less as t
+    grows.
     """
     return optax.adam(learning_rate, b1, b2, eps)
 
@@ -30,13 +31,13 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
 def folded_adam(
     learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-    """Make Adam with its bias corrections folded into two numbers a step, as `torch.optim.Adam` has them.
+    """Make Adam with its bias corrections folded into two numbers per step, as in `torch.optim.Adam`.
 
         a = learning_rate / (1 - b1^t),    r = 1 / sqrt(1 - b2^t)
         p <- p - a m / (r sqrt(v) + eps)
 
-    `optax.adam` divides each entry of m and of v instead: two divisions more an entry. 1 - b^t is -expm1(t log b) here,
-    which loses no digits in float32, so that the 1.3e-5 of `adam` are gone.
+    `optax.adam` instead divides each entry of m and of v, which takes two more divisions per entry. Here 1 - b^t is
+    -expm1(t log b), which loses no digits in float32, so the difference of 1.3e-5 in `adam` does not occur.
     """
 
     def init(params: optax.Params) -> Moments:
@@ -59,7 +60,7 @@ def folded_adam(
 
 
 class Moments(NamedTuple):
-    """Steps made, and both moments."""
+    """The number of steps made, and both moments."""
 
     count: jax.Array
     m: optax.Updates
@@ -72,7 +73,7 @@ def rmsprop(learning_rate: float, decay: float = 0.99, eps: float = 1e-8) -> opt
         v <- decay v + (1 - decay) g^2
         p <- p - learning_rate g / (sqrt(v) + eps)
 
-    `optax.rmsprop` has decay 0.9 and adds eps under the root; torch has 0.99 and adds it outside.
+    By default `optax.rmsprop` has decay 0.9 and adds eps under the root; torch has 0.99 and adds it outside.
     """
     return optax.rmsprop(learning_rate, decay=decay, eps=eps, eps_in_sqrt=False)
 
@@ -114,7 +115,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def _scale_by_root_sum_of_squares(eps: float) -> optax.GradientTransformation:
-    """Divide by sqrt(sum of squared gradients) + eps: `optax.scale_by_rss` can only add eps under the root."""
+    """Divide by sqrt(sum of squared gradients) + eps; `optax.scale_by_rss` can add eps only under the root."""
 
     def init(params: optax.Params) -> optax.Updates:
         return jax.tree.map(jnp.zeros_like, params)

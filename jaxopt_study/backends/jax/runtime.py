@@ -1,4 +1,4 @@
-"""The border of the JAX backend: NumPy in, NumPy out, and what the machine is told."""
+"""Conversion to and from NumPy, and the settings of the framework: type, device, threads."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 
 
 def configure(dtype: str, device: str, threads: int) -> None:
-    """Set the floating point type and the device of everything that follows.
+    """Set the floating point type and the device of all later computations.
 
-    Call it before any array is made. Matrix products keep the full precision of the type (no TF32), as PyTorch's do.
+    Call it before any array is made. Matrix products use the full precision of the type (no TF32), as in the other
+    backend.
 
     Args:
         dtype: `float32` or `float64`.
         device: `cpu` or `gpu`.
-        threads: Not used: XLA takes as many threads as the process has CPUs in its affinity mask.
+        threads: Not used: XLA starts as many threads as the process has CPUs in its affinity mask.
 
     Raises:
-        RuntimeError: There is no such device.
+        RuntimeError: JAX finds no such device.
     """
     del threads
     jax.config.update("jax_enable_x64", dtype == "float64")
@@ -52,19 +53,19 @@ def configure(dtype: str, device: str, threads: int) -> None:
     jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[device])
     try:
         jax.devices()
-    except Exception as error:  # its kind depends on what is missing: a plugin, a driver or a card
+    except Exception as error:  # the exception's type depends on the missing part: a plugin, a driver or a card
         reason = f"JAX finds no {device.upper()} (jax.devices() raised {type(error).__name__})"
         needs = "; it needs a driver and the plugin of jax[cuda12] or jax[cuda13]" if device == "gpu" else ""
         raise RuntimeError(reason + needs) from None
 
 
 def preload() -> None:
-    """Load what the framework loads lazily: JAX has nothing of the kind that takes time."""
+    """Do nothing: JAX loads nothing lazily that takes time."""
 
 
 def describe() -> dict[str, str]:
     """Return the versions, the device and the settings in force, as text."""
-    import flax  # only for its version: it takes no part in the border
+    import flax  # only for its version
     import optax
 
     return {
@@ -91,9 +92,9 @@ def to_numpy(array: jax.Array) -> npt.NDArray[Any]:
 
 
 def params_from_numpy(tree: NumpyTree) -> dict[str, dict[str, jax.Array]]:
-    """Return the parameters of a network from their flax layout, where a kernel is (inputs, outputs).
+    """Return the parameters of a network from flax's layout, in which a kernel is (inputs, outputs).
 
-    This backend's networks hold a kernel as (outputs, inputs), see `models`.
+    In this backend's networks a kernel is (outputs, inputs), see `models`.
     """
     return {
         layer: {name: from_numpy(_transpose(name, leaf)) for name, leaf in leaves.items()}
@@ -102,7 +103,7 @@ def params_from_numpy(tree: NumpyTree) -> dict[str, dict[str, jax.Array]]:
 
 
 def params_to_numpy(params: Mapping[str, Mapping[str, jax.Array]]) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Return `params` in the flax layout, where a kernel is (inputs, outputs)."""
+    """Return `params` in flax's layout, in which a kernel is (inputs, outputs)."""
     return {
         layer: {name: _transpose(name, to_numpy(leaf)) for name, leaf in leaves.items()}
         for layer, leaves in params.items()
@@ -110,7 +111,7 @@ def params_to_numpy(params: Mapping[str, Mapping[str, jax.Array]]) -> dict[str, 
 
 
 def ravel(params: Any) -> jax.Array:
-    """Return the parameters as one vector, in the order in which this backend's derivatives count them."""
+    """Return the parameters as one vector, in the order of the rows of this backend's Hessians."""
     return ravel_pytree(params)[0]
 
 
@@ -120,14 +121,14 @@ def wait(output: Any) -> Any:
 
 
 def is_ready(output: Any) -> bool:
-    """Say whether every array in `output` is computed already."""
+    """Return whether every array in `output` is computed already."""
     return all(leaf.is_ready() for leaf in jax.tree.leaves(output) if isinstance(leaf, jax.Array))
 
 
 def compilation(function: Any, *arguments: Any) -> Iterator[str]:
     """Compile a jitted function for these arguments, and yield each stage's name when it is done.
 
-    What is compiled here is what the next call of `function` with such arguments runs.
+    The next call of `function` with such arguments runs the code that is compiled here.
     """
     traced = function.trace(*arguments)
     yield "trace"
@@ -143,11 +144,12 @@ def compilations() -> int:
 
 
 def temporary_memory(function: Any, *arguments: Any) -> int | None:
-    """Return the bytes that the compiler sets aside for temporaries, the result not among them; None if not known.
+    """Return the bytes that the compiler reserves for temporary arrays, without the result; None if it does not say.
 
     Args:
-        function: What this backend's `derivatives`, `blocks` or `closed_form` made. It is compiled, unless it was called.
-        arguments: What it will be, or was, called with.
+        function: A function made by this backend's `derivatives`, `blocks` or `closed_form`. It is compiled unless it
+            was called before.
+        arguments: The arguments of its calls.
     """
     compiled = getattr(function, "compiled", function)
     if not hasattr(compiled, "lower"):
@@ -158,7 +160,7 @@ def temporary_memory(function: Any, *arguments: Any) -> int | None:
 
 @cache
 def _compilation_seconds() -> list[float]:
-    """Begin to listen, once; return the list to which each compilation adds its seconds."""
+    """Start to listen, once; return the list to which each compilation adds its seconds."""
     seconds: list[float] = []
 
     def listen(event: str, duration: float, **_: Any) -> None:
@@ -174,5 +176,5 @@ def _float_type() -> np.dtype[Any]:
 
 
 def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Exchange the last two axes of a kernel; axes before them count networks."""
+    """Exchange the last two axes of a kernel; a first axis of three counts networks."""
     return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" else leaf

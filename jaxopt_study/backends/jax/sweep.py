@@ -1,4 +1,4 @@
-"""Many runs at once, in JAX alone."""
+"""Many trainings in one compiled program; only JAX has this module."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["sequential", "vmapped"]
 
 
 def vmapped(loop: Loop) -> Loop:
-    """Return the loop that trains many networks at once, by `vmap` over a leading axis of the parameters.
+    """Return the loop that trains many networks at once, by `jax.vmap` over a leading axis of the parameters.
 
-    Data and order are shared; the losses get the same leading axis.
+    All networks share data and order. The losses get the same leading axis.
     """
     return _compiled(loop, jax.vmap(loop.run, in_axes=(0, None, None)))
 
 
 def sequential(loop: Loop) -> Loop:
-    """Return the loop that trains the same networks one after the other, in one compiled program, by `lax.map`.
+    """Return the loop that trains the same networks one after the other, by `jax.lax.map`.
 
-    On a CPU core it is the quicker of the two where `loop` is `loops.native_scan`: one network fits the nearest cache.
+    With `loops.native_scan` on a CPU core it is faster than `vmapped`, because one network fits the nearest cache.
     """
     return _compiled(loop, lambda states, data, order: jax.lax.map(lambda state: loop.run(state, data, order), states))
 

@@ -1,4 +1,4 @@
-"""Pure training steps, and what a way to loop over them is; the ways are in `loops`."""
+"""Pure training steps, and `Loop`, the type of the loops in `loops`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = tuple[Array, Array]
 
 
 class State(NamedTuple):
-    """What the next step needs."""
+    """The parameters and the optimizer's state."""
 
     params: Params
     optimizer: optax.OptState
@@ -30,16 +30,16 @@ def nothing_to_compile(state: Any, data: Any, order: Any) -> Iterator[str]:
 
 
 class Loop(NamedTuple):
-    """A way to loop over training steps.
+    """A way to loop over training steps, as a tuple of functions.
 
     Attributes:
-        load: load(array) puts a NumPy array of inputs or targets where `run` wants it.
-        init: init(params) is the state before the first step.
+        load: load(array) converts a NumPy array of inputs, targets or row numbers to the form that `run` takes.
+        init: init(params) returns the state before the first step.
         run: run(state, data, order) makes one step for each entry of `order`, on the rows of data = (inputs, targets)
-            that the entry names (an integer: that row alone, without a batch axis), and returns the state after the
-            last step and the losses before each, as an array or a list of scalars.
-        stages: stages(state, data, order) compiles what `run` will call with these, without making its steps, and
-            yields the name of each stage when it is done: `trace`, `lower`, `compile`.
+            with these numbers. A single number means one row without a batch axis. It returns the state after the last
+            step and the loss before each step, as an array or a list of scalars.
+        stages: stages(state, data, order) compiles the functions that `run` calls with these arguments, and yields the
+            name of each stage when it is done: `trace`, `lower`, `compile`.
     """
 
     load: Callable[[Any], Any]
@@ -69,14 +69,14 @@ def full_batch(
 ) -> Descent:
     """Return the function (params, batch, penalty, learning_rate) -> the parameters at the start and at each mark.
 
-    Each step takes all rows, and `stride` steps lead from a mark to the next. The learning rate is data, so that a grid
-    of them needs one compilation.
+    Each step takes all rows. There are `stride` steps from one mark to the next. The learning rate is an argument of
+    the compiled function, so a grid of learning rates needs one compilation.
 
     Args:
         loss: loss(params, batch, penalty).
         optimizer: A row of the optimizer table.
-        marks: How many marks.
-        stride: Steps from one to the next.
+        marks: The number of marks.
+        stride: The number of steps between two marks.
     """
 
     def run(params: Params, batch: Batch, penalty: Array, learning_rate: Array) -> Params:
@@ -94,7 +94,7 @@ def full_batch(
 def row_by_row(
     loss: Callable[..., Array], optimizer: Callable[[Array], optax.GradientTransformation], epochs: int
 ) -> Descent:
-    """Return the same for the notebook's way: a step takes one row, and a mark is an epoch."""
+    """Return the same function for the notebook's training: each step takes one row, each epoch ends with a mark."""
 
     def run(params: Params, batch: Batch, penalty: Array, learning_rate: Array) -> Params:
         step, state = _penalized_step(loss, optimizer(learning_rate), params, penalty)

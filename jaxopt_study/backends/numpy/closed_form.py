@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jaxopt_study.backends.numpy.derivatives import softmax
-
-Array = npt.NDArray[Any]
+from jaxopt_study.backends.numpy.runtime import Array
 
 
 def gradient_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
     """Return the gradient of the mean cross-entropy of a linear layer, mean of x (p - e_y)', as a vector.
 
-    The vector counts parameters as `workload.ravel` does: the bias first, since a row is (1, x), then the kernel.
+    The order is that of `runtime.ravel`: the bias first, because a row is (1, x), then the kernel.
     """
     inputs, targets = batch
     rows, probabilities = _rows_and_probabilities(params, inputs)
@@ -27,7 +25,7 @@ def hessian_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
     """Return the Hessian of the mean cross-entropy of a linear layer: mean of x x' (x) (diag p - p p').
 
     One matrix product for each pair of classes, half of the pairs by symmetry. The matrix is (P, P), its rows and
-    columns in the order of `workload.ravel`.
+    columns in the order of `runtime.ravel`.
     """
     inputs, _ = batch
     rows, probabilities = _rows_and_probabilities(params, inputs)
@@ -42,7 +40,7 @@ def hessian_closed_form(params: Any, batch: tuple[Array, Array]) -> Array:
 
 
 def rows_and_weights(params: Any, batch: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return the rows (1, x), and p_k ([k = m] - p_m) / n for each pair of classes k <= m: what the products are of."""
+    """Return the closed form's factors: the rows (1, x), and p_k ([k = m] - p_m) / n for each class pair k <= m."""
     rows, probabilities = _rows_and_probabilities(params, batch[0])
     first, second = np.triu_indices(probabilities.shape[1])
     p = probabilities.T

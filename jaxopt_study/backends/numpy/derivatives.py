@@ -1,43 +1,50 @@
-"""Derivatives of a network by hand and by differences, in NumPy: the check that uses no automatic differentiation."""
+"""Derivatives of a network by hand-written backpropagation and by differences: no automatic differentiation."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from jaxopt_study.data import workload
+from jaxopt_study.backends.numpy.runtime import Array, ParameterTree
 
-Array = npt.NDArray[Any]
+Leaves = dict[tuple[str, str], Array]
+"""A parameter tree by path, (layer, name)."""
 
 
-def gradient_network(params: Any, batch: tuple[Array, Array]) -> Array:
-    """Return the gradient of the mean cross-entropy of a network of dense layers with tanh between, as a vector.
+def loss_and_gradient(leaves: Leaves, x: Array, targets: Array) -> tuple[float, Leaves]:
+    """Return the mean cross-entropy of a network of dense layers with tanh between, and its gradient.
 
-    Backpropagation written out; the vector counts parameters as `workload.ravel` does.
+    Args:
+        leaves: By (layer, name); a kernel is (inputs, outputs).
+        x: Inputs, (rows, features).
+        targets: Integer classes, (rows,).
     """
-    inputs, targets = batch
-    layers = [params[name] for name in sorted(params)]
-    activations = [inputs]
+    layers = sorted({layer for layer, _ in leaves})
+    entering = [x]
     for number, layer in enumerate(layers):
-        z = activations[-1] @ layer["kernel"] + layer["bias"]
-        activations.append(np.tanh(z) if number + 1 < len(layers) else z)
-    errors = softmax(activations.pop())
-    errors[np.arange(len(errors)), targets] -= 1
-    errors /= len(errors)
-    gradients: list[Array] = []
-    for layer in reversed(layers):
-        below = activations.pop()
-        gradients = [errors.sum(axis=0), (below.T @ errors).ravel(), *gradients]
-        errors = (errors @ layer["kernel"].T) * (1 - below**2)
-    return np.concatenate(gradients)
+        z = entering[-1] @ leaves[layer, "kernel"] + leaves[layer, "bias"]
+        entering.append(z if number == len(layers) - 1 else np.tanh(z))
+    z = entering.pop()
+    z = z - z.max(axis=1, keepdims=True)
+    sums, rows = np.exp(z).sum(axis=1), np.arange(len(x))
+    delta = np.exp(z) / sums[:, None]
+    delta[rows, targets] -= 1
+    delta /= len(x)
+    slopes = {}
+    for layer, h in zip(reversed(layers), reversed(entering), strict=True):
+        slopes[layer, "kernel"], slopes[layer, "bias"] = h.T @ delta, delta.sum(axis=0)
+        delta = (delta @ leaves[layer, "kernel"].T) * (1 - h**2)
+    return float(np.mean(np.log(sums) - z[rows, targets])), slopes
 
 
-def hessian_product_by_differences(params: Any, batch: tuple[Array, Array], direction: Array) -> Array:
-    """Return H v as the central difference of `gradient_network` along v: in float64, good to about 1e-9."""
-    step = 1e-6
-    ends = [gradient_network(workload.shift(params, sign * step * direction), batch) for sign in (1, -1)]
+def gradient_network(params: ParameterTree, batch: tuple[Array, Array]) -> Array:
+    """Return the gradient of `loss_and_gradient` as a vector, in the order of `runtime.ravel`."""
+    return _gradient(_by_path(params), batch)
+
+
+def hessian_product_by_differences(params: ParameterTree, batch: tuple[Array, Array], direction: Array) -> Array:
+    """Return H v as the central difference of `gradient_network` along v; in float64 its error is about 1e-9."""
+    leaves, step = _by_path(params), 1e-6
+    ends = [_gradient(_shifted(leaves, sign * step * direction), batch) for sign in (1, -1)]
     return (ends[0] - ends[1]) / (2 * step)
 
 
@@ -45,3 +52,19 @@ def softmax(logits: Array) -> Array:
     """Return the probabilities of each row of logits."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def _by_path(params: ParameterTree) -> Leaves:
+    """Return the leaves in the order of `runtime.ravel`."""
+    return {(layer, name): params[layer][name] for layer in sorted(params) for name in sorted(params[layer])}
+
+
+def _gradient(leaves: Leaves, batch: tuple[Array, Array]) -> Array:
+    _, slopes = loss_and_gradient(leaves, *batch)
+    return np.concatenate([slopes[path].ravel() for path in leaves])
+
+
+def _shifted(leaves: Leaves, by: Array) -> Leaves:
+    """Return the leaves with a vector, in the order of `runtime.ravel`, added to them."""
+    pieces = np.split(by, np.cumsum([leaf.size for leaf in leaves.values()])[:-1])
+    return {path: leaf + piece.reshape(leaf.shape) for (path, leaf), piece in zip(leaves.items(), pieces, strict=True)}

@@ -1,11 +1,12 @@
-"""What scikit-learn and SciPy make of penalized linear models, and their objectives by formula."""
+"""Penalized linear models by scikit-learn and by SciPy, and their objectives by formula."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from jaxopt_study.backends.numpy.runtime import Array
 
 __all__ = [
     "Answer",
@@ -17,12 +18,11 @@ __all__ = [
     "trust_exact",
 ]
 
-Array = npt.NDArray[Any]
 Batch = tuple[Array, Array]
 
 
 class Answer(NamedTuple):
-    """Where a baseline ended: in flax's layout as one vector, the bias first, and how many iterations it reports."""
+    """The end of a run: the parameters as one vector, the bias first, then the kernel; and the iterations reported."""
 
     x: Array
     iterations: int
@@ -78,7 +78,7 @@ def scikit_learn(batch: Batch, penalty: float, solver: str, tolerance: float, ma
     inputs, targets = batch
     model = LogisticRegression(C=1 / (len(inputs) * penalty), tol=tolerance, solver=solver, max_iter=max_iterations)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations say it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations says it
         model.fit(inputs, targets)
     return Answer(np.concatenate([model.intercept_, model.coef_.T.ravel()]), int(np.max(model.n_iter_)))
 

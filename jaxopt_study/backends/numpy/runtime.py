@@ -1,26 +1,29 @@
-"""The border of the NumPy baseline: there is little to cross."""
+"""Conversion to and from this backend, which works on NumPy arrays; most functions return what they are given."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jaxopt_study.data import workload
+Array = npt.NDArray[Any]
+ParameterTree = dict[str, dict[str, Array]]
+"""Layer -> {kernel (inputs, outputs), bias (outputs,)}: flax's layout."""
 
 _float_type = np.dtype(np.float64)
 
 
 def configure(dtype: str, device: str, threads: int) -> None:
-    """Set the floating point type; NumPy knows the CPU alone, and its BLAS read its threads when it was loaded."""
+    """Set the floating point type. NumPy runs on the CPU only, and its BLAS set its threads when it was loaded."""
     global _float_type
     del device, threads
     _float_type = np.dtype(dtype)
 
 
 def preload() -> None:
-    """Load what is loaded lazily: nothing."""
+    """Do nothing: NumPy loads nothing lazily."""
 
 
 def describe() -> dict[str, str]:
@@ -29,25 +32,27 @@ def describe() -> dict[str, str]:
     return {"numpy": np.__version__, "blas": f"{blas['name']} {blas['version']}", "dtype": str(_float_type)}
 
 
-def from_numpy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def from_numpy(array: Array) -> Array:
     """Return `array`: floats in the type set by `configure`, integers as integers."""
     array = np.asarray(array)
     return array.astype(_float_type) if array.dtype.kind == "f" else array
 
 
 def params_from_numpy(tree: Any) -> Any:
-    """Return the tree with its leaves through `from_numpy`: the layout stays flax's."""
+    """Return the tree with its leaves converted by `from_numpy`; the layout stays."""
     return {layer: {name: from_numpy(leaf) for name, leaf in leaves.items()} for layer, leaves in tree.items()}
 
 
-def to_numpy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def to_numpy(array: Array) -> Array:
     """Return `array`."""
     return array
 
 
-def ravel(params: Any) -> npt.NDArray[Any]:
-    """Return the parameters as one vector, in the order of `workload.ravel`."""
-    return workload.ravel(params)
+def ravel(params: Mapping[str, Any]) -> Array:
+    """Return the leaves as one vector, in the order in which this project counts parameters: by sorted names."""
+    return np.concatenate(
+        [ravel(node) if isinstance(node, Mapping) else np.ravel(node) for _, node in sorted(params.items())]
+    )
 
 
 def params_to_numpy(params: Any) -> Any:
@@ -56,12 +61,12 @@ def params_to_numpy(params: Any) -> Any:
 
 
 def wait(output: Any) -> Any:
-    """Return `output`: NumPy waits by itself."""
+    """Return `output`: NumPy returns only computed arrays."""
     return output
 
 
 def is_ready(output: Any) -> bool:
-    """Say that `output` is computed: NumPy waits by itself."""
+    """Return True: NumPy returns only computed arrays."""
     del output
     return True
 
@@ -72,6 +77,6 @@ def compilations() -> int:
 
 
 def temporary_memory(function: Any, *arguments: Any) -> int | None:
-    """Return None: NumPy does not foresee what memory a function takes."""
+    """Return None: the memory that a NumPy function takes is not known beforehand."""
     del function, arguments
     return None

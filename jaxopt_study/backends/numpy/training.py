@@ -1,16 +1,17 @@
-"""Training by formula, in float64: what the losses of every loop are held to."""
+"""Training by formula, in float64: the reference for the losses of every loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from jaxopt_study.data.workload import Array, ParameterTree
+from jaxopt_study.backends.numpy.derivatives import loss_and_gradient
+from jaxopt_study.backends.numpy.runtime import Array, ParameterTree
 
 Rule = Callable[..., Array]
-"""rule(gradient, first buffer, second buffer, step from 1 on): the update, before the learning rate."""
+"""rule(gradient, first buffer, second buffer, number of the step, from 1): the update without the learning rate. It
+changes the buffers in place."""
 
 
 def train(
@@ -21,8 +22,8 @@ def train(
     Args:
         params: In flax's layout; dense layers with tanh between them.
         data: Inputs (rows, features) and integer targets (rows,).
-        order: The rows of each step: (steps,), one row each, or (steps, batch).
-        optimizer: A row of the optimizer table, with its defaults there.
+        order: The rows of each step: (steps,) for one row each, or (steps, batch).
+        optimizer: A name in `RULES`; its other options have the defaults of the optimizer table.
         learning_rate: The learning rate.
     """
     inputs, targets = data
@@ -35,26 +36,6 @@ def train(
         leaves = {p: leaf - learning_rate * rule(slopes[p], *buffers[p], t) for p, leaf in leaves.items()}
         losses.append(loss)
     return np.array(losses), {k: {n: leaves[k, n] for n in layer} for k, layer in params.items()}
-
-
-def loss_and_gradient(leaves: dict[tuple[str, str], Array], x: Array, targets: Array) -> tuple[float, dict[Any, Array]]:
-    """Return the mean of -log softmax(logits)[target] over the rows of x, and its gradient, by backpropagation."""
-    layers = sorted({layer for layer, _ in leaves})
-    entering = [x]
-    for number, layer in enumerate(layers):
-        z = entering[-1] @ leaves[layer, "kernel"] + leaves[layer, "bias"]
-        entering.append(z if number == len(layers) - 1 else np.tanh(z))
-    z = entering.pop()
-    z = z - z.max(axis=1, keepdims=True)
-    sums, rows = np.exp(z).sum(axis=1), np.arange(len(x))
-    delta = np.exp(z) / sums[:, None]
-    delta[rows, targets] -= 1
-    delta /= len(x)
-    slopes = {}
-    for layer, h in zip(reversed(layers), reversed(entering), strict=True):
-        slopes[layer, "kernel"], slopes[layer, "bias"] = h.T @ delta, delta.sum(axis=0)
-        delta = (delta @ leaves[layer, "kernel"].T) * (1 - h**2)
-    return float(np.mean(np.log(sums) - z[rows, targets])), slopes
 
 
 def _adam(g: Array, m: Array, v: Array, t: int) -> Array:
