@@ -1,7 +1,7 @@
 """What does a Hessian cost, by each method, in each framework, and how does the cost grow?
 
-Every method is compared with a reference first: on the workload, where all are measured in the same rounds, with the
-closed form; on the networks of the cost curves, where each case has a process of its own, with differences of the gradient.
+Every method is compared with a reference: on the workload, where all are measured in the same rounds, with the closed
+form; on the networks of the cost curves, where each case has a process of its own, with differences of the gradient.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, Rows
-from jaxopt_study.studies.hessian.experiment import HessianExperiment, cells, label, reasons
+from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, short
+from jaxopt_study.studies.hessian.rows import COLUMNS, cells, label, reasons
 
 Pair = tuple[str, str]
 """A framework and a method."""
@@ -140,7 +141,7 @@ class Curves(HessianExperiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each case."""
-        return [self.row(r, results) for r in self.records(results)]
+        return [self.row(r, results) | {"peak_bytes": r.peak_bytes} for r in self.records(results)]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the cases, the fitted exponents, and the crossovers."""
@@ -232,26 +233,22 @@ def _case_table(rows: Sequence[Row], plan: Plan) -> Table:
             str(r.get("parameters", ABSENT)),
             label(r),
             *cells(r),
-            text.plain(r["in_gradients"].value) if r.get("in_gradients") else ABSENT,
-            f"{r['peak_bytes'] / 2**20:.0f}" if r.get("peak_bytes") else ABSENT,
+            text.plain(r["in_gradients"].value) if r["in_gradients"] else ABSENT,
+            f"{r['peak_bytes'] / 2**20:.0f}" if r["seconds"] else ABSENT,
         )
         for r in rows
     ]
     random = dict.fromkeys(r["problem"] for r in rows if r.get("random"))
     notes = (
-        "Problem: a network's widths, and rows. Residual: largest difference from the closed form in float64 (gradients: "
-        "from backpropagation in NumPy), or, where hidden layers leave none, of three products H v from central "
-        "differences of the gradient; relative to the largest entry. No IQR: a single sample; of a large Hessian it is "
-        "the first call, compiled before it began.",
+        "Problem: a network's widths, and rows. Residual: largest difference from the reference in float64, relative to "
+        "its largest entry. The reference of a Hessian is the closed form; where hidden layers leave none, central "
+        "differences of the gradient, along three directions.",
+        "No IQR: a single sample. A large Hessian is made once; it is compiled before that call.",
         "In gradients: the time divided by that of the same framework's gradient, which another process measured.",
-        *(
-            [f"Random inputs, since those of {plan.workload} do not fit the widths: {', '.join(random)}."]
-            if random
-            else []
-        ),
+        f"Problems with random inputs, since {plan.workload} does not fit their widths: {', '.join(random) or 'none'}.",
         *reasons(rows),
     )
-    columns = ("problem", "parameters", "method", "residual", "first call", "time", "IQR", "in gradients", "peak MiB")
+    columns = ("problem", "parameters", "method", *COLUMNS, "in gradients", "peak MiB")
     return Table(f"Cost curves: a process for each case, {plan.dtype}", columns, lines, notes)
 
 
@@ -291,8 +288,8 @@ def _draw(axes: Any, records: Sequence[Record], measure: Callable[[Record], floa
     for framework, method in dict.fromkeys((r.framework, r.method) for r in records):
         mine = [r for r in records if (r.framework, r.method) == (framework, method)]
         points = sorted((r.value["parameters"], measure(r)) for r in mine)
-        label = _name((framework, method))
-        axes.plot(*np.array(points).T, styles[framework], color=methods[method], label=label)
+        style, name = styles[framework], _name((framework, method))
+        axes.plot(*np.array(points).T, style, color=methods[method], label=name)
     axes.set(xlabel="parameters", ylabel=unit, xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")

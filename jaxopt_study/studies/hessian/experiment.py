@@ -1,4 +1,4 @@
-"""A method on a problem: its task, the comparison of its value, its row. Two experiments of this study are made of it."""
+"""A method on a problem: its task, and the comparison of its value. Two experiments are made of it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, TooLarge, Value, single
 from jaxopt_study.data.problem import Problem
 from jaxopt_study.data.workload import Workload, enumerate_params
-from jaxopt_study.report import table as text
-from jaxopt_study.report.table import ABSENT
-from jaxopt_study.studies.experiment import Experiment, Row
+from jaxopt_study.studies.experiment import Experiment
 from jaxopt_study.studies.hessian import references
-from jaxopt_study.studies.hessian.methods import METHODS, Method, estimate_bytes, make, places, short
+from jaxopt_study.studies.hessian.methods import METHODS, Method, estimate_bytes, make, places
+from jaxopt_study.studies.hessian.rows import row_of
 from jaxopt_study.studies.tolerances import HESSIAN, PRODUCTS
 
 COMPILERS = ("g++", "clang++", "c++")
@@ -132,26 +131,9 @@ class HessianExperiment(Experiment):
         ]
 
     def row(self, record: Record, results: Results) -> dict[str, Any]:
-        """Return what a record says; its time only where it may be shown."""
-        row = {
-            "problem": record.subject,
-            "framework": record.framework,
-            "method": record.method,
-            "status": record.status,
-            "reason": record.reason,
-            "agrees": results.agrees(record) if record.ok else None,
-            "seconds": None,
-            **record.value,
-        }
-        if not results.shows(record):
-            return row
-        return row | {
-            "first_seconds": record.first_seconds,
-            "seconds": record.seconds,
-            "spread": stats.spread(record.step_seconds) if len(record.samples) > 1 else None,
-            "in_gradients": self.in_gradients(record, results),
-            "peak_bytes": record.peak_bytes,
-        }
+        """Return what a record says, with its time in gradients."""
+        row = row_of(record, results) | dict(record.value) | {"in_gradients": self.in_gradients(record, results)}
+        return {"residual": row.get("products_residual")} | row
 
     def in_gradients(self, record: Record, results: Results) -> Ratio | None:
         """Return the time in gradients of the same framework on the same problem; of medians if in other rounds."""
@@ -161,31 +143,6 @@ class HessianExperiment(Experiment):
             return None
         same_rounds = record.group == gradient.group
         return results.ratio(record, gradient) if same_rounds else ratio.of_medians(record, gradient)
-
-
-def label(row: Row) -> str:
-    """Return framework and method, for the reader."""
-    return f"{row['framework']} {short(row['method'])}"
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """Write residual, first call, time and IQR."""
-    if row["status"] != "ok":
-        return (ABSENT, ABSENT, row["status"], ABSENT)
-    residual = text.number(row["residual"] if "residual" in row else row["products_residual"])
-    if row["seconds"] is None:
-        return (residual, ABSENT, "withheld: values disagree", ABSENT)
-    spread = ABSENT if row["spread"] is None else text.spread(row["spread"])
-    return (residual, text.seconds(row["first_seconds"]), text.seconds(row["seconds"]), spread)
-
-
-def reasons(rows: Sequence[Row]) -> list[str]:
-    """Return why cases have no time: a note for each reason."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        if row["reason"]:
-            found.setdefault(f"{row['status']}: {row['reason']}", []).append(f"{label(row)} ({row['problem']})")
-    return [f"{', '.join(names)}: {reason}." for reason, names in found.items()]
 
 
 def _refuse_too_large(case: Case, problem: Problem, plan: Plan, temporary: Callable[[], int | None]) -> None:

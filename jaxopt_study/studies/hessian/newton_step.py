@@ -23,21 +23,16 @@ from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.workload import Array, Workload, ravel
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
-from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.hessian.on_workload import softmax_regression
+from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons, row_of
 from jaxopt_study.studies.optimizers import METHODS
 from jaxopt_study.studies.tolerances import ADAM_EPOCH, NEWTON_STEP, PINNED_LEARNING_RATE
 
-PARTS = {
-    "hessian": "the Hessian, in blocks",
-    "factorization": "its Cholesky factorization",
-    "solve": "two triangular solves",
-    "newton_step": "the whole Newton step",
-    "adam_epoch": "an epoch of Adam",
-}
+ADAM = "adam_epoch"
 DAMPING = 1e-3
 """Added to the diagonal: the Hessian of softmax regression is singular."""
 LEARNING_RATE = PINNED_LEARNING_RATE
@@ -53,13 +48,13 @@ class NewtonStep(Experiment):
         """Return one group: the parts, the whole step and the epoch, of all frameworks in the same rounds."""
         if plan.overview:
             return []
-        cases = tuple(self.case(plan.workload, f, part) for f in plan.frameworks for part in PARTS)
+        cases = tuple(self.case(plan.workload, f, part) for f in plan.frameworks for part in (*PARTS, ADAM))
         return [Group(cases, max(1, plan.repeats // 3))]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return one part, on all training rows, at the initial parameters; or an epoch of Adam from there."""
         problem = softmax_regression(workload)
-        if case.method == "adam_epoch":
+        if case.method == ADAM:
             return _adam_epoch(backend, case, workload)
         batch = tuple(backend.runtime.from_numpy(array) for array in problem.batch)
         params = backend.runtime.params_from_numpy(problem.params)
@@ -73,7 +68,7 @@ class NewtonStep(Experiment):
             matrix = array @ array.T if case.method == "factorization" else array
             return {"matrix": matrix[np.ix_(place, place)]}
 
-        compute = _MAKERS[case.method](backend, loss, params, batch)
+        compute = PARTS[case.method](backend, loss, params, batch)
         return single(lambda: backend.runtime.wait(compute()), export)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
@@ -90,8 +85,8 @@ class NewtonStep(Experiment):
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Compare the parts with the closed form, and the epochs of Adam with one in NumPy and with each other."""
-        parts = [r for r in records if r.ok and r.method != "adam_epoch"]
-        epochs = [r for r in records if r.ok and r.method == "adam_epoch"]
+        parts = [r for r in records if r.ok and r.method != ADAM]
+        epochs = [r for r in records if r.ok and r.method == ADAM]
         found = [_compare_part(r, plan) for r in parts]
         for r in epochs:
             loss, params = r.value["loss_distance"], r.value["params_distance"]
@@ -105,36 +100,45 @@ class NewtonStep(Experiment):
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each part, with the ratio of its time to that of the same framework's epoch of Adam."""
         records = self.records(results)
-        epochs = {r.framework: r for r in records if r.method == "adam_epoch"}
-        return [_row(r, epochs.get(r.framework), results) for r in records]
+        epochs = {r.framework: r for r in records if r.method == ADAM}
+        return [
+            row_of(r, results)
+            | {
+                "residual": r.value.get("residual", r.value.get("params_distance")),
+                "in_epochs": results.ratio(r, epochs.get(r.framework)),
+            }
+            for r in records
+        ]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return one line for each part."""
-        reasons = dict.fromkeys(row["reason"] for row in rows if row["reason"])
         notes = (
             f"Newton: all rows at once, {DAMPING:g} added to the Hessian's diagonal. Adam: one row per step, in each "
             f"framework's own loop, learning rate {LEARNING_RATE:g}.",
-            "Residual: distance from the closed form, relative to its largest entry; of solutions, the backward error; of "
-            "Adam, the largest difference of its parameters from those of an epoch in NumPy in float64. First call: "
-            "compilation included.",
-            *text.flags(row.get("in_epochs") for row in rows),
-            *(f"No time: {reason}." for reason in reasons),
+            "Residual: largest difference from the closed form, relative to its largest entry. Of a solution, the "
+            "backward error. Of Adam, the largest difference of a parameter from an epoch in NumPy in float64.",
+            "First call: compilation included. No IQR: a single sample.",
+            *text.flags(row["in_epochs"] for row in rows),
+            *reasons(rows),
         )
+        lines = [(label(row), *cells(row), text.ratio(row["in_epochs"])) for row in rows]
         title = f"One Newton step beside one epoch of Adam: {plan.workload}, {plan.dtype}"
-        columns = ("part", "residual", "first call", "time", "IQR", "in epochs of Adam [95 %]")
-        return [Table(title, columns, [_line(row) for row in rows], notes)]
+        columns = ("part", *COLUMNS, "in epochs of Adam [95 %]")
+        return [Table(title, columns, lines, notes)]
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the time of each part beside the epoch of Adam."""
         shown = [r for r in self.records(results) if results.shows(r)]
+        if not shown:
+            return []
         caption = "Time of a Newton step, of its parts, and of an epoch of Adam: median and interquartile range."
-        return [Figure("newton_step", caption, partial(_draw, records=shown, plan=plan))] if shown else []
+        return [Figure("newton_step", caption, partial(draw, points=quartiles(shown), words="milliseconds"))]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what a whole step costs in epochs of Adam."""
-        found = [row for row in rows if row["part"] == "newton_step" and row.get("in_epochs")]
-        words = " and ".join(f"{text.ratio(row['in_epochs'])} epochs of Adam in {row['framework']}" for row in found)
-        return f"one Newton step takes as long as {words}" if found else ""
+        found = [row for row in rows if row["method"] == "newton_step" and row["in_epochs"]]
+        words = " and ".join(f"{text.ratio(row['in_epochs'])} in {row['framework']}" for row in found)
+        return f"in epochs of Adam of the same framework, one Newton step takes {words}" if found else ""
 
 
 def backward_error(matrix: Array, solution: Array, right: Array) -> float:
@@ -165,7 +169,8 @@ def _newton_step(backend: Backend, loss: Any, params: Any, batch: Any) -> Callab
     return partial(backend.newton_step.newton_step(loss, DAMPING), params, batch)
 
 
-_MAKERS = {"hessian": _hessian, "factorization": _factorization, "solve": _solve, "newton_step": _newton_step}
+PARTS = {"hessian": _hessian, "factorization": _factorization, "solve": _solve, "newton_step": _newton_step}
+"""A part -> what makes the function that is timed."""
 
 
 def _adam_epoch(backend: Backend, case: Case, workload: Workload) -> Task:
@@ -211,59 +216,3 @@ def _compare_epoch(reference: str, cases: Sequence[Case], loss: float, params: f
         compare(f"mean loss, with {reference}, relative", cases, loss, bounds.loss.bound),
         compare(f"parameters, with {reference}", cases, params, bounds.params.bound),
     ]
-
-
-def _row(record: Record, epoch: Record | None, results: Results) -> dict[str, Any]:
-    row = {
-        "framework": record.framework,
-        "part": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record) if record.ok else None,
-        "residual": record.value.get("residual", record.value.get("params_distance")),
-        "seconds": None,
-    }
-    if not results.shows(record):
-        return row
-    return row | {
-        "first_seconds": record.first_seconds,
-        "seconds": record.seconds,
-        "spread": stats.spread(record.step_seconds) if len(record.samples) > 1 else None,
-        "in_epochs": results.ratio(record, epoch),
-    }
-
-
-def _line(row: Row) -> tuple[str, ...]:
-    name = f"{row['framework']} {row['part'].replace('_', ' ')}"
-    if row["status"] != "ok":
-        return (name, ABSENT, ABSENT, row["status"], ABSENT, ABSENT)
-    residual = text.number(row["residual"])
-    if row["seconds"] is None:
-        return (name, residual, ABSENT, "withheld: values disagree", ABSENT, ABSENT)
-    return (
-        name,
-        residual,
-        text.seconds(row["first_seconds"]),
-        text.seconds(row["seconds"]),
-        ABSENT if row["spread"] is None else text.spread(row["spread"]),
-        text.ratio(row["in_epochs"]),
-    )
-
-
-def _draw(axes: Any, records: Sequence[Record], plan: Plan) -> None:
-    for number, framework in enumerate(plan.frameworks):
-        mine = [r for r in records if r.framework == framework]
-        quarters = np.array([np.percentile(r.step_seconds, [25, 50, 75]) for r in mine]).reshape(-1, 3).T * 1e3
-        axes.errorbar(
-            quarters[1],
-            [list(PARTS).index(r.method) for r in mine],
-            xerr=np.abs(quarters[[0, 2]] - quarters[1]),
-            fmt="o",
-            capsize=3,
-            color=COLOURS[number],
-            label=framework,
-        )
-    axes.set(xlabel="milliseconds", xscale="log", yticks=range(len(PARTS)), yticklabels=list(PARTS.values()))
-    axes.invert_yaxis()
-    axes.grid(axis="x", which="both", alpha=0.3)
-    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)

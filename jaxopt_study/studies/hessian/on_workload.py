@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
@@ -16,16 +14,14 @@ from jaxopt_study.data import problem as problems
 from jaxopt_study.data.problem import Problem
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, Rows
-from jaxopt_study.studies.hessian.experiment import HessianExperiment, cells, label, reasons
+from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, short
+from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons
 
 FRAMEWORKS_OWN = {"jax": "jax.hessian", "torch": "torch.func.hessian"}
-
-Point = tuple[str, float, float, float]
-"""A method, its low end, its value, its high end."""
 
 
 def softmax_regression(workload: Workload) -> Problem:
@@ -77,34 +73,30 @@ class OnWorkload(HessianExperiment):
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the methods' times, in seconds and in gradients of the same framework."""
         shown = [r for r in self.records(results) if results.shows(r)]
-        in_gradients = {r.case: ratio for r in shown if (ratio := self.in_gradients(r, results))}
-        times = {r.case: np.percentile(r.step_seconds, [25, 50, 75]) * 1e3 for r in shown}
-        found = []
-        if times:
-            caption = f"Time of each method on {plan.workload}: median and interquartile range."
-            points = _points({case: tuple(quarters) for case, quarters in times.items()})
-            found.append(Figure("hessian_methods", caption, partial(_draw, points=points, words="milliseconds")))
-        if in_gradients:
-            caption = (
+        ratios = {r.case: (x.low, x.value, x.high) for r in shown if (x := self.in_gradients(r, results))}
+        found = [
+            Figure(
+                "hessian_methods",
+                f"Time of each method on {plan.workload}: median and interquartile range.",
+                partial(draw, points=quartiles(shown), words="milliseconds"),
+            ),
+            Figure(
+                "hessian_in_gradients",
                 "The same in gradients of the same framework, with 95 % intervals where both were measured in the same "
-                "rounds; the line is one gradient."
-            )
-            points = _points({case: (r.low, r.value, r.high) for case, r in in_gradients.items()})
-            draw = partial(_draw, points=points, words="gradients of the same framework", line=1)
-            found.append(Figure("hessian_in_gradients", caption, draw))
-        return found
+                "rounds; the line is one gradient.",
+                partial(draw, points=ratios, words="gradients of the same framework", line=1),
+            ),
+        ]
+        return found[: 2 if ratios else 1 if shown else 0]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the frameworks' fastest automatic differentiation takes, and what blocks save."""
-        words = []
-        fastest = [
-            f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in rows if r["fastest"]
-        ]
-        if fastest:
-            words.append(
-                f"the dense Hessian of {plan.workload} by the fastest automatic differentiation takes "
-                + " and ".join(fastest)
-            )
+        fastest = [r for r in rows if r["fastest"]]
+        times = " and ".join(
+            f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest
+        )
+        what = f"the dense Hessian of {plan.workload} by the fastest automatic differentiation"
+        words = [f"{what} takes {times}"] if fastest else []
         for r in rows:
             for other in r["ratios"]:
                 if r["framework"] != other["framework"]:
@@ -155,17 +147,17 @@ def _quotient(one: int | None, other: int | None) -> float | None:
 
 def _method_table(rows: Sequence[Row], plan: Plan) -> Table:
     size = next((f", {r['rows']} rows, {r['parameters']} parameters" for r in rows if r["status"] == "ok"), "")
-    lines = [(label(r), *cells(r), text.ratio(r.get("in_gradients")), _mega(r.get("temporary_bytes"))) for r in rows]
+    lines = [(label(r), *cells(r), text.ratio(r["in_gradients"]), _mega(r.get("temporary_bytes"))) for r in rows]
     notes = (
         "Residual: largest difference from the reference in float64, relative to its largest entry; the reference of a "
         "Hessian is the closed form. First call: compilation included. No IQR: a single sample.",
         "In gradients: the time divided by that of the same framework's gradient. Temporary: what XLA allocates beside "
         "the result; PyTorch does not say.",
         "Class pair products: the matrix products of the closed form alone.",
-        *text.flags(r.get("in_gradients") for r in rows),
+        *text.flags(r["in_gradients"] for r in rows),
         *reasons(rows),
     )
-    columns = ("method", "residual", "first call", "time", "IQR", "in gradients [95 %]", "temporary MB")
+    columns = ("method", *COLUMNS, "in gradients [95 %]", "temporary MB")
     return Table(f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}", columns, lines, notes)
 
 
@@ -190,28 +182,3 @@ def _mega(count: int | None) -> str:
 def _part(quotient: float | None) -> str:
     """Write a part of one as a fraction of it, since it is small."""
     return ABSENT if quotient is None else f"1/{1 / quotient:.0f}" if quotient < 0.5 else f"{quotient:.2f}"
-
-
-def _points(by_case: Mapping[Case, tuple[float, ...]]) -> dict[str, list[Point]]:
-    """Return the points of each framework; where there is no interval, its ends are the value."""
-    found: dict[str, list[Point]] = {}
-    for case, (low, value, high) in by_case.items():
-        ends = (low, high) if np.isfinite(low) else (value, value)
-        found.setdefault(case.framework, []).append((case.method, ends[0], value, ends[1]))
-    return found
-
-
-def _draw(axes: Any, points: Mapping[str, Sequence[Point]], words: str, line: float | None = None) -> None:
-    names = list(dict.fromkeys(point[0] for mine in points.values() for point in mine))
-    for (framework, mine), colour in zip(points.items(), COLOURS, strict=False):
-        low, value, high = np.array([point[1:] for point in mine]).T
-        places = [names.index(point[0]) for point in mine]
-        errors = np.abs([value - low, high - value])
-        axes.errorbar(value, places, xerr=errors, fmt="o", capsize=3, color=colour, label=framework)
-    if line is not None:
-        axes.axvline(line, color="0.5", linewidth=1)
-    axes.set(xlabel=words, xscale="log", yticks=range(len(names)), yticklabels=[short(name) for name in names])
-    axes.tick_params(axis="y", labelsize="small")
-    axes.invert_yaxis()
-    axes.grid(axis="x", which="major", alpha=0.3)
-    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
