@@ -240,12 +240,12 @@ def _case_table(rows: Sequence[Row], plan: Plan) -> Table:
     ]
     random = dict.fromkeys(r["problem"] for r in rows if r.get("random"))
     notes = (
-        "Problem: a network's widths, and rows. Residual: largest difference from the reference in float64, relative to "
-        "its largest entry. The reference of a Hessian is the closed form; where hidden layers leave none, central "
+        "Problem: a network's widths, and rows. Residual: largest difference from the reference in float64, relative "
+        "to its largest entry. The reference of a Hessian is the closed form; where hidden layers leave none, central "
         "differences of the gradient, along three directions.",
         "No IQR: a single sample. A large Hessian is made once; it is compiled before that call.",
         "In gradients: the time divided by that of the same framework's gradient, which another process measured.",
-        f"Problems with random inputs, since {plan.workload} does not fit their widths: {', '.join(random) or 'none'}.",
+        f"Random inputs, since {plan.workload} does not fit the widths: {', '.join(random) or 'none'}.",
         *reasons(rows),
     )
     columns = ("problem", "parameters", "method", *COLUMNS, "in gradients", "peak MiB")
