@@ -1,4 +1,4 @@
-"""The routes to second derivatives: each against something that shares no code with it, and what they refuse."""
+"""The methods for second derivatives: each against something that shares no code with it, and what they refuse."""
 
 import dataclasses
 import warnings
@@ -11,83 +11,131 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study.data import problem as problems
+from jaxopt_study.backends.numpy import derivatives as by_formula
 from jaxopt_study.bench import stats
-from jaxopt_study.backends.numpy import derivatives as baseline
-from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, TooLarge
-from jaxopt_study.data.workload import digits_linear, ravel, shift
-from jaxopt_study.studies.hessian.digits import curves, digits as hessian, routes
-from jaxopt_study.studies.hessian.routes import PARTS, ROUTES
+from jaxopt_study.data import problem as problems
+from jaxopt_study.data.workload import WORKLOADS, digits_linear, draw_params, ravel, shift
+from jaxopt_study.studies.hessian import curves
+from jaxopt_study.studies.hessian.curves import Curves
+from jaxopt_study.studies.hessian.methods import METHODS, OWN, places
+from jaxopt_study.studies.hessian.on_workload import OnWorkload
+from tests.cases import iris
 from tests.conftest import load_backend, make_plan
 
 BACKENDS = ("jax", "torch")
 WORKLOAD = digits_linear(seed=0, epochs=1)
 # torch.compile takes 20 s; the test below runs it where the whole study does.
-QUICK = [route for route in (*ROUTES, *PARTS) if route.method != "hessian_compiled"]
+QUICK = [name for name in METHODS if name != "hessian_compiled"]
 
 
-def run(name, route, subject, dtype="float64"):
-    backend, plan = load_backend(name, dtype), make_plan(dtype=dtype)
-    case = Case("hessian", subject, name, route.method)
-    task = hessian.task(backend, case, WORKLOAD, plan)
+def run(framework, method, subject, dtype="float64", workload=WORKLOAD):
+    """Return the record of a method on a network by name, or on the workload where that is the subject."""
+    experiment = OnWorkload() if subject == workload.name else Curves()
+    backend, plan = load_backend(framework, dtype), make_plan(dtype=dtype, workload=workload.name)
+    case = experiment.case(subject, framework, method)
+    task = experiment.task(backend, case, workload, plan)
     (output,) = task.run(task.start())
-    return hessian.summarize(case, task.export(output), WORKLOAD, plan), case
+    value = experiment.summarize(case, task.export(output), workload, plan)
+    return Record(**dataclasses.asdict(case), status="ok", group="", environment="", samples=(1.0, 1.0), value=value)
+
+
+def evaluate(experiment, records, plan):
+    """Return what the records come to."""
+    return Results(tuple(records), tuple(experiment.findings(records, plan)))
 
 
 @pytest.mark.parametrize("subject", ["64-10 x 40", "5-3 x 30", "64-4-10 x 40"])
-@pytest.mark.parametrize("route", QUICK, ids=lambda route: route.method)
-@pytest.mark.parametrize("name", BACKENDS)
-def test_every_route_holds_to_its_references(name, route, subject):
-    linear = subject.count("-") == 1
-    if name not in route.frameworks or (not linear and (route.of != "loss" or "diagonal" in route.result)):
-        pytest.skip("not a route of this framework, or one with a reference for a linear network alone")
-    if not linear and route.result == "product":
-        pytest.skip("the dense routes stand for it")
-    kept, case = run(name, route, subject)
-    record = Record(case.study, case.subject, case.framework, case.method, "ok", "", "", value=kept)
-    (finding,) = hessian.findings([record], make_plan(dtype="float64"))
-    assert finding.agrees, finding.words
+@pytest.mark.parametrize("method", QUICK)
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_every_method_agrees_with_its_references(framework, method, subject):
+    linear, facts = subject.count("-") == 1, METHODS[method]
+    if framework not in facts.frameworks or (not linear and (facts.of != "loss" or "diagonal" in facts.result)):
+        pytest.skip("not a method of this framework, or one with a reference for a linear network alone")
+    if not linear and facts.result == "product":
+        pytest.skip("the dense methods stand for it")
+    record = run(framework, method, subject)
+    findings = Curves().findings([record], make_plan(dtype="float64"))
+    expected = 1 if facts.result != "matrix" else 3 if linear else 2
+    assert [finding.cases for finding in findings] == [(record.case,)] * expected
+    assert all(finding.agrees for finding in findings), findings
 
 
-def test_a_planted_error_is_wrong_and_has_no_time():
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_another_softmax_regression_is_differentiated_as_well(framework, dtype):
+    """Iris in the place of digits: 4 inputs, 3 classes, 150 rows. The tables name it."""
+    workload, plan = iris(), make_plan(dtype=dtype, workload="iris", frameworks=(framework,))
+    methods = [
+        case.method for group in OnWorkload().groups(plan) for case in group.cases if case.framework == framework
+    ]
+    records = [run(framework, method, "iris", dtype, workload) for method in methods if method in QUICK]
+    results = evaluate(OnWorkload(), records, plan)
+    assert all(finding.agrees for finding in results.findings), results.findings
+    table = OnWorkload().tables(OnWorkload().rows(results, plan), plan)[0]
+    assert table.title.startswith("Second derivatives of the loss: iris, 150 rows, 15 parameters")
+    assert "iris" in OnWorkload().verdict(OnWorkload().rows(results, plan), plan)
+
+
+DEEP = dataclasses.replace(WORKLOAD, name="deep", widths=(64, 5, 10), params=draw_params((64, 5, 10), 0))
+BINARY = WORKLOADS["breast-cancer-raw"](0, 1)
+
+
+@pytest.mark.parametrize(("workload", "words"), [(DEEP, "deep has hidden layers"), (BINARY, "raw has a binary loss")])
+def test_a_workload_without_a_closed_form_is_skipped_with_the_reason(workload, words):
+    plan = make_plan(workload=workload.name)
+    for case in (case for group in OnWorkload().groups(plan) for case in group.cases):
+        with pytest.raises(Skipped, match=words):
+            OnWorkload().task(load_backend(case.framework), case, workload, plan)
+
+
+def test_networks_that_the_workload_does_not_fit_have_random_inputs_and_the_table_says_so():
+    records = [run("jax", "gradient", subject) for subject in ("64-10 x 40", "5-3 x 30")]
+    plan = make_plan()
+    table = Curves().tables(Curves().rows(evaluate(Curves(), records, plan), plan), plan)[0]
+    assert "Random inputs, since digits-linear does not fit the widths: 5-3 x 30." in table.notes
+
+
+@pytest.mark.parametrize("name", ["residual", "products_residual", "asymmetry"])
+def test_a_planted_error_disagrees_and_withholds_the_time(name):
     plan = make_plan(dtype="float64")
-    kept, case = run("jax", ROUTES[0], "64-10 x 898")
-    good = Record(case.study, case.subject, case.framework, case.method, "ok", "", "", samples=(1.0, 1.0), value=kept)
-    planted = dataclasses.replace(good, value=kept | {"residual": 1e-9})
-    row = hessian.rows([planted], plan)[0]
-    assert row["status"] == "wrong"
-    assert "seconds" not in row
-    assert "WRONG" in hessian.tables([row], plan)[0].rows[0]
-    assert "seconds" in hessian.rows([good], plan)[0]
+    good = run("jax", OWN, WORKLOAD.name)
+    planted = dataclasses.replace(good, value=good.value | {name: 1e-6})
+    results = evaluate(OnWorkload(), [planted], plan)
+    assert [finding.agrees for finding in results.findings].count(False) == 1
+    (row,) = OnWorkload().rows(results, plan)
+    assert row["agrees"] is False
+    assert row["seconds"] is None
+    assert "withheld: values disagree" in OnWorkload().tables([row], plan)[0].rows[0]
+    assert OnWorkload().rows(evaluate(OnWorkload(), [good], plan), plan)[0]["seconds"] == 1
 
 
-def test_a_wrong_route_is_seen_through_its_products(monkeypatch):
-    """Plant the error in the backend: a Gauss-Newton matrix given out as the Hessian of a deep network."""
+def test_a_wrong_method_is_seen_through_its_products(monkeypatch):
+    """Plant the error in the backend: the Hessian of a deep network times 1.0001."""
     backend = load_backend("jax")
     right = backend.derivatives.hessian_forward_over_reverse
     monkeypatch.setattr(
         backend.derivatives, "hessian_forward_over_reverse", lambda loss: lambda p, b: 1.0001 * right(loss)(p, b)
     )
-    kept, _ = run("jax", ROUTES[0], "64-4-10 x 40")
-    assert kept["products_residual"] > 5e-5
+    assert run("jax", OWN, "64-4-10 x 40").value["products_residual"] > 5e-5
 
 
 def test_what_would_not_fit_is_refused_with_the_estimate():
     with pytest.raises(TooLarge, match=r"estimated .* GiB, the limit is"):
-        run("torch", ROUTES[0], "64-2000-10 x 898")
+        run("torch", OWN, "64-2000-10 x 898")
 
 
-def test_without_a_compiler_the_compiled_route_is_skipped(monkeypatch):
+def test_without_a_compiler_the_compiled_method_is_skipped(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Skipped, match=r"needs a C\+\+ compiler"):
-        run("torch", routes.BY_NAME["hessian_compiled"], "5-3 x 30")
+        run("torch", "hessian_compiled", "5-3 x 30")
 
 
 def test_the_compiler_is_asked_where_the_formula_says_no():
     """Forward over forward of a linear network: P x P columns by the formula, but XLA never makes them."""
-    kept, _ = run("jax", ROUTES[2], "64-10 x 898")
+    kept = run("jax", "hessian_forward_over_forward", "64-10 x 898").value
     assert kept["estimated_bytes"] > 2**35
     assert kept["residual"] < 1e-13
 
@@ -102,7 +150,7 @@ def test_the_network_gradient_by_hand_is_a_gradient():
         z = z @ params["layer2"]["kernel"] + params["layer2"]["bias"]
         return np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(20), targets])
 
-    gradient = baseline.gradient_network(problem.params, problem.batch)
+    gradient = by_formula.gradient_network(problem.params, problem.batch)
     for place in range(problem.size):
         step = np.zeros(problem.size)
         step[place] = 1e-6
@@ -140,8 +188,8 @@ def test_gauss_newton_is_j_h_j_and_positive_semidefinite(name):
     matrix = backend.blocks.gauss_newton(backend.models.predict(model), backend.models.cross_entropy, 5)
     batch = tuple(backend.runtime.from_numpy(array) for array in problem.batch)
     mine = backend.runtime.to_numpy(matrix(backend.runtime.params_from_numpy(problem.params), batch))
-    places = routes.places(backend, problem.params)
-    mine = mine[np.ix_(places, places)]
+    place = places(backend, problem.params)
+    mine = mine[np.ix_(place, place)]
     assert np.linalg.eigvalsh(mine).min() > -1e-12
     assert np.abs(mine - gauss_newton_by_hand(problem)).max() < 1e-9
 
@@ -157,7 +205,7 @@ def gauss_newton_by_hand(problem):
     basis = 1e-6 * np.eye(problem.size)
     ends = [np.stack([logits(shift(problem.params, sign * v)) for v in basis], axis=-1) for sign in (1, -1)]
     jacobian = (ends[0] - ends[1]) / 2e-6
-    p = baseline.softmax(logits(problem.params))
+    p = by_formula.softmax(logits(problem.params))
     curvature = np.einsum("nk,kl->nkl", p, np.eye(p.shape[1])) - np.einsum("nk,nl->nkl", p, p)
     return np.einsum("nkp,nkl,nlq->pq", jacobian, curvature, jacobian) / len(inputs)
 
@@ -185,11 +233,11 @@ ARRAYS = {"jax": jnp.asarray, "torch": lambda values: torch.as_tensor(np.array(v
         ([1.0, float("nan")], ValueError, "holds NaN or infinite values"),
     ],
 )
-@pytest.mark.parametrize("route", ["derivatives.hessian_forward_over_reverse", "blocks.hessian_blocked"])
+@pytest.mark.parametrize("method", ["derivatives.hessian_forward_over_reverse", "blocks.hessian_blocked"])
 @pytest.mark.parametrize("name", BACKENDS)
-def test_parameters_that_cannot_be_differentiated_are_refused(name, route, values, error, words):
+def test_parameters_that_cannot_be_differentiated_are_refused(name, method, values, error, words):
     backend = load_backend(name)
-    module, function = route.split(".")
+    module, function = method.split(".")
     compute = getattr(getattr(backend, module), function)(lambda params, batch: (params["x"] ** 2).sum())
     with pytest.raises(error, match=words):
         compute({"x": ARRAYS[name](values)}, None)
@@ -244,22 +292,33 @@ def test_an_exponent_is_found_with_its_interval():
     assert fit.high - fit.low < 0.1
 
 
-def record_of(subject, framework, method, samples, group="one", **value):
-    depth, size = subject.count("-"), problems.size_of(subject)
-    kept = {"depth": depth, "parameters": size, "rows": problems.rows_of(subject), "residual": 0.0} | value
-    return Record("hessian", subject, framework, method, "ok", group, "", samples=tuple(samples), value=kept)
+def record_of(experiment, subject, framework, method, samples, group="one", **value):
+    name = "64-10 x 898" if subject == "digits-linear" else subject
+    facts = {"depth": name.count("-"), "parameters": problems.size_of(name), "rows": problems.rows_of(name)}
+    return Record(
+        **dataclasses.asdict(experiment.case(subject, framework, method)),
+        status="ok",
+        group=group,
+        environment="",
+        samples=tuple(samples),
+        value=facts | {"residual": 0.0} | value,
+    )
 
 
 def test_a_case_that_is_foreseen_to_take_too_long_is_skipped_with_the_reason():
-    """By the largest smaller problem of its route: time grows with rows, and with the square of the parameters."""
-    plan = make_plan(profile="default")
-    tiny, small = (record_of(f"64-{n}-10 x 898", "torch", "hessian_blocked", [s]) for n, s in ((2, 9.0), (4, 0.1)))
-    more, rows = (
-        Case("hessian", subject, "torch", "hessian_blocked") for subject in ("64-7-10 x 898", "64-4-10 x 89800")
+    """By the largest smaller problem of its method: time grows with rows, and with the square of the parameters."""
+    plan, experiment = make_plan(profile="default"), Curves()
+    tiny, small = (
+        record_of(experiment, f"64-{n}-10 x 898", "torch", "hessian_blocked", [s]) for n, s in ((2, 9.0), (4, 0.1))
     )
-    assert hessian.skip(more, [tiny, small], plan) is None
-    assert hessian.skip(rows, [tiny, small], plan) == "foreseen: 10.0 s, budget: 2 s"
-    assert hessian.skip(dataclasses.replace(more, framework="jax"), [tiny, small], plan) is None
+    more, rows = (
+        experiment.case(subject, "torch", "hessian_blocked") for subject in ("64-7-10 x 898", "64-4-10 x 89800")
+    )
+    assert experiment.skip(more, [tiny, small], plan) is None
+    assert experiment.skip(rows, [tiny, small], plan) == "foreseen: 10.0 s, budget: 2 s"
+    assert experiment.skip(dataclasses.replace(more, framework="jax"), [tiny, small], plan) is None
+    elsewhere = dataclasses.replace(small, experiment="workload")
+    assert experiment.skip(rows, [elsewhere], plan) is None
 
 
 @pytest.mark.parametrize("curve", curves.CURVES, ids=lambda curve: curve.grows)
@@ -272,46 +331,56 @@ def test_each_curve_has_four_sizes_or_more_that_grow(curve):
 
 
 def test_growth_and_crossovers_are_those_of_known_times():
-    """One route is quadratic in the parameters and starts cheaper; the other is linear."""
+    """One method is quadratic in the parameters and starts cheaper; the other is linear."""
     plan, subjects = make_plan(profile="default"), curves.CURVES[0].problems["default"]
     sizes = np.array([problems.size_of(subject) for subject in subjects])
     records = [
-        record_of(subject, "jax", method, [seconds] * 2)
-        for method, times in (
-            ("hessian_forward_over_reverse", 1e-8 * sizes**2),
-            ("hessian_blocked", 1e-8 * sizes * 300),
-        )
+        record_of(Curves(), subject, "jax", method, [seconds] * 2)
+        for method, times in ((OWN, 1e-8 * sizes**2), ("hessian_blocked", 1e-8 * sizes * 300))
         for subject, seconds in zip(subjects, times, strict=True)
     ]
-    rows = hessian.rows(records, plan)
-    fits = {arm[1]: (points, e.value) for _, arm, points, e in curves.growth(rows, plan)}
-    assert fits["hessian_forward_over_reverse"] == (4, pytest.approx(2))
+    rows = Curves().rows(evaluate(Curves(), records, plan), plan)
+    fits = {pair[1]: (points, e.value) for _, pair, points, e in curves.growth(rows, plan)}
+    assert fits[OWN] == (4, pytest.approx(2))
     assert fits["hessian_blocked"] == (4, pytest.approx(1))
-    (crossing,) = curves.tables(rows, plan)[1].rows
-    assert crossing[1:] == ("jax forward over reverse", "jax blocked", "300", "jax blocked")
+    (crossing,) = curves.crossovers(rows, plan)
+    assert crossing[1:] == (("jax", OWN), ("jax", "hessian_blocked"), pytest.approx(300), ("jax", "hessian_blocked"))
+    assert Curves().tables(rows, plan)[2].rows[0][
+        1:
+    ] == ("jax forward over reverse", "jax blocked", "300", "jax blocked")
 
 
-def test_ratios_are_of_routes_measured_in_the_same_turns():
-    plan, digits = make_plan(), hessian.DIGITS
-    own, blocked, apart = (
-        record_of(digits, "jax", "hessian_forward_over_reverse", [4.0, 4.2, 4.1], temporary_bytes=800),
-        record_of(digits, "jax", "hessian_blocked", [1.0, 1.05, 1.025], temporary_bytes=100),
-        record_of(digits, "torch", "hessian_blocked", [2.0, 2.0, 2.0], group="another"),
+def test_ratios_are_of_methods_measured_in_the_same_rounds():
+    plan, experiment = make_plan(), OnWorkload()
+    own, blocked, elsewhere = records = (
+        record_of(experiment, "digits-linear", "jax", OWN, [4.0, 4.2, 4.1], temporary_bytes=800),
+        record_of(experiment, "digits-linear", "jax", "hessian_blocked", [1.0, 1.05, 1.025], temporary_bytes=100),
+        record_of(experiment, "digits-linear", "torch", "hessian_blocked", [2.0, 2.0, 2.0], group="another"),
     )
-    rows = hessian.rows([own, blocked, apart], plan)
+    rows = experiment.rows(evaluate(experiment, records, plan), plan)
     (ratio,) = rows[1]["ratios"]
-    assert (ratio["framework"], ratio["route"], ratio["memory"]) == ("jax", "hessian_forward_over_reverse", 1 / 8)
+    assert (ratio["framework"], ratio["method"], ratio["memory"]) == ("jax", OWN, 1 / 8)
     assert ratio["time"].value == pytest.approx(0.25)
-    words = hessian.verdict(rows, plan)
+    words = experiment.verdict(rows, plan)
     assert "blocks take 0.250 [0.250, 0.250] of jax.hessian's time and 1/8 of its temporary memory" in words
     wrong = dataclasses.replace(blocked, value=blocked.value | {"residual": 1.0})
-    assert hessian.rows([own, wrong, apart], plan)[1]["ratios"] == []
+    assert experiment.rows(evaluate(experiment, [own, wrong, elsewhere], plan), plan)[1]["ratios"] == []
+
+
+def test_times_in_gradients_are_paired_where_the_rounds_are_the_same():
+    """On the workload they have an interval; each case of a curve has a process of its own."""
+    for experiment, subject, group in ((OnWorkload(), "digits-linear", "one"), (Curves(), "64-10 x 898", "another")):
+        gradient = record_of(experiment, subject, "jax", "gradient", [1.0, 2.0])
+        blocked = record_of(experiment, subject, "jax", "hessian_blocked", [10.0, 20.0], group=group)
+        rows = experiment.rows(evaluate(experiment, [gradient, blocked], make_plan()), make_plan())
+        assert rows[0]["in_gradients"] is None
+        assert rows[1]["in_gradients"].value == 10
+        assert ("unpaired" in rows[1]["in_gradients"].flags) == (group == "another")
 
 
 def test_the_compiler_says_what_memory_blocks_save():
     """The prototype's bound: an eighth of jax.hessian's; a 40th is measured."""
-    kept = [run("jax", routes.BY_NAME[name], "64-10 x 898", "float32")[0]["temporary_bytes"] for name in ROUTE_PAIR]
-    assert kept[1] <= kept[0] / 8
-
-
-ROUTE_PAIR = ("hessian_forward_over_reverse", "hessian_blocked")
+    own, blocked = (
+        run("jax", method, "64-10 x 898", "float32").value["temporary_bytes"] for method in (OWN, "hessian_blocked")
+    )
+    assert blocked <= own / 8

@@ -1,4 +1,4 @@
-"""A network and its data by name, `64-27-10 x 898`: widths and rows. What cost curves are drawn over."""
+"""A loss to differentiate: a workload's, or that of a network by name, `64-27-10 x 898`: widths and rows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ class Problem:
     Attributes:
         params: Initial parameters in flax's layout, float64.
         batch: Inputs (rows, widths[0]) in float64 and integer targets (rows,).
+        random: Whether the batch was drawn at random, since the workload's does not fit the widths.
     """
 
     widths: tuple[int, ...]
     params: ParameterTree
     batch: tuple[Array, Array]
+    random: bool = False
 
     @property
     def size(self) -> int:
         """How many parameters it has."""
         return _size(self.widths)
+
+    @property
+    def linear(self) -> bool:
+        """Whether the network is one linear layer: then the Hessian has a closed form."""
+        return len(self.widths) == 2
 
     @property
     def activations(self) -> int:
@@ -49,6 +56,11 @@ def rows_of(name: str) -> int:
     return _parts(name)[1]
 
 
+def whole(workload: Workload) -> Problem:
+    """Return the workload's own problem: its initial parameters and all its training rows."""
+    return Problem(workload.widths, workload.params, workload.train)
+
+
 def make(name: str, workload: Workload, seed: int) -> Problem:
     """Return the problem of that name: on the workload's rows, repeated as need be, where the widths fit it.
 
@@ -58,10 +70,10 @@ def make(name: str, workload: Workload, seed: int) -> Problem:
     params = workload.params if widths == workload.widths else draw_params(widths, seed)
     if (widths[0], widths[-1]) == (workload.widths[0], workload.widths[-1]):
         inputs, targets = (np.resize(array, (rows, *array.shape[1:])) for array in workload.train)
-    else:
-        generator = np.random.default_rng(seed)
-        inputs, targets = generator.standard_normal((rows, widths[0])), generator.integers(0, widths[-1], rows)
-    return Problem(widths, params, (inputs, targets))
+        return Problem(widths, params, (inputs, targets))
+    generator = np.random.default_rng(seed)
+    inputs, targets = generator.standard_normal((rows, widths[0])), generator.integers(0, widths[-1], rows)
+    return Problem(widths, params, (inputs, targets), random=True)
 
 
 def _parts(name: str) -> tuple[tuple[int, ...], int]:

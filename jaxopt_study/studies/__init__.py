@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
 from jaxopt_study.studies.experiment import Experiment, Study
+from jaxopt_study.studies.hessian import HESSIAN
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
 
@@ -14,9 +15,10 @@ STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
     "spread": SPREAD,
     "derivatives": DERIVATIVES,
+    "hessian": HESSIAN,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives")
+MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
 """The studies that run when none is named; together they take less than a minute."""
 
 

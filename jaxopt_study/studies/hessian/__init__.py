@@ -1,1 +1,18 @@
+"""What does a Hessian cost, by each method, in each framework, and how does the cost grow?
 
+Every method is compared with a reference: on the workload, where all are measured in the same rounds, with the closed
+form; on the networks of the cost curves, where each case has a process of its own, with differences of the gradient.
+"""
+
+from __future__ import annotations
+
+from jaxopt_study.studies.experiment import Study
+from jaxopt_study.studies.hessian.curves import Curves
+from jaxopt_study.studies.hessian.newton_step import NewtonStep
+from jaxopt_study.studies.hessian.on_workload import OnWorkload
+
+__all__ = ["HESSIAN"]
+
+HESSIAN = Study(
+    "Hessian: what does it cost, by each method, and how does that grow?", (OnWorkload(), Curves(), NewtonStep())
+)

@@ -1,0 +1,67 @@
+"""What a method's value is compared with, in NumPy and float64: no reference uses automatic differentiation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxopt_study.backends.numpy import closed_form, derivatives
+from jaxopt_study.data.problem import Problem
+from jaxopt_study.data.workload import Array
+from jaxopt_study.studies.hessian.methods import Method
+
+DIRECTIONS = 3
+PROBES = 4
+
+
+def vectors(method: Method, problem: Problem) -> Array | None:
+    """Return what the method is called with, in the project's order: a vector, probes of random signs, or nothing."""
+    if method.result == "product":
+        return _directions(problem)[0]
+    if method.result == "probed diagonal":
+        return np.random.default_rng(2).choice([-1.0, 1.0], (PROBES, problem.size))
+    return None
+
+
+def vector(method: Method, problem: Problem) -> Array:
+    """Return the value, as one vector, of a method that makes no matrix."""
+    if method.result == "gradient":
+        return derivatives.gradient_network(problem.params, problem.batch)
+    if method.result == "products":
+        rows, weights = closed_form.rows_and_weights(problem.params, problem.batch)
+        return np.einsum("ni,pn,nj->pij", rows, weights, rows, optimize=True).ravel()
+    matrix, given = closed_form.hessian_closed_form(problem.params, problem.batch), vectors(method, problem)
+    if given is None:
+        return np.diag(matrix)
+    return matrix @ given if given.ndim == 1 else np.mean([z * (matrix @ z) for z in given], axis=0)
+
+
+def products(problem: Problem) -> Array:
+    """Return the Hessian's products with fixed directions, (P, `DIRECTIONS`), by differences of the gradient."""
+    columns = [
+        derivatives.hessian_product_by_differences(problem.params, problem.batch, v) for v in _directions(problem)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def project(matrix: Array, places: Array, problem: Problem) -> dict[str, Array]:
+    """Return a backend's matrix times the same directions, its asymmetry, and itself if it has a closed form.
+
+    Args:
+        matrix: In the backend's own order of parameters.
+        places: Where in that order each parameter stands: see `methods.places`.
+        problem: What the matrix is the Hessian of.
+    """
+    directions = np.empty((problem.size, DIRECTIONS))
+    directions[places] = _directions(problem).T
+    value = {"products": (matrix @ directions.astype(matrix.dtype))[places], "asymmetry": np.array(_asymmetry(matrix))}
+    return value | ({"matrix": matrix[np.ix_(places, places)]} if problem.linear else {})
+
+
+def _directions(problem: Problem) -> Array:
+    return np.random.default_rng(1).standard_normal((DIRECTIONS, problem.size))
+
+
+def _asymmetry(matrix: Array) -> float:
+    """Return the largest |H - H'|, relative to the largest |H|, without a second matrix, which would count as peak."""
+    differences = [np.abs(matrix[i : i + 256] - matrix[:, i : i + 256].T).max() for i in range(0, len(matrix), 256)]
+    return float(max(differences) / np.maximum(matrix.max(), -matrix.min()))
