@@ -128,7 +128,7 @@ def compilation(function: Any, *arguments: Any) -> Iterator[str]:
 
     The arguments must be ones that may be used up.
     """
-    block(function(*arguments))
+    wait(function(*arguments))
     yield "compile"
 
 

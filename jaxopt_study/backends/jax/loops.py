@@ -51,7 +51,7 @@ def donated(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
 
 def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
     """Return the usual loop through flax.nnx: Python calls one step under `nnx.jit`, see `nnx_loop`."""
-    from jaxopt_study import nnx_loop  # flax.nnx takes a quarter of a second to load
+    from jaxopt_study.backends.jax import nnx_loop  # flax.nnx takes a quarter of a second to load
 
     return nnx_loop.nnx_jitted(model, optimizer)
 
