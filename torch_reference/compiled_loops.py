@@ -29,6 +29,8 @@ __all__ = [
     "compiled_thirty_two",
     "cuda_graph",
     "functional",
+    "pure_steps",
+    "recorded_loop",
 ]
 
 
@@ -54,7 +56,7 @@ class Tape(NamedTuple):
 
 def functional(model: nn.Module, optimizer: Pure) -> Loop:
     """Return the loop over a pure step made by `torch.func`, called operator by operator."""
-    return _pure_loop(model, optimizer, _steps(model, optimizer, 1), 1, compiles=False)
+    return _pure_loop(model, optimizer, pure_steps(model, optimizer, 1), 1, compiles=False)
 
 
 def compiled(model: nn.Module, optimizer: Pure) -> Loop:
@@ -141,7 +143,7 @@ def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
         NotImplementedError: There is no GPU.
     """
     _need_gpu()
-    return _recorded_loop(_advance(_steps(model, optimizer, 1)), model, optimizer, _record)
+    return recorded_loop(pure_steps(model, optimizer, 1), model, optimizer)
 
 
 def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
@@ -152,8 +154,8 @@ def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
     """
     _need_gpu()
     _need_compiler()
-    one = torch.compile(_own_code(_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
-    return _recorded_loop(_advance(one), model, optimizer, _record)
+    one = torch.compile(_own_code(pure_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
+    return recorded_loop(one, model, optimizer)
 
 
 def _advance(one: Callable[[PureState, Batch], tuple[PureState, Tensor]]) -> Callable[[Tape], None]:
@@ -187,13 +189,14 @@ def _record(advance: Callable[[Tape], None], tape: Tape) -> Callable[[], None]:
     return graph.replay
 
 
-def _recorded_loop(
-    advance: Callable[[Tape], None],
+def recorded_loop(
+    one: Callable[[PureState, Batch], tuple[PureState, Tensor]],
     model: nn.Module,
     optimizer: Pure,
-    record: Callable[[Callable[[Tape], None], Tape], Callable[[], None]],
+    record: Callable[[Callable[[Tape], None], Tape], Callable[[], None]] = _record,
 ) -> Loop:
-    """Return the loop that replays what `record` makes of `advance`; each length of a run is recorded once."""
+    """Return the loop that replays what `record` makes of a step on a tape; each length of a run is recorded once."""
+    advance = _advance(one)
     recorded: dict[Any, tuple[Tape, Callable[[], None]]] = {}
 
     def prepare(state: PureState, data: Batch, order: Order) -> tuple[Tape, Callable[[], None]]:
@@ -227,7 +230,7 @@ def _recorded_loop(
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)
 
 
-def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
+def pure_steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
     """Return the pure function of a state and `count` batches, which makes that many steps in a row."""
     logits = models.predict(model)
 
@@ -248,7 +251,7 @@ def _steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState
 
 def _compiled_steps(model: nn.Module, optimizer: Pure, count: int) -> Loop:
     _need_compiler()
-    steps = torch.compile(_own_code(_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
+    steps = torch.compile(_own_code(pure_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
     return _pure_loop(model, optimizer, steps, count, compiles=True)
 
 
