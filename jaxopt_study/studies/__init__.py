@@ -6,6 +6,8 @@ from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
 from jaxopt_study.studies.experiment import Experiment, Study
 from jaxopt_study.studies.hessian import HESSIAN
+
+from jaxopt_study.studies.loops import LOOPS
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
 
@@ -14,11 +16,14 @@ __all__ = ["MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
 STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
     "spread": SPREAD,
+    "loops": LOOPS,
     "derivatives": DERIVATIVES,
     "hessian": HESSIAN,
 }
 
 MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
+
+MAIN_JOB = ("optimizers", "loops", "spread", "derivatives")
 """The studies that run when none is named; together they take less than a minute."""
 
 

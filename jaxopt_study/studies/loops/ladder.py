@@ -1,0 +1,244 @@
+"""The notebook's training by every way to loop: what each costs, from a call for each operator to a loop in C."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.backends import Backend
+from jaxopt_study.backends.numpy import training as formula
+from jaxopt_study.bench import stats
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Skipped, Task, Value
+from jaxopt_study.data.workload import Workload, draw_params, stack_params
+from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.loops import methods
+from jaxopt_study.studies.loops.methods import COLOUR, LABELS, METHODS, caption
+from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.tolerances import BEGINNING
+
+SHORT = {"jax": ("donated", "scan", "native_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
+"""The main job's ladder."""
+
+OTHERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cpu": {
+        "jax": ("scan", "native_scan", "vmapped", "sequential"),
+        "torch": ("notebook", "fused"),
+        "c": ("c_strict", "c_fast_math", "c_apart"),
+    },
+    "gpu": {
+        "jax": ("scan", "unrolled_scan", "vmapped"),
+        "torch": ("notebook", "fused", "compiled_graph"),
+        "c": ("c_strict", "c_fast_math", "c_apart"),
+    },
+}
+"""The ladder of the optimizers after the first, by device: the loops that matter."""
+
+REFERENCE, LIMIT = "notebook", "c_fast_math"
+
+
+class Ladder(Experiment):
+    """Every optimizer by the methods of all frameworks; the first optimizer by all of them."""
+
+    study, name = "loops", "ladder"
+
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return one group, so that the rounds of each optimizer lie over the seconds of all.
+
+        A moment's neighbour on the same core would otherwise meet all of Adagrad's rounds, which take two seconds, and
+        its ratios would hold for that moment. Two processes share the rounds on a CPU; on a GPU a process compiles for
+        a minute, and profile smoke is for seconds.
+        """
+        if plan.overview:
+            return [Group(self._cases(plan.optimizers[0], SHORT, plan), (plan.repeats + 1) // 2)]
+        every = {
+            f: [name for name, method in mine.items() if method.ladder and (plan.profile == "full" or not method.full)]
+            for f, mine in METHODS.items()
+        }
+        first, *others = plan.optimizers
+        cases = self._cases(first, every, plan)
+        cases += tuple(case for name in others for case in self._cases(name, OTHERS[plan.device], plan))
+        processes = 2 if plan.device == "cpu" and plan.profile != "smoke" else 1
+        return [Group(cases, plan.repeats, processes=processes)]
+
+    def _cases(self, optimizer: str, names: Mapping[str, Iterable[str]], plan: Plan) -> tuple[Case, ...]:
+        return tuple(
+            self.case(optimizer, f, name)
+            for f in (*plan.frameworks, "c")
+            for name in names[f]
+            if METHODS[f][name].only in (None, optimizer)
+        )
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return a lap of a loop on single rows, from the workload's initial parameters on."""
+        method = METHODS[case.framework][case.method]
+        if workload.loss != "loss":
+            raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
+        if case.framework == "c" and not workload.linear:
+            raise Skipped("the loops in C are for one linear layer")
+        loop, params = methods.make_loop(backend, method, case.subject, workload.widths, plan), workload.params
+        if method.sweep:
+            loop = getattr(getattr(backend, "sweep"), method.sweep)(loop)  # noqa: B009 - JAX's alone
+            seeds = range(plan.seed, plan.seed + method.runs)
+            params = stack_params([draw_params(workload.widths, seed) for seed in seeds])
+        return methods.training(backend, method, loop, params, workload.train, method.order(workload))
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep how far the losses are from training by formula; of a sweep, the first network's."""
+        losses = value["losses"][0] if METHODS[case.framework][case.method].sweep else value["losses"]
+        begin = workload.params, workload.train, workload.order.ravel()
+        return methods.distances(losses, case, plan, lambda: formula.train(*begin, case.subject, plan.learning_rate))
+
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Compare the losses of each loop with training by formula."""
+        first = BEGINNING[plan.dtype]
+        return [
+            finding
+            for r in records
+            if r.ok
+            for finding in methods.compare_losses(r, first, OPTIMIZERS[r.subject].loops[plan.dtype], plan)
+        ]
+
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each optimizer and method."""
+        del plan
+        records = self.records(results)
+        return [_row(r, {o.method: o for o in records if o.subject == r.subject}, results) for r in records]
+
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return one table for each optimizer; the first has the notes on all."""
+        found: list[Table] = []
+        for name in dict.fromkeys(row["optimizer"] for row in rows):
+            notes = [] if found else _notes(rows)
+            found.append(_table(name, [row for row in rows if row["optimizer"] == name], plan, notes))
+        return found
+
+    def figures(self, results: Results, plan: Plan) -> list[Figure]:
+        """Return the times of the first optimizer."""
+        optimizer = plan.optimizers[0]
+        timed = [row for row in self.rows(results, plan) if row["step_seconds"] and row["optimizer"] == optimizer]
+        words = f"Time per training step by the way to loop, {optimizer}: median of the samples."
+        return [Figure("loops_ladder", words, lambda axes: _draw(axes, timed))] if timed else []
+
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say from what to what the time per step goes in the frameworks."""
+        optimizer = plan.optimizers[0]
+        timed = [r for r in rows if r["step_seconds"] and r["optimizer"] == optimizer and r["framework"] != "c"]
+        if len(timed) < 2:
+            return ""
+        slow, fast = (pick(timed, key=lambda r: r["step_seconds"]) for pick in (max, min))
+        return (
+            f"depending on the loop alone, a step of {optimizer} takes {text.seconds(slow['step_seconds'])} "
+            f"({caption(slow)}) to {text.seconds(fast['step_seconds'])} ({caption(fast)})"
+        )
+
+
+def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[str, Any]:
+    """Return the row of a record; `peers` are the records of the same optimizer by method."""
+    row = {"optimizer": record.subject} | methods.facts(record, results) | {"slow_machine": results.slowed(record)}
+    if not record.ok:
+        return row
+    row |= {"distance": record.value["distance"], "import_seconds": record.stages["import"]}
+    if results.shows(record):
+        simpler = METHODS[record.framework][record.method].simpler
+        row |= {
+            "stages": {name: seconds for name, seconds in record.stages.items() if name != "import"},
+            "compile_seconds": _compilation(record),
+            "first_seconds": record.first_seconds,
+            "notebook_over_it": results.ratio(peers.get(REFERENCE), record),
+            "it_over_limit": results.ratio(record, peers.get(LIMIT)),
+            "break_even": _break_even(record, peers.get(simpler or ""), results),
+        }
+    return row
+
+
+def _break_even(record: Record, simpler: Record | None, results: Results) -> dict[str, Any] | None:
+    """Return after how many steps a method has made up for compiling longer; None where it is not surely faster."""
+    faster = results.ratio(simpler, record)
+    if simpler is None or faster is None:
+        return None
+    if not faster.low > 1:
+        return {"than": simpler.method, "steps": None}
+    more = _compilation(record) - _compilation(simpler)
+    saved = float(np.median(simpler.step_seconds - record.step_seconds))  # over the rounds, as the ratio is
+    return {"than": simpler.method, "steps": max(0, math.ceil(more / saved))}
+
+
+def _compilation(record: Record) -> float:
+    """Return the seconds of all stages but the import, which is the same for all."""
+    return sum(seconds for name, seconds in record.stages.items() if name != "import")
+
+
+def _table(optimizer: str, rows: Sequence[Row], plan: Plan, notes: Sequence[str]) -> Table:
+    columns = (
+        "loop", "method", "max. difference", "compile", "first lap", "per step", "IQR", "notebook / it [95 %]",
+        "it / C [95 %]", "break-even",
+    )  # fmt: skip
+    lines = [_line(row) for row in sorted(rows, key=lambda row: -(row["step_seconds"] or 0))]
+    title = f"Ways to loop: {optimizer}, {plan.workload}, one row per step, {plan.dtype}"
+    return Table(title, columns, lines, (*notes, *methods.not_measured(rows)), left=("method",))
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """Return what holds for the tables of all optimizers."""
+    imports = {LABELS[row["framework"]]: row["import_seconds"] for row in rows if "import_seconds" in row}
+    slow = f"Slow: the machine was over {100 * stats.SLOWED:.0f} % slower than at its best in this run."
+    return [
+        "Max. difference: of the losses from those of training by formula in float64, relative to the largest.",
+        "Compile: trace, lower and compile; for torch.compile, its first call. First lap: the first state and lap; it "
+        "includes compilation where no compile time is given. Import, once per process: "
+        + ", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items())
+        + ".",
+        "Per step: median of the samples. IQR: their interquartile range, relative to the median. Notebook: the "
+        "notebook's loop in PyTorch. C: with -ffast-math -mno-recip, on the same core.",
+        "Break-even: the number of steps after which a method has made up for its longer compilation, against the "
+        "simpler method in brackets. Never: it is not surely faster.",
+        *text.flags(row.get(key) for row in rows for key in ("notebook_over_it", "it_over_limit")),
+        *([slow] if any(row["slow_machine"] for row in rows) else []),
+    ]
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    name = (caption(row), row["method"])
+    if row["status"] != "ok":
+        return (*name, row["status"], *[ABSENT] * 7)
+    if row["step_seconds"] is None:
+        return (*name, f"{text.number(row['distance'])}: DISAGREES", *[ABSENT] * 2, "withheld", *[ABSENT] * 4)
+    return (
+        *name,
+        text.number(row["distance"]),
+        text.seconds(row["compile_seconds"]) if row["stages"] else ABSENT,
+        text.seconds(row["first_seconds"]),
+        text.seconds(row["step_seconds"]),
+        text.spread(row["spread"]) + (", slow" if row["slow_machine"] else ""),
+        text.ratio(row["notebook_over_it"]),
+        text.ratio(row["it_over_limit"]),
+        _pays(row["break_even"]),
+    )
+
+
+def _pays(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ABSENT
+    return f"{'never' if found['steps'] is None else format(found['steps'], ',')} ({found['than']})"
+
+
+def _draw(axes: Any, rows: Sequence[Row]) -> None:
+    ordered = sorted(rows, key=lambda row: -row["step_seconds"])
+    for place, row in enumerate(ordered):
+        axes.plot(row["step_seconds"] * 1e6, place, "o", color=COLOUR[row["framework"]])
+    axes.set(
+        xlabel="microseconds per step", xscale="log", yticks=range(len(ordered)), yticklabels=map(caption, ordered)
+    )
+    axes.tick_params(axis="y", labelsize="x-small")
+    axes.invert_yaxis()
+    axes.grid(axis="x", which="both", alpha=0.3)
