@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
+from jaxopt_study.studies.dictionary import DICTIONARY
 from jaxopt_study.studies.experiment import Experiment, Study
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
+from jaxopt_study.studies.timer import TIMER
 
 __all__ = ["MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
 
@@ -14,6 +16,8 @@ STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
     "spread": SPREAD,
     "derivatives": DERIVATIVES,
+    "dictionary": DICTIONARY,
+    "timer": TIMER,
 }
 
 MAIN_JOB = ("optimizers", "spread", "derivatives")
