@@ -230,8 +230,8 @@ def muon(o: Options, lr: str) -> Translation:
     )
     condition = (
         "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not. At "
-        "learning rate 1e-3, 1,000 replayed steps differ by 2e-5, and training on digits by 2e-3. Hold kernels as torch "
-        "does: (outputs, inputs)"
+        "learning rate 1e-3, 1,000 replayed steps differ by 2e-5, and training on digits by 2e-3. Hold kernels as "
+        "torch does: (outputs, inputs)"
     )
     # torch decays by lr itself, the update's size is adjusted.
     return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,28 +28,32 @@ LARGE = 50_000
 
 @dataclass(frozen=True)
 class Trial:
-    """Two methods, timed against each other again and again.
+    """Two methods, A and B, timed against each other again and again.
 
     Attributes:
         what: What a reader is told of the two.
-        slower: How much more work method B does than method A.
+        right: What is said of those that the timer calls rightly.
+        wrong: What is said of those that it calls wrongly.
+        slower: How much more work B does than A.
         times: How often they are timed.
-        wrong: In how many of these the timer may call them wrongly.
+        allowed: In how many of these the timer may be wrong.
     """
 
     what: str
+    right: str
+    wrong: str
     slower: float
     times: int
-    wrong: int = 1
+    allowed: int = 1
 
-    def right(self, found: Ratio) -> bool:
+    def called_rightly(self, found: Ratio) -> bool:
         """Say whether the ratio of B to A says what the two are."""
         return found.no_difference if self.slower == 1 else found.low > 1 and not found.no_difference
 
 
 TRIALS = {
-    "equal": Trial("equal methods, called different", 1.0, times=20),
-    "planted": Trial("10 % slower, not found", 1.1, times=10),
+    "equal": Trial("equal methods", "called no difference", "called different", slower=1.0, times=20),
+    "planted": Trial("10 % slower", "found", "not found", slower=1.1, times=10),
 }
 TRAP = "trap"
 TRAPS: dict[str, tuple[int, ...]] = {"asynchronous": (LARGE,), "recompiling": (), "not_returned": (AMOUNT,)}
@@ -76,7 +80,6 @@ class Timer(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return a method of a trial, or the attempt to time a trap."""
-        del workload, plan
         if case.subject == TRAP:
             return single(lambda: attempt(backend, case.method), _as_bytes)
         slower = TRIALS[case.subject.split()[0]].slower if case.method == "B" else 1
@@ -85,38 +88,35 @@ class Timer(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep what the timer said to a trap."""
-        del workload, plan
         return {"words": value["words"].tobytes().decode().strip()} if case.subject == TRAP else {}
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Count in each framework the trials that were called wrongly, and the traps that were not caught."""
-        del plan
         found = []
-        for framework, kind, mine in _trials(records):
-            right = _right(kind, mine)
-            cases = [r.case for pair in mine for r in pair]
-            # As many as may be wrong of all trials, where some failed.
-            allowed = TRIALS[kind].wrong * len(right) // TRIALS[kind].times
-            what = f"{framework}, {TRIALS[kind].what} (of {len(right)})"
-            found.append(compare(what, cases, len(right) - sum(right), allowed))
+        for framework, trial, mine, ratios in _trials(records):
+            wrong = sum(not trial.called_rightly(ratio) for ratio in ratios)
+            # Where some trials failed, as many of the others may be wrong as of all.
+            allowed = trial.allowed * len(ratios) // trial.times
+            what = f"{framework}: {trial.what} {trial.wrong}, of {len(ratios)}"
+            found.append(compare(what, [r.case for r in mine], wrong, allowed))
         for r in records:
             if r.ok and r.subject == TRAP:
-                what = f"{r.framework}, {_plain(r.method)}, not caught"
+                what = f"{r.framework}: {_plain(r.method)}, not caught"
                 found.append(compare(what, [r.case], not r.value["words"], 0, r.value["words"]))
         return found
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each framework and kind of trial, and for each trap."""
-        del plan
         records = self.records(results)
         rows = [
             {
                 "framework": framework,
-                "what": TRIALS[kind].what,
-                "passed": results.agrees(mine[0][0]),
-                "words": _counted(kind, mine),
+                "what": trial.what,
+                "passed": results.agrees(mine[0]),
+                "words": f"{sum(map(trial.called_rightly, ratios))} of {len(ratios)} {trial.right}; "
+                f"median ratio {np.median([ratio.value for ratio in ratios]):.3f}",
             }
-            for framework, kind, mine in _trials(records)
+            for framework, trial, mine, ratios in _trials(records)
         ]
         return rows + [
             {
@@ -131,15 +131,13 @@ class Timer(Experiment):
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return what each trial came to."""
-        del plan
         passed = {True: "yes", False: "NO", None: ABSENT}
         lines = [(f"{row['framework']}: {row['what']}", passed[row["passed"]], row["words"]) for row in rows]
         return [Table("The timer, tested here", ("trial", "passed", "how"), lines, left=("how",))]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say whether the timer can be trusted here."""
-        del plan
-        failed = [f"{row['framework']}, {row['what']}" for row in rows if row["passed"] is False]
+        failed = [f"{row['framework']}: {row['what']}" for row in rows if row["passed"] is False]
         return f"the timer FAILS here: {'; '.join(failed)}" if failed else "the timer passes its tests here"
 
 
@@ -175,35 +173,16 @@ def _returned(backend: Backend, output: Any) -> Value:
     return {} if output is None else {"size": np.array(backend.runtime.to_numpy(output).size)}
 
 
-def _trials(records: Sequence[Record]) -> list[tuple[str, str, list[tuple[Record, Record]]]]:
-    """Return for each framework and kind of trial the records of A and B, of the trials that were measured."""
+def _trials(records: Sequence[Record]) -> Iterator[tuple[str, Trial, list[Record], list[Ratio]]]:
+    """Yield for each framework and kind of trial the records of A and B, and their ratios, if there are any."""
     measured = {(r.framework, r.subject, r.method): r for r in records if r.ok}
-    found = []
     for framework in dict.fromkeys(r.framework for r in records):
         for kind, trial in TRIALS.items():
-            keys = [(framework, f"{kind} {number + 1}") for number in range(trial.times)]
-            pairs = [
-                (measured[*key, "A"], measured[*key, "B"])
-                for key in keys
-                if {(*key, "A"), (*key, "B")} <= measured.keys()
-            ]
-            found += [(framework, kind, pairs)] if pairs else []
-    return found
-
-
-def _ratios(pairs: Sequence[tuple[Record, Record]]) -> list[Ratio]:
-    """Return the ratios of B to A, of those that were measured in the same rounds."""
-    return [found for a, b in pairs if (found := ratio.paired(b, a, slowed=False))]
-
-
-def _right(kind: str, pairs: Sequence[tuple[Record, Record]]) -> list[bool]:
-    return [TRIALS[kind].right(found) for found in _ratios(pairs)]
-
-
-def _counted(kind: str, pairs: Sequence[tuple[Record, Record]]) -> str:
-    right, middle = _right(kind, pairs), np.median([found.value for found in _ratios(pairs)] or [np.nan])
-    called = "called no difference" if TRIALS[kind].slower == 1 else "found"
-    return f"{sum(right)} of {len(right)} {called}; median ratio {middle:.3f}"
+            first = [r for (f, s, m), r in measured.items() if f == framework and s.startswith(kind) and m == "A"]
+            pairs = [(a, b) for a in first if (b := measured.get((framework, a.subject, "B")))]
+            ratios = [found for a, b in pairs if (found := ratio.paired(b, a, slowed=False))]
+            if ratios:
+                yield framework, trial, [r for pair in pairs for r in pair], ratios
 
 
 def _caught(record: Record) -> str:

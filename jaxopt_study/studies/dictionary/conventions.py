@@ -40,7 +40,6 @@ class Conventions(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return what the conventions of a kind give, by their codes."""
-        del workload
 
         def compute() -> Value:
             return {
@@ -55,12 +54,10 @@ class Conventions(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep every number."""
-        del case, workload, plan
         return {name: array.tolist() for name, array in value.items()}
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Compare what each convention gives."""
-        del plan
         return [
             compare(f"values of {convention.torch}", cases, distance, bound)
             for convention, cases, distance, bound, _ in _compared(records)
@@ -68,7 +65,6 @@ class Conventions(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each convention."""
-        del plan
         return [
             {
                 "subject": convention.torch,
@@ -84,7 +80,6 @@ class Conventions(Experiment):
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return how far the code for JAX is from PyTorch's, and how far what has its name."""
-        del plan
         lines = [
             (
                 row["subject"],

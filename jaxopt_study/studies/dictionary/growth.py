@@ -10,7 +10,7 @@ import numpy as np
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding, compare
-from jaxopt_study.bench.record import Record, pack
+from jaxopt_study.bench.record import Record, pack, unpack
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Workload
@@ -19,7 +19,7 @@ from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.dictionary import bounds, paths
-from jaxopt_study.studies.dictionary.paths import FIRST, METHODS, ROWS
+from jaxopt_study.studies.dictionary.paths import FIRST, METHODS, ROWS, Differences, Trainer
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 
 STEPS = 13_470
@@ -55,22 +55,18 @@ class Growth(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the training and the replay of one row, and in PyTorch the training from moved parameters."""
         paths.require_pinned(workload)
-        row = ROWS[case.subject]
-
-        def train(moved: str) -> Any:
-            optimizer = paths.optimizer(backend, case, row)
-            return paths.train(backend, optimizer, row, "digits", workload, self.steps, plan.seed, moved)
+        trainer = Trainer(backend, case.framework, ROWS[case.subject], workload, plan.seed)
 
         def compute() -> Value:
-            made = {"trained": train("")}
-            made["replayed"] = paths.replay(backend, paths.optimizer(backend, case, row), row, self.steps, plan.seed)
-            return made | ({"moved": train("float32")} if case.framework == "torch" else {})
+            made = {"trained": trainer.path("digits", self.steps), "replayed": trainer.path("replay", self.steps)}
+            if case.framework == "torch":
+                made["moved"] = trainer.path("digits", self.steps, moved="float32")
+            return made
 
         return paths.computed_in("float32", backend, plan, compute)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep every parameter at the steps compared, and of the moved path its distance from the path itself."""
-        del case, workload, plan
         kept: dict[str, Any] = {name: pack(value[name]) for name in ("trained", "replayed")}
         if "moved" in value:
             kept["moved"] = np.abs(value["moved"] - value["trained"]).max(axis=1).tolist()
@@ -78,33 +74,30 @@ class Growth(Experiment):
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Hold the replayed parameters to a bound; a training also shows how the gradients are rounded."""
-        del plan
         what = f"replayed float32 parameters, {self.steps[-1]:,} steps"
         return [
-            compare(what, (jax.case, torch.case), max(self._replayed(jax, torch)), _bound(subject))
+            compare(
+                what, (jax.case, torch.case), max(self._differences(jax, torch, "replayed").distance), _bound(subject)
+            )
             for subject, jax, torch in paths.pairs(records)
         ]
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each class."""
-        del plan
         return [
             {
                 "subject": subject,
                 "name": ROWS[subject].name,
                 "decays": translate(ROWS[subject].name, ROWS[subject].options).decays,
                 "holds": results.agrees(jax),
-                "trained": paths.differences(
-                    paths.recorded(jax, "trained"), paths.recorded(torch, "trained"), torch.value["moved"], self.steps
-                ),
-                "replayed": self._replayed(jax, torch),
+                "trained": self._differences(jax, torch, "trained"),
+                "replayed": self._differences(jax, torch, "replayed").distance,
             }
             for subject, jax, torch in paths.pairs(self.records(results))
         ]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the distances after the last step, and why they are what they are."""
-        del plan
         lines = [
             (
                 row["subject"],
@@ -143,9 +136,9 @@ class Growth(Experiment):
             ),
         ]
 
-    def _replayed(self, jax: Record, torch: Record) -> tuple[float, ...]:
-        ours, theirs = paths.recorded(jax, "replayed"), paths.recorded(torch, "replayed")
-        return paths.differences(ours, theirs, None, self.steps).distance
+    def _differences(self, jax: Record, torch: Record, name: str) -> Differences:
+        moved = torch.value["moved"] if name == "trained" else None
+        return paths.differences(unpack(jax.value[name]), unpack(torch.value[name]), moved, self.steps)
 
     def _draw(self, axes: Any, distances: Mapping[str, Sequence[float]], sensitivity: Sequence[float]) -> None:
         """Draw the distances of all classes, the largest at the end first in the legend."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.backends import Backend
-from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.record import Record, unpack
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, draw_params, next_up, ravel
 from jaxopt_study.dictionary import build
@@ -28,6 +28,16 @@ ROWS = {row.key: row for row in TABLE}
 FIRST = tuple(next(row for row in TABLE if row.name == name) for name in dict.fromkeys(row.name for row in TABLE))
 """The first row of each class."""
 MLP = (64, 16, 10)
+
+WHAT = {
+    "replay": "replayed parameters",
+    "schedule": "replayed parameters, with a learning rate that changes",
+    "digits": "parameters trained on digits",
+    "mlp": "parameters of a small network, trained with a learning rate that changes",
+}
+"""The paths of a row, in words."""
+REPLAYS = ("replay", "schedule")
+"""Those with given gradients; the others are closed loops."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,6 @@ def pairs(records: Sequence[Record]) -> Iterator[tuple[str, Record, Record]]:
             yield subject, computed[subject, "jax"], computed[subject, "torch"]
 
 
-def recorded(record: Record, name: str) -> Array:
-    """Return the path of that name, as `rows` and `growth` keep it."""
-    return unpack(record.value[name])
-
-
 def computed_in(dtype: str, backend: Backend, plan: Plan, compute: Callable[[], Value]) -> Task:
     """Return the task that computes a value in this type, whatever the plan's, and sets the plan's again."""
 
@@ -90,6 +95,56 @@ def require_pinned(workload: Workload) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """What makes the paths of one row in one framework."""
+
+    backend: Backend
+    framework: str
+    row: Row
+    workload: Workload
+    seed: int
+
+    def path(self, name: str, steps: Sequence[int], moved: str = "") -> Array:
+        """Return the parameters after each number of steps, as one line each.
+
+        Args:
+            name: One of `WHAT`.
+            steps: The numbers of steps.
+            moved: The type by whose unit in the last place each initial parameter is moved; none if empty.
+        """
+        changes = name == "schedule" or (name == "mlp" and self.row.name != "LBFGS")
+        optimizer = self.optimizer(falling(max(steps)) if changes else None)
+        if name not in REPLAYS:
+            return self.train(optimizer, name, steps, moved)
+        params, gradients = draw_replay(self.row, max(steps), self.seed)
+        start = next_up(params, moved) if moved else params
+        return flat(self.backend.trajectories.replay(optimizer, start, gradients, steps))
+
+    def train(self, optimizer: Any, name: str, steps: Sequence[int], moved: str = "") -> Array:
+        """Return the path of a closed loop: on `digits`; or `mlp`, the same between 0 and 1 by a network with tanh."""
+        widths = self.workload.widths if name == "digits" else MLP
+        params = self.workload.params if name == "digits" else draw_params(MLP, self.seed + 1)
+        inputs, targets = self.workload.train
+        rows = np.arange(len(targets))
+        # L-BFGS compares gradients of one function: every step has all rows.
+        order = np.tile(rows, (max(steps), 1)) if self.row.name == "LBFGS" else np.resize(rows, max(steps))
+        model, start = self.backend.models.network(widths), next_up(params, moved) if moved else params
+        data = (inputs if name == "digits" else inputs / 16, targets)
+        return flat(self.backend.trajectories.train(model, optimizer, start, data, order, steps))
+
+    def search(self) -> Value:
+        """Return the losses of a minimization by line searches, and how often they were computed."""
+        inputs, targets = self.workload.train
+        model, data = self.backend.models.network(self.workload.widths), (inputs / 16, targets)
+        iterations = self.row.options["max_iter"]
+        return self.backend.trajectories.search(model, self.optimizer(), self.workload.params, data, iterations)
+
+    def optimizer(self, factors: Array | None = None) -> Any:
+        """Return the row's optimizer; the learning rate of step t is its own times factors[t]."""
+        return MAKERS[self.framework](self.backend, self.row, factors)
+
+
 def in_optax(backend: Backend, row: Row, factors: Array | None) -> Any:
     """Return the transformation that the dictionary says, with plain gradient descent for what Muon does not take."""
     translation = translate(row.name, row.options, "" if factors is None else "schedule")
@@ -109,64 +164,12 @@ def in_torch(backend: Backend, row: Row, factors: Array | None) -> Any:
 MAKERS: dict[str, Callable[[Backend, Row, Array | None], Any]] = {"jax": in_optax, "torch": in_torch}
 
 
-def optimizer(backend: Backend, case: Case, row: Row, factors: Array | None = None) -> Any:
-    """Return a row's optimizer in the case's framework; the learning rate of step t is its own times factors[t]."""
-    return MAKERS[case.framework](backend, row, factors)
-
-
 def matrices(params: Mapping[str, Any]) -> dict[str, Any]:
     """Say of each leaf whether it is a `matrix`, or belongs to the `rest`."""
     return {
         name: matrices(node) if isinstance(node, Mapping) else ("matrix" if node.ndim == 2 else "rest")
         for name, node in params.items()
     }
-
-
-def replay(backend: Backend, optimizer: Any, row: Row, steps: Sequence[int], seed: int, moved: bool = False) -> Array:
-    """Return the path with gradients drawn at random, the parameters of each step as one line."""
-    params, gradients = draw_replay(row, max(steps), seed)
-    start = next_up(params, "float64") if moved else params
-    return flat(backend.trajectories.replay(optimizer, start, gradients, steps))
-
-
-def train(
-    backend: Backend,
-    optimizer: Any,
-    row: Row,
-    problem: str,
-    workload: Workload,
-    steps: Sequence[int],
-    seed: int,
-    moved: str = "",
-) -> Array:
-    """Return the path of a training.
-
-    Args:
-        backend: The backend that trains.
-        optimizer: The optimizer, of that backend.
-        row: The row that it was made of.
-        problem: `digits`; or `mlp`, the same rows between 0 and 1 by a small network with tanh.
-        workload: The digits.
-        steps: After how many steps the parameters are kept.
-        seed: That of the small network's parameters.
-        moved: The type by whose unit in the last place each initial parameter is moved; none if empty.
-    """
-    widths = workload.widths if problem == "digits" else MLP
-    params = workload.params if problem == "digits" else draw_params(MLP, seed + 1)
-    inputs, targets = workload.train
-    rows = np.arange(len(targets))
-    # L-BFGS compares gradients of one function: every step has all rows.
-    order = np.tile(rows, (max(steps), 1)) if row.name == "LBFGS" else np.resize(rows, max(steps))
-    return flat(
-        backend.trajectories.train(
-            backend.models.network(widths),
-            optimizer,
-            next_up(params, moved) if moved else params,
-            (inputs if problem == "digits" else inputs / 16, targets),
-            order,
-            steps,
-        )
-    )
 
 
 def draw_replay(row: Row, steps: int, seed: int) -> tuple[ParameterTree, ParameterTree]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,16 @@ import numpy as np
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding, compare
-from jaxopt_study.bench.record import Record, pack
+from jaxopt_study.bench.record import Record, pack, unpack
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
-from jaxopt_study.data.workload import Array, Workload
+from jaxopt_study.data.workload import Workload
 from jaxopt_study.dictionary import TABLE, build
 from jaxopt_study.dictionary.rules import translate
 from jaxopt_study.dictionary.table import Row as TableRow
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.dictionary import bounds, paths, tables
-from jaxopt_study.studies.dictionary.paths import FIRST, METHODS, ROWS, Differences
+from jaxopt_study.studies.dictionary.paths import FIRST, METHODS, REPLAYS, ROWS, WHAT, Differences, Trainer
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 
 # After how many steps parameters are compared, by profile.
@@ -30,15 +31,6 @@ STEPS: dict[str, tuple[int, ...]] = {
 }
 MLP_STEPS = STEPS | {"default": (1, 2, 10, 100)}
 LBFGS_STEPS = (1, 2, 10, 50)
-
-WHAT = {
-    "replay": "replayed parameters",
-    "schedule": "replayed parameters, with a learning rate that changes",
-    "digits": "parameters trained on digits",
-    "mlp": "parameters of a small network, trained with a learning rate that changes",
-}
-"""What is compared: the first two with the same gradients (a replay), the others in closed loops."""
-REPLAYS = ("replay", "schedule")
 
 
 class Configurations(Experiment):
@@ -54,13 +46,13 @@ class Configurations(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the paths of one row; no time is shown, so that one lap makes them all."""
         paths.require_pinned(workload)
-        row = ROWS[case.subject]
-        compute = _search if row.options.get("line_search_fn") else _compute
-        return paths.computed_in("float64", backend, plan, lambda: compute(backend, case, row, workload, plan))
+        trainer = Trainer(backend, case.framework, ROWS[case.subject], workload, plan.seed)
+        searches = trainer.row.options.get("line_search_fn")
+        compute = trainer.search if searches else partial(_compute, trainer, plan)
+        return paths.computed_in("float64", backend, plan, compute)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep every parameter at the steps compared, and of a moved path its distance from the path itself."""
-        del case, workload, plan
         if "losses" in value:
             return {name: array.tolist() for name, array in value.items()}
         return {
@@ -86,12 +78,10 @@ class Configurations(Experiment):
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the dictionary in short, the code to copy, every configuration, and the distances step by step."""
-        del plan
         return tables.dictionary(rows)
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how many rows hold."""
-        del plan
         compared = [row["holds"] for row in rows if row["holds"] is not None]
         return f"{sum(compared)} of {len(compared)} lines of the dictionary hold on these versions" if compared else ""
 
@@ -103,30 +93,17 @@ def steps_of(row: TableRow, name: str, plan: Plan) -> tuple[int, ...]:
     return (MLP_STEPS if name == "mlp" else STEPS)[plan.profile]
 
 
-def path(
-    backend: Backend, case: Case, name: str, workload: Workload, steps: Sequence[int], seed: int, moved: bool = False
-) -> Array:
-    """Return one path of a case's row, `replay`, `schedule`, `digits` or `mlp`; `moved`, for the sensitivity."""
-    row = ROWS[case.subject]
-    changes = name == "schedule" or (name == "mlp" and row.name != "LBFGS")
-    optimizer = paths.optimizer(backend, case, row, paths.falling(max(steps)) if changes else None)
-    if name in REPLAYS:
-        return paths.replay(backend, optimizer, row, steps, seed, moved)
-    return paths.train(backend, optimizer, row, name, workload, steps, seed, "float64" if moved else "")
-
-
-def _compute(backend: Backend, case: Case, row: TableRow, workload: Workload, plan: Plan) -> Value:
+def _compute(trainer: Trainer, plan: Plan) -> Value:
     """Make all paths of a row: in PyTorch the moved ones as well, in JAX that of the optax function of its name."""
-    made: dict[str, Array] = {}
+    made, row = {}, trainer.row
     fed_back = bounds.fed_back(translate(row.name, row.options))
     for name in _names(row, plan):
         steps = steps_of(row, name, plan)
-        made[name] = path(backend, case, name, workload, steps, plan.seed)
-        if case.framework == "torch" and (fed_back or name not in REPLAYS):
-            made[f"{name} moved"] = path(backend, case, name, workload, steps, plan.seed, moved=True)
-    if case.framework == "jax" and row.namesake and plan.profile != "smoke":
-        steps = steps_of(row, "digits", plan)
-        made["namesake"] = paths.train(backend, build(row.namesake), row, "digits", workload, steps, plan.seed)
+        made[name] = trainer.path(name, steps)
+        if trainer.framework == "torch" and (fed_back or name not in REPLAYS):
+            made[f"{name} moved"] = trainer.path(name, steps, moved="float64")
+    if trainer.framework == "jax" and row.namesake and plan.profile != "smoke":
+        made["namesake"] = trainer.train(build(row.namesake), "digits", steps_of(row, "digits", plan))
     return made
 
 
@@ -137,29 +114,16 @@ def _names(row: TableRow, plan: Plan) -> list[str]:
     return ["schedule", "digits"] if plan.profile == "smoke" else list(WHAT)
 
 
-def _search(backend: Backend, case: Case, row: TableRow, workload: Workload, plan: Plan) -> Value:
-    del plan
-    inputs, targets = workload.train
-    return backend.trajectories.search(
-        backend.models.network(workload.widths),
-        paths.optimizer(backend, case, row),
-        workload.params,
-        (inputs / 16, targets),
-        row.options["max_iter"],
-    )
-
-
 def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     cases, row = (jax.case, torch.case), ROWS[jax.subject]
     found = _differences(jax, torch, plan)
     if "search" in found:
-        ends, ratio = found["search"], max(found["evaluations"]) / min(found["evaluations"])
-        distance = abs(ends[0] - ends[1]) / torch.value["losses"][0]
+        (ours, theirs), counts = found["search"], found["evaluations"]
+        distance, ratio = abs(ours - theirs) / torch.value["losses"][0], max(counts) / min(counts)
+        note = tables.searched(found)
         return [
-            compare(
-                "final loss, relative to the first", cases, distance, bounds.SEARCH_LOSS.bound, tables.searched(found)
-            ),
-            compare("evaluations of the loss, larger over smaller", cases, ratio, bounds.SEARCH_EVALUATIONS.bound),
+            compare("final losses, relative to the first,", cases, distance, bounds.SEARCH_LOSS.bound, note),
+            compare("evaluations of the loss, as a factor,", cases, ratio, bounds.SEARCH_EVALUATIONS.bound, note),
         ]
     translation = translate(row.name, row.options)
     made = []
@@ -194,8 +158,8 @@ def _differences(jax: Record, torch: Record, plan: Plan) -> dict[str, Any]:
         return {"search": [loss for loss, _ in ends], "evaluations": [count for _, count in ends]}
     found = {
         name: paths.differences(
-            paths.recorded(jax, name),
-            paths.recorded(torch, name),
+            unpack(jax.value[name]),
+            unpack(torch.value[name]),
             torch.value.get(f"{name} moved"),
             steps_of(row, name, plan),
         )
@@ -203,7 +167,7 @@ def _differences(jax: Record, torch: Record, plan: Plan) -> dict[str, Any]:
         if name in jax.value
     }
     if "namesake" in jax.value:
-        ours, theirs = paths.recorded(jax, "namesake"), paths.recorded(torch, "digits")
+        ours, theirs = unpack(jax.value["namesake"]), unpack(torch.value["digits"])
         found["namesake"] = paths.differences(ours, theirs, None, steps_of(row, "digits", plan))
     return found
 

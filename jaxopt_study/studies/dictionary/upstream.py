@@ -42,7 +42,6 @@ class Upstream(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the answers of all probes, and the names."""
-        del case, workload
 
         def compute() -> Value:
             found = {name: np.array(probe()) for name, probe in backend.defects.DEFECTS.items()}
@@ -52,17 +51,14 @@ class Upstream(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep each probe's answer, 1 where the defect is there, and the names."""
-        del case, workload, plan
         return {name: answer.tolist() for name, answer in value.items()}
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each framework."""
-        del plan
         return [_row(r.framework, dict(r.value)) for r in self.records(results) if r.ok]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return which defects are still there, and what optax alone has."""
-        del plan
         lines = [
             (WORDS.get(name, name), "still so" if there else "NO LONGER SO")
             for row in rows
@@ -76,7 +72,6 @@ class Upstream(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Name the defects that are gone, and the optimizers that are new to the dictionary or gone."""
-        del plan
         named = {
             "known defects that are gone": [
                 name for row in rows for name, there in row["defects"].items() if not there
