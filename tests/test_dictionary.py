@@ -405,7 +405,7 @@ def model():
 
 
 def follow(optimizer, network, translation, steps=20, after=lambda: None):
-    """Make the same steps in both with the same gradients, and return how far the parameters part."""
+    """Make the same steps in both with the same gradients, and return how far the parameters differ."""
     names = [name for name, _ in network.named_parameters()]
     params = {
         layer: {
