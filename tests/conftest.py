@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from jaxopt_study import backends
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data.workload import digits_linear
 
@@ -50,8 +51,6 @@ def digits():
 
 def load_backend(name, dtype="float64"):
     """Load a backend into this process, and set its type."""
-    from jaxopt_study import backends
-
     backend = backends.load(name)
     backend.runtime.configure(dtype, "cpu", 1)
     return backend

@@ -2,6 +2,10 @@
 
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +16,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_study import dictionary, session
-from jaxopt_study.backends.jax import quirks
+from jaxopt_study import dictionary, session, verdict
+from jaxopt_study.backends.jax import defects
 from jaxopt_study.bench import record
-from jaxopt_study.bench.case import Case
-from jaxopt_study.report.figure import save
-from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.data.workload import breast_cancer_raw, digits_linear, next_up
+from jaxopt_study.dictionary.__main__ import main
 from jaxopt_study.dictionary.conventions import CONVENTIONS
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, check
 from jaxopt_study.dictionary.others import OPTAX, TORCH
-from jaxopt_study.dictionary.rules import RULES, Translation, translate
+from jaxopt_study.dictionary.rules import RULES, translate
 from jaxopt_study.dictionary.table import TABLE, Row
+from jaxopt_study.report.figure import save
 from jaxopt_study.studies import STUDIES
-from jaxopt_study.studies.dictionary import bounds, experiments, judgement
+from jaxopt_study.studies.dictionary import bounds, paths
+from jaxopt_study.studies.dictionary.growth import Growth
+from jaxopt_study.studies.dictionary.paths import FIRST, ROWS, Trainer
+from jaxopt_study.studies.dictionary.rows import LBFGS_STEPS, Configurations, steps_of
 from tests.conftest import load_backend, make_plan
-from torch_reference import defects as torch_quirks
+from torch_reference import defects as torch_defects
 
+ROOT = Path(__file__).parents[1]
 SMOKE = make_plan(studies=("dictionary",), profile="smoke", dtype="float32")
 CLASSES = sorted(
     name
@@ -47,29 +58,11 @@ def digits2():
     return digits_linear(seed=0, epochs=2)
 
 
-def run(backend, row, name, workload, steps, moved=False):
-    """Run one experiment of the study over `steps`, and return the parameters at each of them."""
-    if name in ("replay", "schedule"):
-        params, gradients = experiments.draw_replay(row, max(steps), 0)
-        optimizer = backend.trajectories.make(
-            row.name, row.options, experiments.falling(max(steps)) if name == "schedule" else None
-        )
-        path = backend.trajectories.replay(optimizer, experiments.move(params) if moved else params, gradients, steps)
-    else:
-        factors = experiments.falling(max(steps)) if name == "mlp" and row.name != "LBFGS" else None
-        optimizer = backend.trajectories.make(row.name, row.options, factors)
-        path = experiments._train(backend, row, name, optimizer, workload, steps, 0, "float64" if moved else "")
-    return experiments._flat(path)
-
-
-def distance(backends, row, name, workload, steps):
-    ours, theirs = (run(backends[framework], row, name, workload, steps) for framework in ("jax", "torch"))
-    return np.abs(ours - theirs).max(axis=1), theirs
-
-
-def floor(backends, row, name, workload, steps, path):
-    moved = run(backends["torch"], row, name, workload, steps, moved=True)
-    return judgement.floor_of(np.abs(moved - path).max(axis=1), path)
+def differences(backends, row, name, workload, steps):
+    """Return how far the two frameworks' paths differ, with torch's sensitivity to rounding, and torch's path."""
+    jax, torch = (Trainer(backends[name], name, row, workload, 0) for name in ("jax", "torch"))
+    ours, theirs, moved = jax.path(name, steps), torch.path(name, steps), torch.path(name, steps, moved="float64")
+    return paths.differences(ours, theirs, np.abs(moved - theirs).max(axis=1), steps), theirs
 
 
 # The table.
@@ -130,8 +123,8 @@ def test_what_torch_refuses_is_refused_and_nothing_else(name, data):
 
 def test_every_installed_optimizer_is_listed():
     """Each of optax and its contrib is someone's counterpart or has none; each of torch.optim has its rule."""
-    assert set(quirks.optimizers()) == OPTAX
-    assert set(torch_quirks.optimizers()) == TORCH == {f"torch.optim.{name}" for name in CLASSES}
+    assert set(defects.optimizers()) == OPTAX
+    assert set(torch_defects.optimizers()) == TORCH == {f"torch.optim.{name}" for name in CLASSES}
 
 
 # Replay and closed loop.
@@ -141,19 +134,17 @@ def test_every_installed_optimizer_is_listed():
 def test_replayed_gradients_give_the_same_parameters(backends, row):
     """1,000 steps under a learning rate that is constant, and one that changes, float64."""
     translation = translate(row.name, row.options)
-    allowed = bounds.replay_bound(translation)
-    for name in ("schedule", "replay"):
-        apart, path = distance(backends, row, name, None, (1, 10, 100, 1000))
-        if bounds.fed_back(translation):
-            allowed = max(allowed, 20 * floor(backends, row, name, None, (1, 10, 100, 1000), path).max())
-        assert apart.max() <= allowed, (name, apart)
+    for name in paths.REPLAYS:
+        found, _ = differences(backends, row, name, None, (1, 10, 100, 1000))
+        assert max(found.distance) <= bounds.replay_bound(translation, found.sensitivity), (name, found)
 
 
 def test_replay_leaves_the_arrays_it_is_given(backends):
-    params, gradients = experiments.draw_replay(Row("SGD"), 3, 0)
-    before = experiments.move(params)  # a copy, one unit higher
-    for backend in backends.values():
-        backend.trajectories.replay(backend.trajectories.make("SGD", {"lr": 1.0}), params, gradients, (3,))
+    params, gradients = paths.draw_replay(Row("SGD"), 3, 0)
+    before = next_up(params, "float64")  # a copy, one unit higher
+    for name, backend in backends.items():
+        optimizer = Trainer(backend, name, Row("SGD", {"lr": 1.0}), None, 0).optimizer()
+        backend.trajectories.replay(optimizer, params, gradients, (3,))
     assert all(
         np.array_equal(before[layer][name], np.nextafter(leaf, np.inf))
         for layer, leaves in params.items()
@@ -208,29 +199,21 @@ def configurations(draw, name):
 @settings(deadline=None, max_examples=8, derandomize=True, database=None)
 def test_options_drawn_at_random_are_replayed_exactly(backends, name, data):
     row = data.draw(configurations(name))
-    experiment = data.draw(st.sampled_from(["replay", "schedule"]))
-    translation = translate(row.name, row.options)
-    allowed = bounds.replay_bound(translation)
-    steps = (1, 10, 100)
-    apart, path = distance(backends, row, experiment, None, steps)
-    if bounds.fed_back(translation):
-        allowed = max(allowed, 20 * floor(backends, row, experiment, None, steps, path).max())
-    assert apart.max() <= allowed * max(1.0, np.abs(path).max()), row
+    found, path = differences(backends, row, data.draw(st.sampled_from(paths.REPLAYS)), None, (1, 10, 100))
+    allowed = bounds.replay_bound(translate(row.name, row.options), found.sensitivity)
+    assert max(found.distance) <= allowed * max(1.0, np.abs(path).max()), row
 
 
 @pytest.mark.parametrize("name", CLASSES)
 @given(data=st.data())
 @settings(deadline=None, max_examples=3, derandomize=True, database=None)
 def test_options_drawn_at_random_train_alike(backends, digits2, name, data):
-    """Closed loops within 20 floors, on digits or on the small network."""
+    """Closed loops within 20 times the sensitivity to rounding, on digits or on the small network."""
     row = data.draw(configurations(name))
-    translation = translate(row.name, row.options)
     problem = data.draw(st.sampled_from(["digits", "mlp"]))
-    steps = experiments.steps_of(row, problem, SMOKE)
-    apart, path = distance(backends, row, problem, digits2, steps)
-    lowest = floor(backends, row, problem, digits2, steps, path)
-    ok, words = judgement._closed(problem, {"distance": apart.tolist(), "floor": lowest.tolist()}, translation)
-    assert ok, (row, words, apart, lowest)
+    found, _ = differences(backends, row, problem, digits2, steps_of(row, problem, SMOKE))
+    allowed = bounds.trained_bounds(translate(row.name, row.options), found.sensitivity)
+    assert np.all(found.distance <= allowed), (row, found)
 
 
 def test_a_wrong_translation_is_seen(backends, digits2):
@@ -248,51 +231,51 @@ def test_a_wrong_translation_is_seen(backends, digits2):
         row = next(row for row in TABLE if row.name == name)
         translation = translate(name, row.options)
         assert right in translation.expression
-        params, gradients = experiments.draw_replay(row, 100, 0)
-        paths = [
-            experiments._flat(backends["jax"].trajectories.replay(dictionary.build(code), params, gradients, (100,)))
+        params, gradients = paths.draw_replay(row, 100, 0)
+        ours, slipped = (
+            paths.flat(backends["jax"].trajectories.replay(dictionary.build(code), params, gradients, (100,)))
             for code in (translation.expression, translation.expression.replace(right, wrong))
-        ]
-        assert np.abs(paths[0] - paths[1]).max() > bounds.replay_bound(translation), name
+        )
+        assert np.abs(ours - slipped).max() > bounds.replay_bound(translation, ()), name
 
 
 def test_lbfgs_follows_torch_iteration_by_iteration(backends, digits2):
     row = next(row for row in TABLE if row.name == "LBFGS")
-    steps = experiments.LBFGS_STEPS
     for problem in ("digits", "mlp"):
-        apart, path = distance(backends, row, problem, digits2, steps)
-        assert np.all(apart <= 20 * floor(backends, row, problem, digits2, steps, path)), apart
+        found, _ = differences(backends, row, problem, digits2, LBFGS_STEPS)
+        assert np.all(found.distance <= 20 * np.array(found.sensitivity)), found
 
 
 def test_lbfgs_skips_pairs_of_little_curvature(backends, digits2):
     """On single rows the gradients are of different functions, so the guard decides; optax's own keeps every pair."""
     order, steps = np.arange(40), (1, 10, 40)
     data = (digits2.train[0] / 16, digits2.train[1])
-    paths = {}
+    made = {}
     for name, framework in (("jax", "jax"), ("torch", "torch"), ("moved", "torch")):
         backend = backends[framework]
-        params = experiments.move(digits2.params) if name == "moved" else digits2.params
-        optimizer = backend.trajectories.make("LBFGS", {"lr": 0.5, "max_iter": 1})
+        params = next_up(digits2.params, "float64") if name == "moved" else digits2.params
+        optimizer = Trainer(backend, framework, Row("LBFGS", {"lr": 0.5, "max_iter": 1}), digits2, 0).optimizer()
         network = backend.models.network((64, 10))
-        paths[name] = experiments._flat(backend.trajectories.train(network, optimizer, params, data, order, steps))
-    apart, moved = (np.abs(paths[name] - paths["torch"]).max(axis=1) for name in ("jax", "moved"))
-    # 2.4e-9 after 40 steps, where the floor is 5.2e-9.
-    assert np.all(apart <= 20 * judgement.floor_of(moved, paths["torch"])), apart
+        made[name] = paths.flat(backend.trajectories.train(network, optimizer, params, data, order, steps))
+    moved = np.abs(made["moved"] - made["torch"]).max(axis=1)
+    found = paths.differences(made["jax"], made["torch"], moved, steps)
+    # 2.4e-9 after 40 steps, where the sensitivity is 5.2e-9.
+    assert np.all(found.distance <= 20 * np.array(found.sensitivity)), found
 
 
 def test_muon_follows_the_bfloat16_iteration_at_first(backends):
     """Products summed in another order flip bits now and then; the first steps show that the rule is the same."""
     row = next(row for row in TABLE if row.name == "Muon")
-    apart, _ = distance(backends, row, "replay", None, (1, 2, 5))
-    assert apart.max() < 1e-15
+    found, _ = differences(backends, row, "replay", None, (1, 2, 5))
+    assert max(found.distance) < 1e-15
 
 
 @given(row=configurations("Muon"))
 @settings(deadline=None, max_examples=8, derandomize=True, database=None)
 def test_muon_follows_at_first_whatever_its_options(backends, row):
     """A flipped bit is 2^-8 of an element's step, whose size is the learning rate; a wrong rule makes whole steps."""
-    apart, _ = distance(backends, row, "replay", None, (1, 2))
-    assert apart.max() <= 1e-2 * row.options["lr"], (row, apart)
+    found, _ = differences(backends, row, "replay", None, (1, 2))
+    assert max(found.distance) <= 1e-2 * row.options["lr"], (row, found)
 
 
 def test_muon_takes_matrices_alone():
@@ -301,35 +284,34 @@ def test_muon_takes_matrices_alone():
         rule.init({"b": jnp.zeros(3)})
 
 
-@pytest.mark.parametrize("row", experiments.FIRST, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", FIRST, ids=lambda row: row.name)
 def test_a_transformation_keeps_dtype_and_compiles_once(row):
     load_backend("jax", "float32")
     try:
         rule = dictionary.build(translate(row.name, row.options).expression)
         params = {"w": jnp.ones((3, 2), jnp.float32)}
-        update = jax.jit(lambda g, s, p: rule.update(g, s, p))
+        traced = []
+        update = jax.jit(lambda g, s, p: traced.append(True) or rule.update(g, s, p))
         state = rule.init(params)
         if row.options.get("line_search_fn") is None:
             for _ in range(3):
                 updates, state = update(params, state, params)
             assert updates["w"].dtype == jnp.float32
-            assert update._cache_size() == 1
+            assert traced == [True]
     finally:
         load_backend("jax", "float64")
 
 
-# The door.
+# The command line.
 
 
 def answer(capsys, *arguments):
-    from jaxopt_study.dictionary.__main__ import main
-
     status = main(list(arguments))
     said = capsys.readouterr()
     return status, said.out, said.err
 
 
-def test_the_door_prints_code_that_runs(capsys, backends):
+def test_the_command_line_prints_code_that_runs(capsys, backends):
     """What is printed is pasted: it must make the transformation that the row has."""
     for row in TABLE:
         words = [f"{option}={_word(value)}" for option, value in row.options.items()]
@@ -372,7 +354,7 @@ def test_a_wrong_question_is_one_line(capsys, arguments, words):
     assert words in err
 
 
-def test_the_door_says_what_schedule_means(capsys):
+def test_the_command_line_says_what_schedule_means(capsys):
     status, out, _ = answer(capsys, "SGD", "--schedule", "momentum=0.9")
     assert status == 0
     assert "optax.sgd(schedule, momentum=0.9)" in out
@@ -380,7 +362,7 @@ def test_the_door_says_what_schedule_means(capsys):
     assert "# schedule" not in answer(capsys, "Adagrad")[1]  # scale_by_schedule is optax's
 
 
-def test_the_door_lists_all_classes(capsys):
+def test_the_command_line_lists_all_classes(capsys):
     status, out, _ = answer(capsys)
     assert status == 0
     assert all(f"\n{name} " in "\n" + out for name in CLASSES)
@@ -394,6 +376,26 @@ def test_from_python_a_named_class_is_made_as_well(backends):
     assert float(scheduled.update(params, scheduled.init(params))[0]) == -0.1
 
 
+RMSPROP = [sys.executable, "-m", "jaxopt_study.dictionary", "RMSprop", "lr=0.01"]
+
+
+def test_a_reader_that_goes_early_is_no_error():
+    """As `| head -1` does: status 1, and nothing on standard error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        said = subprocess.run(RMSPROP, stdout=nobody, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert (said.returncode, said.stderr) == (1, "")
+
+
+def test_a_terminal_that_knows_ascii_alone_is_answered():
+    plain = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    for options, status in (((), 0), (("alpha=\u03b1",), 2)):
+        command = [*RMSPROP, *options]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=plain)
+        assert (said.returncode, "Traceback" in said.stderr) == (status, False)
+
+
 # Live objects.
 
 
@@ -403,7 +405,7 @@ def model():
 
 
 def follow(optimizer, network, translation, steps=20, after=lambda: None):
-    """Make the same steps in both with the same gradients, and return how far the parameters part."""
+    """Make the same steps in both with the same gradients, and return how far the parameters differ."""
     names = [name for name, _ in network.named_parameters()]
     params = {
         layer: {
@@ -525,92 +527,126 @@ def test_what_is_no_optimizer_is_refused():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dictionary") / "run"
-    return SMOKE, session.run(SMOKE, folder, False, lambda *_: None), folder
+    return session.run(SMOKE, folder, False, lambda *_: None), record.read(folder)
+
+
+def read(records):
+    """Return what an experiment of each name says of these records: its rows, tables and sentence."""
+    results = verdict.evaluate(records, SMOKE)
+    return results, {section.experiment.name: section for section in verdict.sections(results, SMOKE)}
+
+
+def changed(records, change, **which):
+    """Return the records, with the value of those that match `which` changed."""
+    mine = [r for r in records if all(getattr(r, name) == value for name, value in which.items())]
+    assert mine
+    return [dataclasses.replace(r, value=change(r, dict(r.value))) if r in mine else r for r in records]
 
 
 def test_the_study_holds_on_these_versions(smoke):
-    plan, outcome, folder = smoke
+    outcome, records = smoke
     assert outcome.status == 0, [f for f in outcome.findings if not f.agrees]
-    assert f"{len(experiments.FIRST)} of {len(experiments.FIRST)} lines of the dictionary hold" in outcome.verdict
-    rows = STUDIES["dictionary"].rows(record.read(folder), plan)
-    assert {row["subject"] for row in rows if row["kind"] == "convention"} == {c.torch for c in CONVENTIONS}
-    assert all(row["holds"] for row in rows if row["kind"] == "convention")
-    assert all(row["there"] for row in rows if row["kind"] == "quirk")
-    page = (folder / "report.md").read_text()
-    assert all("torch.optim" in page and row.key in page for row in experiments.FIRST)
+    assert f"{len(FIRST)} of {len(FIRST)} lines of the dictionary hold" in outcome.verdict
+    _, said = read(records)
+    assert {row["subject"] for row in said["conventions"].rows} == {c.torch for c in CONVENTIONS}
+    assert all(row["holds"] for row in said["conventions"].rows)
+    assert all(there for row in said["upstream"].rows for there in row["defects"].values())
+    assert said["upstream"].verdict == ""
+    page = (outcome.folder / "report.md").read_text()
+    assert all("torch.optim" in page and row.key in page for row in FIRST)
 
 
 def test_a_row_that_no_longer_holds_is_marked(smoke):
     """Move one parameter of one row: its line must say so, and the study must fail."""
-    plan, _, folder = smoke
-    records = record.read(folder)
-    place = next(n for n, r in enumerate(records) if r.subject.startswith("Adam(") and r.framework == "jax")
-    path = record.unpack(records[place].value["schedule"]).copy()
-    path[-1, 0] += 1e-12
-    value = {**records[place].value, "schedule": record.pack(path)}
-    planted = [*records[:place], dataclasses.replace(records[place], value=value), *records[place + 1 :]]
-    study = STUDIES["dictionary"]
-    wrong = [finding.subject for finding in study.findings(planted, plan) if finding.agrees is False]
-    assert wrong == [records[place].subject]
-    tables = study.tables(study.rows(planted, plan), plan)
-    assert [row[0] for row in tables[0].rows if "NO LONGER SO: 0 of 1 hold" in row] == ["Adam"]
-    assert "14 of 15" in study.verdict(study.rows(planted, plan), plan)
+    adam = next(row.key for row in FIRST if row.name == "Adam")
+
+    def move(_, value):
+        path = record.unpack(value["schedule"]).copy()
+        path[-1, 0] += 1e-12
+        return value | {"schedule": record.pack(path)}
+
+    results, said = read(changed(smoke[1], move, subject=adam, framework="jax"))
+    (wrong,) = [finding for finding in results.findings if finding.agrees is False]
+    assert {case.subject for case in wrong.cases} == {adam}
+    assert {case.framework for case in wrong.cases} == {"jax", "torch"}
+    assert wrong.distance > wrong.bound == bounds.REPLAY.bound
+    (table, *_), words = said["configurations"].tables, said["configurations"].verdict
+    assert [row[0] for row in table.rows if "NO LONGER SO: 0 of 1 hold" in row] == ["Adam"]
+    assert "14 of 15" in words
+
+
+def test_a_convention_that_no_longer_holds_is_marked(smoke):
+    step = next(c for c in CONVENTIONS if "StepLR" in c.torch)
+
+    def move(_, value):
+        rates = list(value[f"{step.torch}: aligned"])
+        return value | {f"{step.torch}: aligned": [*rates[:-1], rates[-1] + 1e-12]}
+
+    results, said = read(changed(smoke[1], move, subject="schedule", framework="jax"))
+    assert [step.torch in f.what for f in results.findings if f.agrees is False] == [True]
+    assert [row[0] for row in said["conventions"].tables[0].rows if "NO LONGER SO" in row] == [step.torch]
+
+
+def test_a_training_that_differs_is_seen_at_the_step_nearest_to_its_bound(smoke):
+    """At the second of four steps, where the bound is 20 times torch's sensitivity there."""
+    sgd = next(row.key for row in FIRST if row.name == "SGD")
+
+    def move(_, value):
+        path = record.unpack(value["digits"]).copy()
+        path[1, 0] += 1e-14
+        return value | {"digits": record.pack(path)}
+
+    results, _ = read(changed(smoke[1], move, subject=sgd, framework="jax"))
+    (wrong,) = [finding for finding in results.findings if finding.agrees is False]
+    assert 0.9e-14 < wrong.distance < 1.1e-14
+    assert wrong.bound < 20 * 1e-15
+    assert wrong.note.startswith("at step 2, ")
 
 
 def test_a_defect_that_is_gone_is_said(smoke):
-    plan, _, folder = smoke
-    records = [
-        dataclasses.replace(r, value={**r.value, "quirks": dict.fromkeys(r.value["quirks"], 0.0)})
-        if r.subject == experiments.CONVENTIONS_AND_QUIRKS
-        else r
-        for r in record.read(folder)
-    ]
-    assert "no longer so: rprop_lags" in STUDIES["dictionary"].verdict(STUDIES["dictionary"].rows(records, plan), plan)
+    _, said = read(
+        changed(smoke[1], lambda _, value: value | {"rprop_lags": 0.0}, experiment="upstream", framework="jax")
+    )
+    assert said["upstream"].verdict == "known defects that are gone: rprop_lags"
 
 
 def test_an_optimizer_that_is_new_or_gone_is_said(smoke):
-    plan, _, folder = smoke
-    study, records = STUDIES["dictionary"], record.read(folder)
-    assert not [row for row in study.rows(records, plan) if row["kind"] == "optimizer"]
-    planted = [_with_new_optimizer(r) if r.subject == experiments.CONVENTIONS_AND_QUIRKS else r for r in records]
-    words = study.verdict(study.rows(planted, plan), plan)
+    others = {"jax": ("optax.brand_new", "optax.lion"), "torch": ("torch.optim.BrandNew", "torch.optim.SGD")}
+
+    def change(r, value):
+        new, gone = others[r.framework]
+        return value | {"optimizers": [name for name in [*value["optimizers"], new] if name != gone]}
+
+    _, said = read(changed(smoke[1], change, experiment="upstream"))
+    words = said["upstream"].verdict
     assert "NEW, and not in the dictionary: optax.brand_new, torch.optim.BrandNew" in words
-    assert "gone: optax.lion, torch.optim.SGD" in words
+    assert "in the dictionary, but gone: optax.lion, torch.optim.SGD" in words
 
 
-def _with_new_optimizer(r):
-    new, gone = {"jax": ("optax.brand_new", "optax.lion"), "torch": ("torch.optim.BrandNew", "torch.optim.SGD")}[
-        r.framework
-    ]
-    optimizers = {name: 1.0 for name in [*r.value[experiments.OPTIMIZERS], new] if name != gone}
-    return dataclasses.replace(r, value={**r.value, experiments.OPTIMIZERS: optimizers})
-
-
-def test_float32_growth_is_judged_and_drawn(smoke, digits2, monkeypatch, tmp_path):
+def test_float32_growth_is_compared_and_drawn(digits2, tmp_path):
     """Over 200 steps; profile full makes 13,470. A replay that is wrong is seen."""
-    monkeypatch.setattr(experiments, "GROWTH_STEPS", 200)
-    plan, _, folder = smoke
-    study, records = STUDIES["dictionary"], []
-    chosen = [r for r in record.read(folder) if r.subject.startswith(("Adam(", "ASGD("))]
-    for r in chosen:
-        backend = load_backend(r.framework, "float32")
-        grown = experiments._growth(backend, experiments.ROWS[r.subject], r.framework, digits2, plan)
-        value = {f"{name}:{leaf}": array for name, run in grown.items() for leaf, array in run().items()}
-        records.append(dataclasses.replace(r, value={**r.value, **study.summarize(r.case, value, digits2, plan)}))
-        load_backend(r.framework)
-    rows = [row for row in study.rows(records, plan) if row["kind"] == "float32"]
-    assert [(row["name"], row["holds"], row["steps"][-1]) for row in rows] == [("Adam", True, 200), ("ASGD", True, 200)]
-    assert all(0 < row["replayed"][-1] < 1e-5 for row in rows)
-    assert "float32: distances after 200 steps" in [table.title for table in study.tables(rows, plan)]
-    for figure in study.figures(records, plan):
+    plan, growth = make_plan(studies=("dictionary",), profile="full"), Growth(steps=200)
+    cases = [c for group in growth.groups(plan) for c in group.cases if c.subject.startswith(("Adam(", "ASGD("))]
+    records = []
+    for case in cases:
+        task = growth.task(load_backend(case.framework), case, digits2, plan)
+        *_, output = task.run(task.start())
+        kept = growth.summarize(case, task.export(output), digits2, plan)
+        facts = dataclasses.asdict(case) | {"status": "ok", "group": "", "environment": ""}
+        records.append(Record(**facts, value=kept))
+    results = Results(tuple(records), tuple(growth.findings(records, plan)))
+    rows = growth.rows(results, plan)
+    assert [(row["name"], row["holds"]) for row in rows] == [("Adam", True), ("ASGD", True)]
+    assert all(row["trained"].steps[-1] == 200 and 0 < row["replayed"][-1] < 1e-5 for row in rows)
+    assert [table.title for table in growth.tables(rows, plan)] == ["float32: distances after 200 steps"]
+    for figure in growth.figures(results, plan):
         save(figure, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["float32_replayed.png", "float32_trained.png"]
 
-    value = dict(records[0].value)
-    value[experiments.GROWTH_REPLAY] = record.pack(record.unpack(value[experiments.GROWTH_REPLAY]) + 1e-2)
+    value = records[0].value | {"replayed": record.pack(record.unpack(records[0].value["replayed"]) + 1e-2)}
     wrong = [dataclasses.replace(records[0], value=value), *records[1:]]
-    found = [finding for finding in study.findings(wrong, plan) if finding.agrees is False]
-    assert [finding.subject for finding in found] == [f"{records[0].subject}, float32"]
+    (found,) = [finding for finding in growth.findings(wrong, plan) if finding.agrees is False]
+    assert {case.subject for case in found.cases} == {records[0].subject}
 
 
 @given(array=st.lists(st.floats(allow_nan=True, allow_subnormal=False), min_size=1, max_size=9))
@@ -619,11 +655,18 @@ def test_arrays_come_back_from_a_record(array):
     assert np.array_equal(record.unpack(record.pack(array)), array, equal_nan=True)
 
 
-def test_one_framework_alone_is_not_judged(smoke):
-    plan, _, folder = smoke
-    records = [r for r in record.read(folder) if r.framework == "jax"]
-    study = STUDIES["dictionary"]
-    assert study.findings(records, plan) == []
-    assert study.tables(study.rows(records, plan), plan)
-    assert isinstance(translate("SGD", {}), Translation)
-    assert isinstance(Case("dictionary", "x", "jax", "optax").key, str)
+def test_one_framework_alone_is_not_compared(smoke):
+    results, said = read([r for r in smoke[1] if r.framework == "jax"])
+    assert results.findings == ()
+    assert {row["holds"] for row in said["configurations"].rows} == {None}
+    assert not any(section.error for section in said.values())
+
+
+def test_another_workload_is_skipped_with_the_reason(backends):
+    case = STUDIES["dictionary"].groups(SMOKE)[0].cases[0]
+    with pytest.raises(Skipped, match="the dictionary is checked on digits-linear"):
+        Configurations().task(backends["jax"], case, breast_cancer_raw(0, 1), SMOKE)
+    records = [record.skipped(case, "the dictionary is checked on digits-linear", "")]
+    _, said = read(records)
+    assert said["configurations"].tables[2].rows[0][2] == "skipped: the dictionary is checked on digits-linear"
+    assert set(ROWS) == {row.key for row in TABLE}

@@ -1,5 +1,6 @@
 """The divergence locator finds planted mistakes: step and leaf right, and the pattern named."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +106,7 @@ def changed(tree, leaf, change):
     return {**tree, layer: {**tree[layer], name: change(tree[layer][name])}}
 
 
-def swapped(first, second):
+def exchanged(first, second):
     data = batches()
     data[first], data[second] = data[second], data[first]
     return data
@@ -168,7 +169,7 @@ FAULTS = {
         lambda: run(adam(l2=0.1)),
         1,
         ALL,
-        "L2 in place of decoupled weight decay",
+        "L2 instead of decoupled weight decay",
     ),
     "off-by-one schedule": (
         lambda: run(adam(lr=warm_up)),
@@ -193,7 +194,7 @@ FAULTS = {
     ),
     "shuffled batch order": (
         lambda: run(adam()),
-        lambda: run(adam(), data=swapped(3, 6)),
+        lambda: run(adam(), data=exchanged(3, 6)),
         4,
         ALL,
         "another batch order",
@@ -209,11 +210,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_found(name, turned):
+def test_a_planted_fault_is_found(name, swapped):
     right, wrong, step, leaves, pattern = FAULTS[name]
-    pair = (wrong(), right()) if turned else (right(), wrong())
+    pair = (wrong(), right()) if swapped else (right(), wrong())
     report = parity.locate(*pair)
     assert (report.difference.step, list(report.leaves)) == (step, leaves), report
     assert report.difference.leaf == leaves[0]
@@ -363,9 +364,10 @@ def test_a_file_that_is_no_trajectory_is_refused(tmp_path):
         parity.save_trajectory(tmp_path / "none.npz", [])
 
 
-def shell(*arguments):
+def shell(*arguments, **options):
     command = [sys.executable, "-m", "jaxopt_study.parity", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(command, text=True, check=False, cwd=ROOT, **options)
 
 
 def test_the_shell_says_the_same(tmp_path):
@@ -378,6 +380,24 @@ def test_the_shell_says_the_same(tmp_path):
     assert "equal to the last bit" in answers[0].stdout
     assert "a wrong sign" in answers[1].stdout
     assert all(answer.stderr.startswith("error: ") and answer.stderr.count("\n") == 1 for answer in answers[2:])
+
+
+def test_a_terminal_that_knows_ascii_alone_is_answered(tmp_path):
+    a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+    for path, size in ((a, 0.0), (b, 1.0)):
+        parity.save_trajectory(path, [{"\u03bc": np.full(2, size)}])
+    said = shell(a, b, env=os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    assert (said.returncode, said.stderr) == (1, "")
+    assert "first difference: step 0, ?[0]" in said.stdout
+
+
+def test_a_reader_that_goes_early_is_no_error(tmp_path):
+    parity.save_trajectory(tmp_path / "a.npz", run(adam(), steps=2))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody:
+        said = shell(tmp_path / "a.npz", tmp_path / "a.npz", stdout=nobody)
+    assert (said.returncode, said.stderr) == (1, "")
 
 
 def test_it_works_where_neither_framework_is_installed():

@@ -25,7 +25,7 @@ def schedule(code: str, steps: int) -> Array:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=0.1)
     rates = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SequentialLR calls its parts in a way that torch itself warns of
+        warnings.simplefilter("ignore")  # SequentialLR calls its schedulers in a way that torch itself warns of
         scheduler = eval(code, KNOWN | {"o": optimizer})
         for number in range(steps):
             rates.append(optimizer.param_groups[0]["lr"])

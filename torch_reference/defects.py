@@ -1,4 +1,4 @@
-"""What the installed torch.optim is: its classes, and defects that a translation meets: is each still so?"""
+"""Known defects of torch.optim, each with a probe that says whether it is there; and the optimizers installed."""
 
 from __future__ import annotations
 

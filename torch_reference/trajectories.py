@@ -21,22 +21,41 @@ Optimizer = Callable[[Iterable[Tensor]], "Stepper"]
 
 
 class Stepper:
-    """A torch optimizer, or several, with the learning rate of each step."""
+    """A torch optimizer with the learning rate of each step.
 
-    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], factors: Array | None) -> None:
-        self.optimizers = optimizers
-        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    Args:
+        optimizer: The optimizer.
+        factors: What the learning rate of each step is multiplied by; nothing if not given.
+        rest: The optimizer of leaves that the first cannot take; its learning rate is constant.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, factors: Array | None, rest: torch.optim.Optimizer | None = None
+    ) -> None:
+        self.optimizer = optimizer
+        self._rates = [group["lr"] for group in optimizer.param_groups]
         self._factors = factors
+        self._rest = rest
         self._made = 0
 
+    @property
+    def sparse(self) -> bool:
+        """Whether the optimizer takes sparse gradients alone."""
+        return isinstance(self.optimizer, torch.optim.SparseAdam)
+
+    @property
+    def calls_closure(self) -> bool:
+        """Whether the optimizer computes the gradient itself, more than once per step."""
+        return isinstance(self.optimizer, torch.optim.LBFGS)
+
     def step(self, closure: Callable[[], Tensor]) -> None:
-        """Make one step, as a learning rate scheduler that is stepped after every one would have it."""
-        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                if self._factors is not None:
-                    group["lr"] = rate * float(self._factors[self._made])
-            # LBFGS computes the gradient itself, more than once; the others have it.
-            optimizer.step(closure if isinstance(optimizer, torch.optim.LBFGS) else None)  # type: ignore[arg-type]
+        """Make one step, at the learning rate that a scheduler stepped after every one would have set."""
+        if self._factors is not None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * float(self._factors[self._made])
+        self.optimizer.step(closure if self.calls_closure else None)  # type: ignore[arg-type]
+        if self._rest is not None:
+            self._rest.step()
         self._made += 1
 
 
@@ -53,26 +72,12 @@ def make(name: str, options: Mapping[str, Any], factors: Array | None = None) ->
     def of(params: Iterable[Tensor]) -> Stepper:
         leaves = list(params)
         if name != "Muon":
-            return Stepper([kind(leaves, **options)], factors)
+            return Stepper(kind(leaves, **options), factors)
         muon = kind([leaf for leaf in leaves if leaf.ndim == 2], **options)
-        rest = [leaf for leaf in leaves if leaf.ndim != 2]
-        # A constant learning rate for the rest, as in the other backend.
-        return Pair(muon, torch.optim.SGD(rest, lr=muon.defaults["lr"]), factors) if rest else Stepper([muon], factors)
+        others = [leaf for leaf in leaves if leaf.ndim != 2]
+        return Stepper(muon, factors, torch.optim.SGD(others, lr=muon.defaults["lr"]) if others else None)
 
     return of
-
-
-class Pair(Stepper):
-    """Muon for the matrices and gradient descent, at a constant learning rate, for the rest."""
-
-    def __init__(self, muon: torch.optim.Optimizer, rest: torch.optim.Optimizer, factors: Array | None) -> None:
-        super().__init__([muon], factors)
-        self._rest = rest
-
-    def step(self, closure: Callable[[], Tensor]) -> None:
-        """Make one step of both."""
-        super().step(closure)
-        self._rest.step()
 
 
 def replay(optimizer: Optimizer, params: Tree, gradients: Tree, kept: Sequence[int]) -> dict[str, Array]:
@@ -88,12 +93,11 @@ def replay(optimizer: Optimizer, params: Tree, gradients: Tree, kept: Sequence[i
     leaves = {name: nn.Parameter(leaf.clone()) for name, leaf in runtime.params_from_numpy(params).items()}
     given = runtime.params_from_numpy(gradients)
     stepper = optimizer(leaves.values())
-    sparse = isinstance(stepper.optimizers[0], torch.optim.SparseAdam)
 
     def step(number: int) -> None:
         for name, leaf in leaves.items():
             gradient = given[name][number]
-            leaf.grad = _rows_alone(gradient) if sparse else gradient.clone()
+            leaf.grad = _rows_alone(gradient) if stepper.sparse else gradient.clone()
         stepper.step(lambda: torch.zeros(()))
 
     return _path(leaves, step, kept)
@@ -116,7 +120,6 @@ def train(
     trained.load_state_dict(runtime.params_from_numpy(params))
     leaves = dict(trained.named_parameters())
     stepper = optimizer(leaves.values())
-    sparse = isinstance(stepper.optimizers[0], torch.optim.SparseAdam)
     inputs, targets = (runtime.from_numpy(array) for array in data)
     rows = torch.as_tensor(np.asarray(order))
 
@@ -127,9 +130,9 @@ def train(
             loss.backward()
             return loss
 
-        if not isinstance(stepper.optimizers[0], torch.optim.LBFGS):
+        if not stepper.calls_closure:
             closure()
-        if sparse:
+        if stepper.sparse:
             for leaf in leaves.values():
                 leaf.grad = _rows_alone(leaf.grad)  # type: ignore[arg-type]
         stepper.step(closure)
@@ -137,14 +140,17 @@ def train(
     return _path(leaves, step, kept)
 
 
-def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]) -> dict[str, Array]:
-    """Minimize the loss of all rows by L-BFGS with torch's strong Wolfe line search.
+def search(
+    model: nn.Module, optimizer: Optimizer, params: Tree, data: tuple[Array, Array], iterations: int
+) -> dict[str, Array]:
+    """Minimize the loss of all rows by L-BFGS with a line search.
 
     Args:
         model: What `models.network` returned.
-        options: Of `torch.optim.LBFGS`; `max_iter` is the number of iterations.
+        optimizer: What `make` returned for `torch.optim.LBFGS` with a strong Wolfe line search.
         params: Initial parameters in flax's layout.
         data: Inputs (rows, features) and targets (rows,).
+        iterations: How many are made, all in one step of the optimizer.
 
     Returns:
         Every loss that was computed, and how often it was computed up to there.
@@ -161,7 +167,10 @@ def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tup
         losses.append(loss.item())
         return loss
 
-    torch.optim.LBFGS(trained.parameters(), **options).step(closure)
+    stepper = optimizer(trained.parameters())
+    for group in stepper.optimizer.param_groups:
+        group["max_iter"] = iterations
+    stepper.step(closure)
     return {"losses": np.array(losses), "evaluations": np.arange(1, len(losses) + 1)}
 
 

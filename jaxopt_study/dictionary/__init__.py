@@ -8,7 +8,7 @@ exact it is, `.reason` why the function of the same name differs, and `.transfor
 `optax.GradientTransformation` itself; printed, it is all of that as a script. From the shell:
 `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
 
-Importing it loads no framework. `rules` holds the translations, `table` the configurations that are verified by
+Importing it loads no framework. `rules` holds the translations, `table` the configurations that are checked by
 `python -m jaxopt_study.compare --studies dictionary`.
 """
 
@@ -20,8 +20,8 @@ from jaxopt_study.dictionary import rules
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.live import LiveTranslation, translate_live
 from jaxopt_study.dictionary.options import DictionaryError
-from jaxopt_study.dictionary.rules import Translation
 from jaxopt_study.dictionary.table import TABLE
+from jaxopt_study.dictionary.translation import Translation
 
 __all__ = ["TABLE", "DictionaryError", "LiveTranslation", "Translation", "build", "translate"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
+from io import TextIOWrapper
 from typing import Any
 
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
@@ -69,5 +71,22 @@ def _listing() -> str:
     return "\n".join([*lines, f"any         {' '.join(IMPLEMENTATION)}: torch's choice of code, not of mathematics"])
 
 
+def run() -> int:
+    """Run the command line; its reader may know ASCII alone, and may go before the end."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            return main()
+        finally:
+            print(end="", flush=True)
+    except OSError as error:
+        # Python flushes standard output once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -11,8 +11,8 @@ from typing import Any
 
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
-from jaxopt_study.dictionary.rules import Translation, translate
-from jaxopt_study.dictionary.text import show
+from jaxopt_study.dictionary.rules import translate
+from jaxopt_study.dictionary.translation import STATUSES, Translation, show
 
 # What a group holds beside options.
 GROUP_KEYS = ("params", "param_names", "initial_lr", "swa_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -53,8 +53,7 @@ class LiveTranslation:
     @property
     def status(self) -> str:
         """The least exact class of the groups."""
-        order = ("exact", "exact under conditions", "approximate", "no counterpart")
-        return max((group.status for group in self.groups), key=order.index)
+        return max((group.status for group in self.groups), key=STATUSES.index)
 
     @property
     def reason(self) -> str:
@@ -85,7 +84,7 @@ def translate_live(optimizer: Any, schedule: Callable[[Any], Any] | None = None,
 
     Args:
         optimizer: The object; only its attributes are read.
-        schedule: The learning rate after so many steps, in place of the one the object has now; for one group.
+        schedule: The learning rate after so many steps, instead of the one the object has now; for one group.
         labels: See `LiveTranslation`.
 
     Raises:

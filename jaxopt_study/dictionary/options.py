@@ -34,7 +34,7 @@ def _all(count: int, test: Callable[[Any], bool]) -> Callable[[Any], bool]:
 NUMBER = Allowed(_number, "a number")
 NOT_NEGATIVE = Allowed(lambda v: _number(v) and v >= 0, "a number of at least 0")
 NOT_POSITIVE = Allowed(lambda v: _number(v) and v <= 0, "a number of at most 0")
-PART = Allowed(lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]")
+FRACTION = Allowed(lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]")
 AT_LEAST_ONE = Allowed(lambda v: _number(v) and v >= 1, "a number of at least 1")
 SWITCH = Allowed(lambda v: isinstance(v, bool), "True or False")
 COUNT = Allowed(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1")
@@ -68,7 +68,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Allowed]]] = {
     },
     "Adadelta": {
         "lr": (1.0, NOT_NEGATIVE),
-        "rho": (0.9, PART),
+        "rho": (0.9, FRACTION),
         "eps": (1e-6, NOT_NEGATIVE),
         "weight_decay": (0, NOT_NEGATIVE),
         **_UP,

@@ -1,54 +1,15 @@
 """How each torch.optim class is written in optax: for every configuration an expression, a class and the reason.
 
-The expression is Python code in terms of `optax`, `jnp` and `jaxopt_study.dictionary.transforms`. It is the only source: what is
-printed for a user is what `build` evaluates, and so what the tests and the study verify.
+The expression is Python code in terms of `optax`, `jnp` and `jaxopt_study.dictionary.transforms`. It is the only
+source: what is printed for a user is what `build` evaluates, and so what the tests and the study check.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.options import Options, check
-from jaxopt_study.dictionary.text import show
-
-EXACT, CONDITIONS, APPROXIMATE, NONE = "exact", "exact under conditions", "approximate", "no counterpart"
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A torch.optim configuration in optax.
-
-    Attributes:
-        name: The torch.optim class.
-        options: All its options.
-        expression: Python code for an `optax.GradientTransformation`.
-        status: `exact`, `exact under conditions`, `approximate` or `no counterpart`.
-        reason: Where the optax function of the same name differs, in one line.
-        condition: Under what conditions it is exact, or why it is not.
-        decays: Whether torch multiplies the parameter by 1 - lr * weight_decay, which rounds.
-    """
-
-    name: str
-    options: dict[str, Any]
-    expression: str
-    status: str
-    reason: str
-    condition: str = ""
-    decays: bool = False
-
-    def __str__(self) -> str:
-        return show(self.expression, [self])
-
-    def transformation(self, schedule: Callable[[Any], Any] | None = None) -> Any:
-        """Return the `optax.GradientTransformation`.
-
-        Args:
-            schedule: What the name `schedule` means in the expression, if it was translated with one.
-        """
-        return build(self.expression, schedule)
+from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation
 
 
 def translate(name: str, options: Options, learning_rate: str = "") -> Translation:
@@ -57,7 +18,7 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
     Args:
         name: The class, `RMSprop` say.
         options: What differs from torch's defaults.
-        learning_rate: Code for a schedule, a function of the number of steps made, in place of the option `lr`.
+        learning_rate: Code for a schedule, a function of the number of steps made, instead of the option `lr`.
 
     Raises:
         DictionaryError: There is no such class or option, or torch refuses the value.
@@ -189,7 +150,8 @@ def rmsprop(o: Options, lr: str) -> Translation:
         return _made("RMSprop", o, made, reason)
     condition = (
         "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
-        "1,000 replayed gradients of digits part by 6e-7, torch from itself, begun one unit away, by 5e-7"
+        "after 1,000 replayed gradients of digits the two differ by 6e-7, and torch, begun one unit in the last place "
+        "away, from itself by 5e-7"
     )
     return _made("RMSprop", o, made, reason, CONDITIONS, condition)
 
@@ -237,7 +199,7 @@ def rprop(o: Options, lr: str) -> Translation:
     reason = "optax.rprop applies the update of the step before, and compares signs with it rather than the gradient"
     condition = (
         "if no product of two gradients underflows, or torch.set_flush_denormal(True), since XLA flushes: without it, "
-        "1,000 steps on digits part by 27"
+        "the two differ by 27 after 1,000 steps on digits"
     )
     return _made("Rprop", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
 
@@ -267,9 +229,9 @@ def muon(o: Options, lr: str) -> Translation:
         "bias, decays by 0 by default"
     )
     condition = (
-        "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not; 1,000 "
-        "replayed steps at learning rate 1e-3 part by 2e-5, digits in training by 2e-3. Hold kernels as torch does, "
-        "(outputs, inputs)"
+        "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not. At "
+        "learning rate 1e-3, 1,000 replayed steps differ by 2e-5, and training on digits by 2e-3. Hold kernels as "
+        "torch does: (outputs, inputs)"
     )
     # torch decays by lr itself, the update's size is adjusted.
     return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)

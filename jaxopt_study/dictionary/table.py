@@ -1,6 +1,6 @@
-"""The table: which configurations of every torch.optim class are listed and verified.
+"""The table: which configurations of every torch.optim class are listed and checked.
 
-Each row is one configuration; `rules` says what it is in optax, and the study measures how far the two part.
+Each row is one configuration; `rules` says what it is in optax, and the study measures how far the two differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where two trainings part, and why: for anybody's port between two frameworks. It needs NumPy alone.
+"""Where two trainings first differ, and why: for anybody's port between two frameworks. It needs NumPy alone.
 
 A **trajectory** is what a training went through: one tree of NumPy arrays for each step, the initial parameters first.
 It is given as an iterable of trees (mappings of names to arrays, or to further mappings), as the path of a `.npz` file

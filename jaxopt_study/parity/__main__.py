@@ -1,15 +1,17 @@
-"""`python -m jaxopt_study.parity FIRST.npz SECOND.npz`: where two recorded trajectories part."""
+"""`python -m jaxopt_study.parity FIRST.npz SECOND.npz`: where two recorded trajectories first differ."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from io import TextIOWrapper
 
 from jaxopt_study.parity.locate import locate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare two files; return 0 where they are the same, 1 where they part, 2 where they cannot be compared."""
+    """Compare two files; return 0 where they are the same, 1 where they differ, 2 where they cannot be compared."""
     parser = argparse.ArgumentParser(prog="python -m jaxopt_study.parity", description=__doc__)
     parser.add_argument("first", help="a .npz file: each leaf an array with the steps as first axis")
     parser.add_argument("second", help="the other one")
@@ -25,5 +27,22 @@ def main(arguments: list[str] | None = None) -> int:
     return int(not report.same)
 
 
+def run() -> int:
+    """Run the command line; its reader may know ASCII alone, and may go before the end."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            return main()
+        finally:
+            print(end="", flush=True)
+    except OSError as error:
+        # Python flushes standard output once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxopt_study.parity.trees import Leaf, Leaves, Tree, check_alike, distance, flatten
+from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,6 @@ def differing(first: Leaves, second: Leaves, tolerance: float) -> list[str]:
 
 def at(step: int, name: str, first: Leaves, second: Leaves) -> Difference:
     """Return the largest difference of one leaf."""
-    return _largest(step, name, first[name], second[name])
-
-
-def _largest(step: int, name: str, first: Leaf, second: Leaf) -> Difference:
-    index = np.unravel_index(int(np.argmax(distance(first, second))), first.shape)
-    place = tuple(int(i) for i in index)
-    return Difference(step, name, place, float(first[place]), float(second[place]))
+    a, b = first[name], second[name]
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance(a, b))), a.shape))
+    return Difference(step, name, index, float(a[index]), float(b[index]))

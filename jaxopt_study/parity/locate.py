@@ -1,4 +1,4 @@
-"""The divergence locator: the first step, leaf and element at which two trainings part, and what that looks like."""
+"""The divergence locator: the first step, leaf and element at which two trainings differ, and what that looks like."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxopt_study.parity.difference import Difference, at, differing
-from jaxopt_study.parity.evidence import Evidence
 from jaxopt_study.parity.files import load_trajectory
 from jaxopt_study.parity.patterns import Pattern, recognize
 from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten
+from jaxopt_study.parity.window import Window
 
 Trajectory = Iterable[Tree] | str | Path
 
 ROUNDINGS = 4096
-"""Without a tolerance given, two parameters may part by this many units in the last place of the largest one."""
+"""Without a tolerance given, two parameters may differ by this many units in the last place of the largest one."""
 
-PART, HALF_ROUNDINGS = 0.01, 16
-"""But by no more than this part of it, or, in types so short that this is less than a few units, by so many units."""
+FRACTION, HALF_ROUNDINGS = 0.01, 16
+"""But by no more than this fraction of it; in types so short that this is less than a few units, by so many units."""
 
 AROUND = 12
 """Steps kept before the first difference, and looked at after it, to tell what it looks like."""
@@ -64,7 +64,7 @@ class Report:
 def locate(
     first: Trajectory, second: Trajectory, *, steps: int | None = None, tolerance: float | None = None
 ) -> Report:
-    """Find where two trainings part.
+    """Find where two trainings first differ.
 
     Args:
         first: A trajectory: trees, or a `.npz` file.
@@ -96,8 +96,8 @@ def locate(
         before.append(pair)
         if names:
             after = [_pair(step + 1 + n, *more) for n, more in enumerate(islice(trees, AROUND)) if None not in more]
-            evidence = Evidence(step, names, before, after, np.array(distances))
-            return Report(at(step, names[0], *pair), tuple(names), recognize(evidence), np.array(distances), allowed)
+            window = Window(step, names, before, after, np.array(distances))
+            return Report(at(step, names[0], *pair), tuple(names), recognize(window), np.array(distances), allowed)
         before = before[-AROUND:]
     if not distances:
         raise ValueError("there is nothing to compare: both trajectories are empty")
@@ -110,7 +110,7 @@ def assert_same_training(
     """Assert that two trainings are the same; see `locate` for the arguments.
 
     Raises:
-        AssertionError: They part; the message says at which step, leaf and element, by how much, and what it looks
+        AssertionError: They differ; the message says at which step, leaf and element, by how much, and what it looks
             like.
         ValueError: They cannot be compared.
     """
@@ -159,7 +159,7 @@ def _allowed(pair: tuple[Leaves, Leaves]) -> float:
     leaves = [leaf for tree in pair for leaf in tree.values()]
     coarsest = max((_eps(leaf.dtype) for leaf in leaves), default=0.0)
     largest = max((float(np.max(np.abs(leaf[np.isfinite(leaf)]), initial=0)) for leaf in leaves), default=0.0)
-    return min(ROUNDINGS * coarsest, max(PART, HALF_ROUNDINGS * coarsest)) * largest
+    return min(ROUNDINGS * coarsest, max(FRACTION, HALF_ROUNDINGS * coarsest)) * largest
 
 
 def _eps(dtype: np.dtype) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxopt_study.parity.evidence import Evidence, cosine, factor, rank_correlation, shrinkage
+from jaxopt_study.parity.window import Window, cosine, factor, rank_correlation, shrinkage
 
 CLOSE = 1e-3
-"""Two updates follow one rule if they part from it by at most this part of their size."""
+"""Two updates follow one rule if they differ from it by at most this fraction of their size."""
 
 LOOSE = 0.1
 """The same, a step after the first difference: the parameters differ by then, and with them the gradients."""
@@ -29,92 +29,90 @@ class Pattern:
     words: str
 
 
-def recognize(evidence: Evidence) -> Pattern:
+def recognize(window: Window) -> Pattern:
     """Return the first pattern that fits."""
-    if evidence.step == 0:
-        return _initial(evidence)
+    if window.step == 0:
+        return _initial(window)
     for name, look in PATTERNS.items():
-        words = look(evidence)
+        words = look(window)
         if words:
             return Pattern(name, words)
-    return Pattern("an unknown difference", f"the updates of step {evidence.step} follow no known pattern")
+    return Pattern("an unknown difference", f"the updates of step {window.step} follow no known pattern")
 
 
-def _initial(evidence: Evidence) -> Pattern:
-    first, second = evidence.before[-1]
-    for name in evidence.leaves:
+def _initial(window: Window) -> Pattern:
+    first, second = window.before[-1]
+    for name in window.leaves:
         a, b = first[name], second[name]
         if a.ndim == 2 and a.shape[0] == a.shape[1] and np.allclose(a, b.T, rtol=1e-6, atol=0):
             return Pattern("a transposed leaf", f"{name} is the transpose of the other training's from the start")
-    which = ", ".join(evidence.leaves)
-    rest = "; the other leaves are equal" if len(first) > len(evidence.leaves) else ""
+    which = ", ".join(window.leaves)
+    rest = "; the other leaves are equal" if len(first) > len(window.leaves) else ""
     return Pattern("different initialization", f"{which} differs before the first step{rest}")
 
 
-def _rounding(evidence: Evidence) -> str:
+def _rounding(window: Window) -> str:
     """Grown out of rounding without a jump: every step's distance is a small multiple of the one before."""
-    first, _ = evidence.before[-1]
+    first, _ = window.before[-1]
     largest = max(float(np.abs(leaf).max(initial=0)) for leaf in first.values())
     unit = max((float(np.finfo(leaf.dtype).eps) for leaf in first.values() if leaf.dtype.kind == "f"), default=0.0)
     start = 8 * unit * largest
-    grown = np.maximum(evidence.distances, start)
-    if evidence.step < 5 or np.any(grown[1:] > 8 * grown[:-1]):
+    grown = np.maximum(window.distances, start)
+    if window.step < 5 or np.any(grown[1:] > 8 * grown[:-1]):
         return ""
-    doubling = evidence.step * np.log(2) / np.log(grown[-1] / start)
+    doubling = window.step * np.log(2) / np.log(grown[-1] / start)
     return (
         f"the distance starts at rounding and grows without a jump, doubling every {doubling:.0f} steps: sensitive "
-        "training, in which curves cannot tell two optimizers apart; feed both the same gradients instead"
+        "training, in which curves cannot tell two optimizers from each other; feed both the same gradients instead"
     )
 
 
-def _lag(evidence: Evidence) -> str:
+def _lag(window: Window) -> str:
     """One stands still, and a step later makes the update that the other made."""
-    if evidence.now + 1 >= len(evidence.updates):
+    if window.now + 1 >= len(window.updates):
         return ""
-    now, late = evidence.updates[evidence.now : evidence.now + 2]
+    now, late = window.updates[window.now : window.now + 2]
     for who, mine, other in (("second", 1, 0), ("first", 0, 1)):
-        c, apart = factor(now[other], late[mine])
+        c, rest = factor(now[other], late[mine])
         still = np.linalg.norm(now[mine]) <= CLOSE * np.linalg.norm(now[other])
-        if still and apart <= LOOSE and abs(c - 1) <= LOOSE:
-            return (
-                f"the {who} training stands still at step {evidence.step} and makes the other's update one step later"
-            )
+        if still and rest <= LOOSE and abs(c - 1) <= LOOSE:
+            return f"the {who} training stands still at step {window.step} and makes the other's update one step later"
     return ""
 
 
-def _transposed(evidence: Evidence) -> str:
+def _transposed(window: Window) -> str:
     """The update of a square leaf is the transpose of the other's."""
-    (a0, b0), (a1, b1) = evidence.before[-2], evidence.before[-1]
-    for name in evidence.leaves:
+    (a0, b0), (a1, b1) = window.before[-2], window.before[-1]
+    for name in window.leaves:
         a, b = a1[name] - a0[name], b1[name] - b0[name]
         if a.ndim == 2 and a.shape == a.T.shape and np.any(a) and factor(a.T.ravel(), b.ravel())[1] <= CLOSE:
             return f"the update of {name} is the transpose of the other's"
     return ""
 
 
-def _scaled(evidence: Evidence) -> str:
+def _scaled(window: Window) -> str:
     """Whether the updates of the step differ by one factor alone: the factor in words, else nothing."""
-    c, apart = factor(*evidence.updates[evidence.now])
-    return "" if c == 0 or apart > CLOSE * min(1, 50 * abs(c - 1)) else f"{c:.4g}"
+    c, rest = factor(*window.updates[window.now])
+    return "" if c == 0 or rest > CLOSE * min(1, 50 * abs(c - 1)) else f"{c:.4g}"
 
 
-def _sign(evidence: Evidence) -> str:
-    c, apart = factor(*evidence.updates[evidence.now])
-    if apart > CLOSE or c >= 0:
+def _sign(window: Window) -> str:
+    c, rest = factor(*window.updates[window.now])
+    if rest > CLOSE or c >= 0:
         return ""
     return f"the second's update is {c:.4g} times the first's: one ascends"
 
 
-def _factors(evidence: Evidence) -> list[float]:
+def _factors(window: Window) -> list[float]:
     """Return the factors between the updates of the first steps that differ; later ones see other gradients."""
-    return [factor(*pair)[0] for pair in evidence.updates[evidence.now : evidence.now + 6]]
+    return [factor(*pair)[0] for pair in window.updates[window.now : window.now + 6]]
 
 
-def _bias_correction(evidence: Evidence) -> str:
+def _bias_correction(window: Window) -> str:
     """The factors are those of Adam's missing corrections, for usual b1 and b2."""
-    if evidence.step != 1 or not _scaled(evidence):
+    if window.step != 1 or not _scaled(window):
         return ""
-    found = np.array(_factors(evidence)[:4])
+    found = np.array(_factors(window)[:4])
     steps = np.arange(1, len(found) + 1)
     for b1 in (0.9, 0.95, 0.8, 0.5):
         for b2 in (0.999, 0.99, 0.98, 0.95):
@@ -130,13 +128,13 @@ def _bias_correction(evidence: Evidence) -> str:
     return ""
 
 
-def _nesterov(evidence: Evidence) -> str:
+def _nesterov(window: Window) -> str:
     """At the first step, Nesterov's momentum moves by 1 + momentum times the plain one; later it is no factor."""
-    c = _scaled(evidence)
-    if evidence.step != 1 or not c or len(evidence.updates) <= evidence.now + 1:
+    c = _scaled(window)
+    if window.step != 1 or not c or len(window.updates) <= window.now + 1:
         return ""
     ratio = max(float(c), 1 / float(c))
-    later = factor(*evidence.updates[evidence.now + 1])
+    later = factor(*window.updates[window.now + 1])
     steady = abs(later[0] / float(c) - 1) < 0.02 and later[1] < 0.02
     if not 1.5 <= ratio < 2 or steady:
         return ""
@@ -144,12 +142,12 @@ def _nesterov(evidence: Evidence) -> str:
     return f"the first updates differ by 1 + {ratio - 1:.4g} and the later ones by no factor: the {who} lacks nesterov"
 
 
-def _schedule(evidence: Evidence) -> str:
+def _schedule(window: Window) -> str:
     """One factor for all elements, another at each step."""
-    if not _scaled(evidence):
+    if not _scaled(window):
         return ""
-    found = np.array(_factors(evidence)[:5])
-    later = [factor(*pair)[1] for pair in evidence.updates[evidence.now : evidence.now + 2]]
+    found = np.array(_factors(window)[:5])
+    later = [factor(*pair)[1] for pair in window.updates[window.now : window.now + 2]]
     if len(found) < 3 or max(later) > 0.3 or np.ptp(found) < 0.05 * np.abs(found).max():
         return ""
     words = ", ".join(f"{c:.3g}" for c in found)
@@ -158,37 +156,37 @@ def _schedule(evidence: Evidence) -> str:
     )
 
 
-def _constant(evidence: Evidence) -> str:
-    c = _scaled(evidence)
-    return c and f"the second's update of step {evidence.step} is {c} times the first's: another learning rate or scale"
+def _constant(window: Window) -> str:
+    c = _scaled(window)
+    return c and f"the second's update of step {window.step} is {c} times the first's: another learning rate or scale"
 
 
-def _momentum(evidence: Evidence) -> str:
+def _momentum(window: Window) -> str:
     """The answers differ by a multiple of the update before: the buffer holds another learning rate."""
-    if evidence.step < 2 or evidence.now < 1:
+    if window.step < 2 or window.now < 1:
         return ""
-    a, b = evidence.updates[evidence.now]
-    c, apart = factor(evidence.updates[evidence.now - 1][0], b - a)
-    if apart > CLOSE:
+    a, b = window.updates[window.now]
+    c, rest = factor(window.updates[window.now - 1][0], b - a)
+    if rest > CLOSE:
         return ""
     return (
-        f"the updates of step {evidence.step} differ by {c:.4g} times the update before: when the learning rate "
+        f"the updates of step {window.step} differ by {c:.4g} times the update before: when the learning rate "
         "changes, one multiplies momentum by the old one and the other by the new one"
     )
 
 
-def _decay(evidence: Evidence) -> str:
+def _decay(window: Window) -> str:
     """The answers differ by a multiple of the parameters, everywhere."""
-    fraction, rate = shrinkage(evidence)
+    fraction, rate = shrinkage(window)
     if fraction < 0.98:
         return ""
     who = "second" if rate > 0 else "first"
     return f"the updates differ by {abs(rate):.4g} times the parameters: the {who} decays less, or not at all"
 
 
-def _decoupled(evidence: Evidence) -> str:
+def _decoupled(window: Window) -> str:
     """The answers differ by a multiple of most parameters, and by whole steps where gradients are small."""
-    fraction, rate = shrinkage(evidence)
+    fraction, rate = shrinkage(window)
     if fraction < 0.3:
         return ""
     return (
@@ -197,9 +195,9 @@ def _decoupled(evidence: Evidence) -> str:
     )
 
 
-def _epsilon(evidence: Evidence) -> str:
+def _epsilon(window: Window) -> str:
     """The ratio of the answers depends on their size: small updates are damped more by one of them."""
-    a, b = evidence.updates[evidence.now]
+    a, b = window.updates[window.now]
     moved = (np.abs(a) > 0) & (np.abs(b) > 0)
     if moved.sum() < 5 or np.any(a[moved] * b[moved] < 0):
         return ""
@@ -214,20 +212,20 @@ def _epsilon(evidence: Evidence) -> str:
     )
 
 
-def _batches(evidence: Evidence) -> str:
-    """The answers part without a pattern, from the first step on or after steps that agree."""
-    alike = cosine(*evidence.updates[evidence.now])
-    if evidence.step > 1:
+def _batches(window: Window) -> str:
+    """The answers differ without a pattern, from the first step on or after steps that agree."""
+    alike = cosine(*window.updates[window.now])
+    if window.step > 1:
         return (
-            f"the steps before {evidence.step} agree, so the rule and its constants do; then the updates part without "
-            f"a pattern (cosine {alike:.2f}): other rows in that batch, or a rule that sets in at that step"
+            f"the steps before {window.step} agree, so the rule and its constants do; then the updates differ "
+            f"without a pattern (cosine {alike:.2f}): other rows in that batch, or a rule that sets in at that step"
         )
     return (
         f"the first updates have little in common (cosine {alike:.2f}): other rows in the batch" if alike < 0.6 else ""
     )
 
 
-PATTERNS: dict[str, Callable[[Evidence], str]] = {
+PATTERNS: dict[str, Callable[[Window], str]] = {
     "plain rounding growth": _rounding,
     "a one-step lag": _lag,
     "a transposed leaf": _transposed,
@@ -238,7 +236,7 @@ PATTERNS: dict[str, Callable[[Evidence], str]] = {
     "a constant factor": _constant,
     "momentum before or after the learning rate": _momentum,
     "missing or different weight decay": _decay,
-    "L2 in place of decoupled weight decay": _decoupled,
+    "L2 instead of decoupled weight decay": _decoupled,
     "a different eps": _epsilon,
     "another batch order": _batches,
 }

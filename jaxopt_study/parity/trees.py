@@ -59,12 +59,12 @@ def check_alike(first: Leaves, second: Leaves, where: str) -> None:
         ValueError: They do not; the message says which leaf.
     """
     if first.keys() != second.keys():
-        parts = [
+        words = [
             f"only the {which} tree has {', '.join(sorted(mine.keys() - other.keys()))}"
             for which, mine, other in (("first", first, second), ("second", second, first))
             if mine.keys() - other.keys()
         ]
-        raise ValueError(f"{where}: {'; '.join(parts)}")
+        raise ValueError(f"{where}: {'; '.join(words)}")
     for name, leaf in first.items():
         if leaf.shape != second[name].shape:
             raise ValueError(
@@ -77,9 +77,9 @@ def distance(first: Leaf, second: Leaf) -> Leaf:
     """Return |first - second|, element by element: 0 where both are NaN, infinite where only one is."""
     a, b = first.astype(float), second.astype(float)
     with np.errstate(invalid="ignore"):  # inf - inf
-        apart = np.where(a == b, 0.0, np.abs(a - b))
+        found = np.where(a == b, 0.0, np.abs(a - b))
     both = np.isnan(a) & np.isnan(b)
-    return np.where(both, 0.0, np.where(np.isnan(apart), np.inf, apart))
+    return np.where(both, 0.0, np.where(np.isnan(found), np.inf, found))
 
 
 def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Leaf]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
+from jaxopt_study.studies.dictionary import DICTIONARY
 from jaxopt_study.studies.experiment import Experiment, Study
 from jaxopt_study.studies.hessian import HESSIAN
-
 from jaxopt_study.studies.loops import LOOPS
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
+from jaxopt_study.studies.timer import TIMER
 
 __all__ = ["MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
 
@@ -19,11 +20,11 @@ STUDIES: dict[str, Study] = {
     "loops": LOOPS,
     "derivatives": DERIVATIVES,
     "hessian": HESSIAN,
+    "dictionary": DICTIONARY,
+    "timer": TIMER,
 }
 
-MAIN_JOB = ("optimizers", "spread", "derivatives", "hessian")
-
-MAIN_JOB = ("optimizers", "loops", "spread", "derivatives")
+MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian")
 """The studies that run when none is named; together they take less than a minute."""
 
 

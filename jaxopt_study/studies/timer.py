@@ -1,75 +1,165 @@
-"""Can the timer be trusted here? It is given equal arms, a planted slow-down, and kernels that would deceive it."""
+"""Can the timer be trusted here? It is given equal methods, a planted slow-down, and traps: kernels timed wrongly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench import timing
+from jaxopt_study.backends import Backend
+from jaxopt_study.bench import ratio, timing
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.finding import Finding, compare
+from jaxopt_study.bench.ratio import Ratio
 from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.report.figure import Figure
-from jaxopt_study.report.table import Table
-
-QUESTION = "Timer: are equal arms called equal, a slow-down found, and deceivers caught?"
+from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 
 AMOUNT = 600
 """Small matrix products in a lap: some milliseconds."""
-SLOWER = 1.1
-TRIALS = {"equal": 20, "planted": 10}
-NEEDED = {"equal": 19, "planted": 9}
-DECEIVERS = ("asynchronous", "recompiling", "not_returned")
 LARGE = 50_000
-"""Products in a deceiver: far more than the clock takes to look."""
+"""Products in a trap: far more than the clock takes to look."""
 
 
-def groups(plan: Plan) -> list[Group]:
-    """Return for each framework the trials, two arms each, and the deceivers."""
-    found = []
-    for framework in plan.frameworks:
-        for kind, trials in TRIALS.items():
-            for number in range(trials):
-                arms = tuple(Case("timer", f"{kind} {number + 1}", framework, arm) for arm in ("A", "B"))
-                found.append(Group(arms, max(9, 3 * plan.repeats // 2)))
-        # Once each: what is timed here is what another stepper says.
-        found.append(Group(tuple(Case("timer", "deceiver", framework, name) for name in DECEIVERS), 0))
-    return found
+@dataclass(frozen=True)
+class Trial:
+    """Two methods, A and B, timed against each other again and again.
+
+    Attributes:
+        what: What a reader is told of the two.
+        right: What is said of those that the timer calls rightly.
+        wrong: What is said of those that it calls wrongly.
+        slower: How much more work B does than A.
+        times: How often they are timed.
+        allowed: In how many of these the timer may be wrong.
+    """
+
+    what: str
+    right: str
+    wrong: str
+    slower: float
+    times: int
+    allowed: int = 1
+
+    def called_rightly(self, found: Ratio) -> bool:
+        """Say whether the ratio of B to A says what the two are."""
+        return found.no_difference if self.slower == 1 else found.low > 1 and not found.no_difference
 
 
-def task(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """Return an arm of a trial, or the attempt to time a deceiver."""
-    del workload, plan
-    if case.subject == "deceiver":
-        return single(lambda: attempt(backend, case.method), _as_bytes)
-    amount = AMOUNT
-    if case.subject.startswith("planted") and case.method == "B":
-        amount = round(SLOWER * AMOUNT)
-    kernel = backend.calibration.work(amount)
-    return single(kernel, lambda output: {"output": backend.runtime.to_numpy(output)})
+TRIALS = {
+    "equal": Trial("equal methods", "called no difference", "called different", slower=1.0, times=20),
+    "planted": Trial("10 % slower", "found", "not found", slower=1.1, times=10),
+}
+TRAP = "trap"
+TRAPS: dict[str, tuple[int, ...]] = {"asynchronous": (LARGE,), "recompiling": (), "not_returned": (AMOUNT,)}
+"""Functions of the backends' `calibration`, with their arguments."""
 
 
-def attempt(backend: Any, name: str) -> str:
-    """Time a deceiver as any task is timed; return what the timer says to it, or nothing where it is deceived.
+class Timer(Experiment):
+    """The timer, tested in each framework."""
+
+    study = name = "timer"
+
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return for each framework the trials, two methods each, and the traps."""
+        repeats = max(9, 3 * plan.repeats // 2)
+        found = []
+        for framework in plan.frameworks:
+            for kind, trial in TRIALS.items():
+                for number in range(trial.times):
+                    cases = tuple(self.case(f"{kind} {number + 1}", framework, method) for method in ("A", "B"))
+                    found.append(Group(cases, repeats))
+            # Once each: what is timed here is what another stepper says.
+            found.append(Group(tuple(self.case(TRAP, framework, name) for name in TRAPS), 0))
+        return found
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return a method of a trial, or the attempt to time a trap."""
+        if case.subject == TRAP:
+            return single(lambda: attempt(backend, case.method), _as_bytes)
+        slower = TRIALS[case.subject.split()[0]].slower if case.method == "B" else 1
+        kernel = backend.calibration.work(round(slower * AMOUNT))
+        return single(kernel, lambda output: {"output": backend.runtime.to_numpy(output)})
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep what the timer said to a trap."""
+        return {"words": value["words"].tobytes().decode().strip()} if case.subject == TRAP else {}
+
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Count in each framework the trials that were called wrongly, and the traps that were not caught."""
+        found = []
+        for framework, trial, mine, ratios in _trials(records):
+            wrong = sum(not trial.called_rightly(ratio) for ratio in ratios)
+            # Where some trials failed, as many of the others may be wrong as of all.
+            allowed = trial.allowed * len(ratios) // trial.times
+            what = f"{framework}: {trial.what} {trial.wrong}, of {len(ratios)}"
+            found.append(compare(what, [r.case for r in mine], wrong, allowed))
+        for r in records:
+            if r.ok and r.subject == TRAP:
+                what = f"{r.framework}: {_plain(r.method)}, not caught"
+                found.append(compare(what, [r.case], not r.value["words"], 0, r.value["words"]))
+        return found
+
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each framework and kind of trial, and for each trap."""
+        records = self.records(results)
+        rows = [
+            {
+                "framework": framework,
+                "what": trial.what,
+                "passed": results.agrees(mine[0]),
+                "words": f"{sum(map(trial.called_rightly, ratios))} of {len(ratios)} {trial.right}; "
+                f"median ratio {np.median([ratio.value for ratio in ratios]):.3f}",
+            }
+            for framework, trial, mine, ratios in _trials(records)
+        ]
+        return rows + [
+            {
+                "framework": r.framework,
+                "what": _plain(r.method),
+                "passed": results.agrees(r),
+                "words": _caught(r) if r.ok else f"{r.status}: {r.reason}",
+            }
+            for r in records
+            if r.subject == TRAP
+        ]
+
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return what each trial came to."""
+        passed = {True: "yes", False: "NO", None: ABSENT}
+        lines = [(f"{row['framework']}: {row['what']}", passed[row["passed"]], row["words"]) for row in rows]
+        return [Table("The timer, tested here", ("trial", "passed", "how"), lines, left=("how",))]
+
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say whether the timer can be trusted here."""
+        failed = [f"{row['framework']}: {row['what']}" for row in rows if row["passed"] is False]
+        return f"the timer FAILS here: {'; '.join(failed)}" if failed else "the timer passes its tests here"
+
+
+TIMER = Study("Timer: are equal methods called equal, a slow-down found, and traps caught?", (Timer(),))
+
+
+def attempt(backend: Backend, name: str) -> str:
+    """Time a trap as any task is timed; return what the timer says to it, or nothing where it does not notice.
 
     Raises:
-        Skipped: There is no such deceiver in this framework.
+        Skipped: There is no such trap in this framework.
     """
-    maker = getattr(backend.calibration, name)
     try:
-        kernel = maker() if name == "recompiling" else maker(LARGE if name == "asynchronous" else AMOUNT)
+        kernel = getattr(backend.calibration, name)(*TRAPS[name])
     except NotImplementedError as reason:
         raise Skipped(str(reason)) from None
     stepper = timing.Stepper(single(kernel, lambda output: _returned(backend, output)), backend.runtime)
     try:
         stepper.first()
         stepper.calibrate()
-        stepper.block()
-    except timing.DeceivedError as caught:
+        stepper.sample()
+    except timing.InvalidTimingError as caught:
         return str(caught)
     return ""
 
@@ -78,86 +168,26 @@ def _as_bytes(words: str) -> Value:
     return {"words": np.frombuffer(words.encode() or b" ", np.uint8)}
 
 
-def _returned(backend: Any, output: Any) -> Value:
-    """Return what a deceiver handed out; of one that is another function at each call, that there was something."""
+def _returned(backend: Backend, output: Any) -> Value:
+    """Return what a trap handed out; of one that is another function at each call, that there was something."""
     return {} if output is None else {"size": np.array(backend.runtime.to_numpy(output).size)}
 
 
-def summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    """Keep what the timer said to a deceiver."""
-    del workload, plan
-    return {"words": value["words"].tobytes().decode().strip()} if case.subject == "deceiver" else {}
-
-
-def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
-    """Say of each framework how many trials were judged rightly, and which deceivers were caught."""
-    del plan
-    return [
-        Finding(f"{row['framework']} {row['what']}", row["passed"], row["words"])
-        for row in _rows(records)
-        if row["passed"] is not None
-    ]
-
-
-def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each framework and kind of trial, and for each deceiver."""
-    del plan
-    return _rows(records)
-
-
-def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _trials(records: Sequence[Record]) -> Iterator[tuple[str, Trial, list[Record], list[Ratio]]]:
+    """Yield for each framework and kind of trial the records of A and B, and their ratios, if there are any."""
+    measured = {(r.framework, r.subject, r.method): r for r in records if r.ok}
     for framework in dict.fromkeys(r.framework for r in records):
-        mine = [r for r in records if r.framework == framework]
-        found += [_trials(framework, kind, mine) for kind in TRIALS]
-        found += [_deceiver(r) for r in mine if r.subject == "deceiver"]
-    return found
+        for kind, trial in TRIALS.items():
+            first = [r for (f, s, m), r in measured.items() if f == framework and s.startswith(kind) and m == "A"]
+            pairs = [(a, b) for a in first if (b := measured.get((framework, a.subject, "B")))]
+            ratios = [found for a, b in pairs if (found := ratio.paired(b, a, slowed=False))]
+            if ratios:
+                yield framework, trial, [r for pair in pairs for r in pair], ratios
 
 
-def _trials(framework: str, kind: str, records: Sequence[Record]) -> dict[str, Any]:
-    pairs: dict[str, dict[str, Record]] = {}
-    for r in records:
-        if r.ok and r.subject.startswith(kind):
-            pairs.setdefault(r.subject, {})[r.method] = r
-    ratios = [ratio for p in pairs.values() if len(p) == 2 and (ratio := p["B"].ratio_to(p["A"]))]
-    if kind == "equal":
-        right, words = [ratio.spans_one for ratio in ratios], "called no difference"
-    else:
-        right, words = [ratio.low > 1 and not ratio.spans_one for ratio in ratios], "found"
-    needed = NEEDED[kind] * len(ratios) / TRIALS[kind]
-    middle = float(np.median([ratio.value for ratio in ratios])) if ratios else float("nan")
-    return {
-        "framework": framework,
-        "what": "equal arms" if kind == "equal" else f"{100 * (SLOWER - 1):.0f} % slower",
-        "passed": bool(sum(right) >= needed) if ratios else None,
-        "words": f"{sum(right)} of {len(ratios)} {words} (needed: {needed:.0f}); median ratio {middle:.3f}",
-    }
+def _caught(record: Record) -> str:
+    return f"caught: {record.value['words']}" if record.value["words"] else "NOT CAUGHT"
 
 
-def _deceiver(record: Record) -> dict[str, Any]:
-    row = {"framework": record.framework, "what": record.method.replace("_", " ")}
-    if not record.ok:
-        return row | {"passed": None, "words": f"{record.status}: {record.reason}"}
-    words = record.value["words"]
-    return row | {"passed": bool(words), "words": f"caught: {words}" if words else "NOT CAUGHT"}
-
-
-def tables(rows: Sequence[Mapping[str, Any]], plan: Plan) -> list[Table]:
-    """Return what each trial came to."""
-    del plan
-    verdicts = {True: "yes", False: "NO", None: "-"}
-    lines = [(f"{row['framework']}: {row['what']}", verdicts[row["passed"]], row["words"]) for row in rows]
-    return [Table("The timer, tested here", ("trial", "passed", "how"), lines, left=("how",))]
-
-
-def figures(records: Sequence[Record], plan: Plan) -> list[Figure]:
-    """There is none: the table says it."""
-    del records, plan
-    return []
-
-
-def verdict(rows: Sequence[Mapping[str, Any]], plan: Plan) -> str:
-    """Say whether the timer can be trusted here."""
-    del plan
-    failed = [f"{row['framework']} {row['what']}" for row in rows if row["passed"] is False]
-    return f"the timer FAILS here in: {', '.join(failed)}" if failed else "the timer passes its tests here"
+def _plain(name: str) -> str:
+    return name.replace("_", " ")

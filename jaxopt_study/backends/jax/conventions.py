@@ -1,4 +1,4 @@
-"""Schedules, clipping and initializers, from the code that `dictionary.conventions` holds."""
+"""Schedules, clipping and initializers, from code such as `optax.linear_schedule(0.01, 0.1, 10)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the installed optax is: its optimizers, and known defects, each with a probe: is it still so?"""
+"""Known defects of optax, each with a probe that says whether it is there; and the optimizers installed."""
 
 from __future__ import annotations
 

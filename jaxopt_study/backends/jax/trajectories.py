@@ -8,18 +8,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
 
 from jaxopt_study.backends.jax import models, runtime, training
-from jaxopt_study.dictionary.build import build
-from jaxopt_study.dictionary.rules import translate
 
-__all__ = ["make", "namesake", "replay", "search", "train"]
+__all__ = ["replay", "search", "train"]
 
-# These programs run once, in milliseconds; XLA would take four times as long to compile them for speed.
+# These programs run once, in milliseconds. XLA would take four times as long to compile them for speed.
 QUICKLY = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -30,32 +27,13 @@ Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
 
 
-def make(name: str, options: Mapping[str, Any], factors: Array | None = None) -> optax.GradientTransformation:
-    """Make the optimizer that reproduces `torch.optim.<name>` with these options.
-
-    Args:
-        name: The torch.optim class. Muon takes matrices alone; other leaves get plain gradient descent.
-        options: What differs from torch's defaults.
-        factors: The learning rate of step t is `lr` times factors[t]; constant if not given.
-    """
-    if factors is None:
-        return _with_rest(name, build(translate(name, options).expression), options)
-    rates = runtime.from_numpy(factors * translate(name, options).options["lr"])
-    return _with_rest(name, build(translate(name, options, "schedule").expression, lambda c: rates[c]), options)
-
-
-def namesake(expression: str) -> optax.GradientTransformation:
-    """Make the optax function of the same name, as a user would who trusts the name."""
-    return build(expression)
-
-
 def replay(
     optimizer: optax.GradientTransformation, params: Tree, gradients: Tree, kept: Sequence[int]
 ) -> dict[str, Array]:
     """Return the parameters after each number of steps in `kept`, with these gradients at every step.
 
     Args:
-        optimizer: What `make` returned.
+        optimizer: The optimizer.
         params: Initial parameters in flax's layout.
         gradients: For each leaf the gradients, with the steps as first axis.
         kept: Numbers of steps made.
@@ -82,7 +60,7 @@ def train(
 
     Args:
         model: What `models.network` returned.
-        optimizer: What `make` returned.
+        optimizer: The optimizer.
         params: Initial parameters in flax's layout.
         data: Inputs (rows, features) and targets (rows,).
         order: The row, or rows, of each step.
@@ -98,21 +76,27 @@ def train(
     return _path(optimizer, runtime.params_from_numpy(params), step, runtime.from_numpy(order), kept)
 
 
-def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tuple[Array, Array]) -> dict[str, Array]:
-    """Minimize the loss of all rows by L-BFGS with optax's zoom line search.
+def search(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    params: Tree,
+    data: tuple[Array, Array],
+    iterations: int,
+) -> dict[str, Array]:
+    """Minimize the loss of all rows by L-BFGS with a line search.
 
     Args:
         model: What `models.network` returned.
-        options: Of `torch.optim.LBFGS`; `max_iter` is the number of iterations.
+        optimizer: `optax.lbfgs`, which searches by zoom.
         params: Initial parameters in flax's layout.
         data: Inputs (rows, features) and targets (rows,).
+        iterations: How many are made.
 
     Returns:
         The loss after each iteration, and how often it was computed up to there.
     """
     batch = tuple(runtime.from_numpy(array) for array in data)
     loss = models.loss(model)
-    optimizer = build(translate("LBFGS", options).expression)
 
     def value(params: Any) -> Any:
         return loss(params, batch)
@@ -130,7 +114,7 @@ def search(model: nn.Module, options: Mapping[str, Any], params: Tree, data: tup
 
     start = runtime.params_from_numpy(params)
     first = training.State(start, optimizer.init(start))
-    run = jax.jit(lambda s: jax.lax.scan(step, s, length=options["max_iter"]), compiler_options=_compiler_options())
+    run = jax.jit(lambda s: jax.lax.scan(step, s, length=iterations), compiler_options=_compiler_options())
     _, (losses, evaluations) = run(first)
     # The first value is computed before any search.
     return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
@@ -166,16 +150,3 @@ def _path(
     places = np.array(kept) - 1
     tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
     return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}
-
-
-def _with_rest(
-    name: str, transformation: optax.GradientTransformation, options: Mapping[str, Any]
-) -> optax.GradientTransformation:
-    if name != "Muon":
-        return transformation
-    rest = optax.sgd(translate(name, options).options["lr"])
-
-    def labels(params: Any) -> Any:
-        return jax.tree.map(lambda leaf: "matrix" if jnp.ndim(leaf) == 2 else "rest", params)
-
-    return optax.partition({"matrix": transformation, "rest": rest}, labels)

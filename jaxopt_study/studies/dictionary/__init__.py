@@ -1,9 +1,14 @@
 """Is every torch.optim optimizer what the dictionary says it is in optax, on the versions installed?"""
 
-from jaxopt_study.studies.dictionary.experiments import summarize, groups, task
-from jaxopt_study.studies.dictionary.judgement import findings, rows
-from jaxopt_study.studies.dictionary.pages import figures, tables, verdict
+from jaxopt_study.studies.dictionary.conventions import Conventions
+from jaxopt_study.studies.dictionary.growth import Growth
+from jaxopt_study.studies.dictionary.rows import Configurations
+from jaxopt_study.studies.dictionary.upstream import Upstream
+from jaxopt_study.studies.experiment import Study
 
-QUESTION = "Dictionary: is every torch.optim optimizer what we say it is in optax?"
+__all__ = ["DICTIONARY"]
 
-__all__ = ["QUESTION", "summarize", "figures", "findings", "groups", "rows", "tables", "task", "verdict"]
+DICTIONARY = Study(
+    "Dictionary: is every torch.optim optimizer what we say it is in optax?",
+    (Configurations(), Growth(), Conventions(), Upstream()),
+)

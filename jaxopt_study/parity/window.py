@@ -1,4 +1,4 @@
-"""What the patterns look at: the updates of both trainings around their first difference, and how they relate."""
+"""The steps around the first difference: the updates of both trainings there, and how they relate."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the patterns look at.
+class Window:
+    """The steps around the first difference of two trainings.
 
     Attributes:
         step: The step of the first difference; 0 is the initial parameters.
@@ -55,16 +55,16 @@ class Evidence:
 
 
 def factor(a: Vector, b: Vector) -> tuple[float, float]:
-    """Return the number c that brings c * a nearest to b, and how far it stays, as a part of b."""
+    """Return the number c for which c * a is nearest to b, and the distance that remains, relative to b."""
     size = float(a @ a)
     c = float(a @ b) / size if size else 0.0
     return c, float(np.linalg.norm(b - c * a) / max(np.linalg.norm(b), np.finfo(float).tiny))
 
 
-def shrinkage(evidence: Evidence) -> tuple[float, float]:
-    """Return which part of the differences is one multiple of the parameters, and that multiple."""
-    a, b = evidence.updates[evidence.now]
-    params = evidence.params
+def shrinkage(window: Window) -> tuple[float, float]:
+    """Return the fraction of the differences that is one multiple of the parameters, and that multiple."""
+    a, b = window.updates[window.now]
+    params = window.params
     nonzero = np.abs(params) > 1e-3 * np.abs(params).max(initial=0)
     if nonzero.sum() < 3:
         return 0.0, 0.0
