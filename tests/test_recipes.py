@@ -1,4 +1,4 @@
-"""CONTRIBUTING's recipes, walked: its blocks are added to a copy of the tree, and every study's smoke profile is run."""
+"""CONTRIBUTING's recipes, walked: its blocks are added to a copy of the tree, in which every study runs in smoke."""
 
 import os
 import re
