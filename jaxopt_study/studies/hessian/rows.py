@@ -57,11 +57,15 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def reasons(rows: Sequence[Row]) -> list[str]:
     """Return why cases have no time: a note for each reason."""
+    several = len({row["problem"] for row in rows}) > 1
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["reason"]:
-            found.setdefault(f"{row['status']}: {row['reason']}", []).append(f"{label(row)} ({row['problem']})")
-    return [f"{', '.join(names)}: {reason}." for reason, names in found.items()]
+            name = f"{label(row)} ({row['problem']})" if several else label(row)
+            found.setdefault(f"{row['status']}: {row['reason']}", []).append(name)
+    return [
+        f"{'Every case' if len(names) == len(rows) else ', '.join(names)}: {reason}." for reason, names in found.items()
+    ]
 
 
 def quartiles(records: Sequence[Record]) -> dict[Case, Point]:
