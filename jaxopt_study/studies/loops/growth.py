@@ -199,7 +199,7 @@ def _ratios_table(rows: Sequence[Row], plan: Plan) -> Table:
         "what grows", "size", "MFLOP", "JAX: fastest tried", "PyTorch: fastest tried", "not measured",
         "torch / jax, fastest [95 %]", "usual [95 %]",
     )  # fmt: skip
-    rows_of = next((row["trained_on"] for row in rows if row["trained_on"]), plan.workload)
+    rows_of = next((f", trained on {row['trained_on']}" for row in rows if row["trained_on"]), "")
     lines = [
         (
             row["curve"],
@@ -222,7 +222,7 @@ def _ratios_table(rows: Sequence[Row], plan: Plan) -> Table:
         *text.flags(row[key] for row in rows for key in ("fastest_ratio", "usual_ratio")),
         *methods.not_measured([case for row in rows for case in row["cases"]]),
     )
-    title = f"Growth of a step's work: {plan.optimizers[0]}, {plan.dtype}, trained on {rows_of}"
+    title = f"Growth of a step's work: {plan.optimizers[0]}, {plan.dtype}{rows_of}"
     return Table(title, columns, lines, notes, left=("size", "not measured"))
 
 

@@ -196,8 +196,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
         "Max. difference: of the losses from those of training by formula in float64, relative to the largest.",
         "Compile: trace, lower and compile; for torch.compile, its first call. First lap: the first state and lap; it "
         "includes compilation where no compile time is given. Import, once per process: "
-        + ", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items())
-        + ".",
+        + (", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items()) or ABSENT),
         "Per step: median of the samples. IQR: their interquartile range, relative to the median. Notebook: the "
         "notebook's loop in PyTorch. C: with -ffast-math -mno-recip, on the same core.",
         "Break-even: the number of steps after which a method has made up for its longer compilation, against the "

@@ -275,4 +275,8 @@ def not_measured(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row["status"] != "ok":
             reasons.setdefault(f"{row['status']}: {row['reason']}", {})[caption(row)] = None
-    return [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in reasons.items()]
+    every = {caption(row) for row in rows}
+    return [
+        f"{reason[0].upper()}{reason[1:]} ({'all methods' if set(names) == every else '; '.join(names)})."
+        for reason, names in reasons.items()
+    ]
