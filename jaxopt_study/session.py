@@ -12,8 +12,9 @@ from typing import Any
 from jaxopt_study import verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.engine import CaseFailed, Engine
+from jaxopt_study.bench.engine import Engine
 from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.process import CaseFailed
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value

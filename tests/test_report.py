@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from jaxopt_study.bench.ratio import NO_DIFFERENCE, UNSTABLE, Ratio
 from jaxopt_study.report import against, export, figure, table
 from tests.cases import a_record
 
@@ -85,3 +86,22 @@ def test_figures_are_written_as_png_and_svg_the_same_each_time(tmp_path):
         contents.append((tmp_path / name / "chart.svg").read_bytes())
         assert (tmp_path / name / "chart.png").read_bytes().startswith(b"\x89PNG")
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1350.4, "1,350"), (99.97, "100"), (0.98765, "0.988"), (12.34, "12.3"), (0, "0")]
+)
+def test_numbers_are_written_with_three_digits_and_no_exponent(value, words):
+    assert table.plain(value) == words
+
+
+def test_a_note_explains_the_flags_that_are_shown():
+    steady = Ratio(1.0, 0.99, 1.01, (NO_DIFFERENCE,))
+    doubtful = Ratio(1.0, 0.8, 1.2, (NO_DIFFERENCE, UNSTABLE))
+    assert table.ratio(None) == "-"
+    assert table.ratio(steady) == "1.00 [0.990, 1.01] (no difference)"
+    assert table.ratio(doubtful) == "1.00 [0.800, 1.20] (unstable)"
+    (note,) = table.flags([doubtful, None])
+    assert "unstable: an equal run" in note.lower()
+    assert "no difference" not in note.lower()
+    assert table.flags([Ratio(2.0, 1.9, 2.1)]) == []

@@ -111,13 +111,17 @@ def ratio(found: Ratio | None) -> str:
     """
     if found is None:
         return ABSENT
-    flags = [flag for flag in found.flags if not (found.unstable and flag == NO_DIFFERENCE)]
-    return interval(found) + (f" ({', '.join(flags)})" if flags else "")
+    shown = _shown(found)
+    return interval(found) + (f" ({', '.join(shown)})" if shown else "")
+
+
+def _shown(found: Ratio) -> list[str]:
+    return [flag for flag in found.flags if not (found.unstable and flag == NO_DIFFERENCE)]
 
 
 def flags(ratios: Iterable[Ratio | None]) -> list[str]:
     """Return one note on what the flags among these ratios mean, or none."""
-    raised = dict.fromkeys(flag for ratio in ratios if ratio for flag in ratio.flags)
+    raised = {flag for ratio in ratios if ratio for flag in _shown(ratio)}
     return (
         ["; ".join(f"{flag}: {FLAGS[flag]}" for flag in FLAGS if flag in raised).capitalize() + "."] if raised else []
     )
@@ -127,5 +131,6 @@ def plain(value: float) -> str:
     """Write a number with three significant digits, a comma between thousands, and no exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    # The exponent after rounding: 99.97 has three digits as 100.
+    decimals = max(0, 2 - int(f"{value:.2e}".split("e")[1]))
     return f"{value:,.{decimals}f}"
