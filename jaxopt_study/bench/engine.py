@@ -114,7 +114,7 @@ class Engine:
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
     ) -> Case | None:
-        """Give each of the group's processes its share of the rounds; return the case whose process died, if one did."""
+        """Give each of the group's processes its share of the rounds; return the case whose process died, if any."""
         shares = min(group.processes, max(1, group.repeats))
         for share in range(shares):
             if share:

@@ -31,8 +31,10 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        """The cases in short, for tables and messages."""
-        return ", ".join(dict.fromkeys(case.key for case in self.cases))
+        """The cases in short, for tables and messages: the first two by name."""
+        names = list(dict.fromkeys(case.key for case in self.cases))
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        return ", ".join(names[:2]) + more
 
 
 def compare(what: str, cases: Iterable[Case], distance: float, bound: float, note: str = "") -> Finding:

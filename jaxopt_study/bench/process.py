@@ -19,7 +19,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
-    """A case could not be measured; the words are the reason, the status is `failed`, or that of a `task.NotMeasured`."""
+    """A case could not be measured, for the reason in the words; `status` is `failed` or a `task.NotMeasured`'s."""
 
     def __init__(self, reason: str, status: str = "failed") -> None:
         super().__init__(reason)

@@ -304,8 +304,8 @@ def _took(rows: Sequence[Row], plan: Plan) -> Table:
             ]
         lines.append((row["optimizer"], f"{row['framework']} {row['loop']}", *times))
     notes = (
-        "First call: compilation included. For JAX, it runs all epochs; for PyTorch, the first epoch, and with the very "
-        "first optimizer it loads torch._dynamo (over a second). Per run, per step: medians of "
+        "First call: compilation included. For JAX, it runs all epochs; for PyTorch, the first epoch, and with the "
+        "very first optimizer it loads torch._dynamo (over a second). Per run, per step: medians of "
         f"{plan.repeats} samples. IQR: their interquartile range, relative to the median.",
         "Each step sees one row, so almost all of its time is call overhead. The ratio compares ways of looping, not "
         "frameworks.",

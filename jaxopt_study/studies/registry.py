@@ -39,10 +39,10 @@ class Optimizer:
 
 
 # Training bounds: the worst over seeds 0 to 4 at learning rate 1e-3, jax 0.10.2, torch 2.13.0+cpu, on three processors:
-# AMD EPYC (Zen 3 and Zen 4) and an Intel Xeon with AVX-512. What vector units a processor has decides in which order sums
-# are taken, so that float32 RMSprop differs by 5e-7 on one of them and by 5e-6 on another. Where a run's own sensitivity
-# (its distance from itself after one unit in the last place) is larger, as at other learning rates, `optimizers` allows
-# 100 times that. Loop bounds: the worst over seeds 0 to 2.
+# AMD EPYC (Zen 3 and Zen 4) and an Intel Xeon with AVX-512. A processor's vector units decide in which order sums are
+# taken, so float32 RMSprop differs by 5e-7 on one of them and by 5e-6 on another. Where a run's own sensitivity (its
+# distance from itself after one unit in the last place) is larger, as at other learning rates, `optimizers` allows 100
+# times that. Loop bounds: the worst over seeds 0 to 2.
 OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Optimizer(
         training={

@@ -1,6 +1,6 @@
 """How far two values may differ: each bound stands beside the worst distance measured, and is about ten times that.
 
-They were measured on `PINNED_WORKLOAD` at `PINNED_LEARNING_RATE`. The bounds of an optimizer are in its row of `registry`.
+They were measured on `PINNED_WORKLOAD` at `PINNED_LEARNING_RATE`. An optimizer's bounds are in its row of `registry`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class NewtonStepBounds:
 # whose own digits say nothing.
 BEGINNING: dict[str, Bound] = {"float64": Bound(4e-15, 4.0e-16), "float32": Bound(8e-6, 7.9e-7)}
 
-# All losses of the growth curves' networks from training by formula in float64, relative to the largest, trained by Adam
-# for 256 steps or fewer.
+# All losses of the growth curves' networks from training by formula in float64, relative to the largest; Adam, 256 steps
+# or fewer.
 GROWTH: dict[str, Bound] = {"float64": Bound(5e-15, 5.8e-16), "float32": Bound(4e-5, 4.1e-6)}
 
 # The distance of H v from central differences of the gradient in float64, whose own error is most of it in float64.

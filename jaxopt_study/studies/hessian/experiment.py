@@ -57,7 +57,7 @@ class HessianExperiment(Experiment):
             Skipped: The workload has no such problem.
         """
 
-    def compiles_first(self, case: Case, plan: Plan) -> bool:  # noqa: ARG002
+    def compiles_first(self, case: Case, plan: Plan) -> bool:
         """Say whether the case is compiled before its first call, which is then all that is timed."""
         return False
 
