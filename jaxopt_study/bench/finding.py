@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from jaxopt_study.bench.case import Case
 
+MANY = 4
+"""So many cases of a comparison are named."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -31,8 +34,9 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        """The cases in short, for tables and messages."""
-        return ", ".join(dict.fromkeys(case.key for case in self.cases))
+        """The cases in short, for tables and messages; of many, the first."""
+        keys = list(dict.fromkeys(case.key for case in self.cases))
+        return ", ".join(keys) if len(keys) <= MANY else f"{keys[0]} and {len(keys) - 1} more"
 
 
 def compare(what: str, cases: Iterable[Case], distance: float, bound: float, note: str = "") -> Finding:
