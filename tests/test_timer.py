@@ -68,7 +68,8 @@ def test_trials_called_wrongly_are_counted_and_named(kind, said, words):
         (found,) = [f for f in results.findings if words in f.what]
         assert (found.distance, found.bound, found.agrees) == (wrong, 1, wrong == 1)
         assert {case.subject.split()[0] for case in found.cases} == {kind}
-        assert len(found.cases) == 2 * timer.TRIALS[kind].times
+        cases = 2 * timer.TRIALS[kind].times
+        assert (len(found.cases), found.subject) == (cases, f"timer/{kind} 1/jax/A and {cases - 1} more")
         assert ("FAILS here: jax" in section.verdict) == (wrong == 2)
 
 

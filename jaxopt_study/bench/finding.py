@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from jaxopt_study.bench.case import Case
 
+MANY = 4
+"""So many cases of a comparison are named."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -31,10 +34,9 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        """The cases in short, for tables and messages: the first two by name."""
-        names = list(dict.fromkeys(case.key for case in self.cases))
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        return ", ".join(names[:2]) + more
+        """The cases in short, for tables and messages; of many, the first."""
+        keys = list(dict.fromkeys(case.key for case in self.cases))
+        return ", ".join(keys) if len(keys) <= MANY else f"{keys[0]} and {len(keys) - 1} more"
 
 
 def compare(what: str, cases: Iterable[Case], distance: float, bound: float, note: str = "") -> Finding:
