@@ -131,7 +131,7 @@ def _word(finding: Finding) -> str:
 def _difference(finding: Finding) -> str:
     if math.isnan(finding.distance):
         return f"{finding.subject}: {finding.note or 'a value is missing'}"
-    return f"{finding.subject}: {finding.what} differ by {finding.distance:.1e}, bound {finding.bound:.1e}"
+    return f"{finding.subject}: {finding.what}: {finding.distance:.2g}, bound {finding.bound:.2g}"
 
 
 def _agreement(findings: Sequence[Finding], plan: Plan) -> list[str]:

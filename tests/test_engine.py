@@ -9,6 +9,7 @@ from jaxopt_study.bench import environment
 from jaxopt_study.bench.case import Case, Group
 from jaxopt_study.bench.engine import Engine
 from jaxopt_study.bench.process import CaseFailed, WorkerDied, WorkerProcess
+from jaxopt_study.bench.results import Results
 from tests.conftest import make_plan
 
 
@@ -155,3 +156,13 @@ def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(m
     assert [environment.worker_cores(2, place) for place in range(3)] == [(2, 3), (0, 1), (2, 3)]
     monkeypatch.setattr(environment, "cores_at_hand", lambda: [5])
     assert [environment.worker_cores(1, place) for place in range(2)] == [(5,), (5,)]
+
+
+def test_a_time_taken_while_others_computed_is_not_recorded():
+    cases = tuple(Case("dictionary", "rows", "SGD", framework, "x") for framework in ("jax", "torch"))
+    engine, _ = engine_of({"jax": [Answers()], "torch": [Answers()]})
+    told = []
+    records = engine.measure(Group(cases, 0, together=True), None, "", told.append)
+    assert [(r.status, r.samples) for r in records] == [("ok", ())] * 2
+    assert sum(told) == 2
+    assert not any(Results(tuple(records), ()).shows(r) for r in records)

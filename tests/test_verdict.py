@@ -78,7 +78,7 @@ def test_the_report_shows_every_comparison_with_its_bound(recorded, tmp_path):
     assert "final parameters" in line
     assert f"{wrong.bound:.1e}" in line
     assert "VALUES DISAGREE in 1 of" in outcome.verdict
-    assert f"bound {wrong.bound:.1e}" in outcome.verdict
+    assert f"bound {wrong.bound:.2g}" in outcome.verdict
     # A terminal shows those that a reader must know of.
     (doubtful,) = [t for t in outcome.tables if t.title == "Comparisons"]
     assert len(doubtful.rows) == 1

@@ -82,10 +82,10 @@ class Group:
         repeats: Rounds, in each of which every case gives one sample; 0 where a run takes so long that its first call,
             which compiles nothing, is all.
         fresh: Whether each case has a process of its own, one after the other, so that its peak memory is its own.
-        processes: How many processes of each framework share the rounds, one after the other. Code and data lie at other
-            addresses in each process; what that changes is then part of the spread and the interval.
-        together: Whether the frameworks compute at the same time, each on cores of its own if there are enough: for
-            values alone, since no time that is taken so may be shown.
+        processes: How many processes of each framework share the rounds, one after the other. Code and data lie at
+            other addresses in each process; what that changes is then part of the spread and the interval.
+        together: Whether the frameworks compute at the same time, each on its own cores if there are enough. For
+            values alone: the records have no samples.
     """
 
     cases: tuple[Case, ...]
@@ -96,5 +96,5 @@ class Group:
 
     @property
     def samples(self) -> int:
-        """Samples of all cases together."""
-        return len(self.cases) * self.repeats
+        """Samples of all cases together; where there are no rounds, the first call is one."""
+        return len(self.cases) * max(1, self.repeats)

@@ -139,33 +139,30 @@ class Engine:
         workload: Workload,
         facts: dict[Case, dict[str, Any]],
         advance: Callable[[int], None],
-        timed: bool = True,
     ) -> Case | None:
         """Measure the cases in these rounds; return the one whose process died, if one did."""
-        sample = self._sample if timed else self._lap
         speeds: dict[int, float] = {}
         actions: list[tuple[Case, Callable[[Case, dict[str, Any]], None]]]
         actions = [(case, partial(self._begin, workload, bool(rounds))) for case in cases]
         for number in rounds:
-            if timed:
-                actions += [(case, partial(self._machine_seconds, speeds, number)) for case in cases]
+            actions += [(case, partial(self._machine_seconds, speeds, number)) for case in cases]
             # Backwards every other round, so that a drift within a round cancels.
-            actions += [(case, sample) for case in (cases if number % 2 == 0 else reversed(cases))]
+            actions += [(case, self._sample) for case in (cases if number % 2 == 0 else reversed(cases))]
         actions += [(case, partial(self._finish, workload)) for case in cases]
         advance(len(rounds) * sum("reason" in facts[case] for case in cases))
         for case, act in actions:
             if "reason" in facts[case]:
                 continue
+            before = len(facts[case]["samples"])
             try:
                 act(case, facts[case])
             except CaseFailed as failure:
                 facts[case] |= {"reason": str(failure), "status": failure.status}
-                advance(rounds.stop - len(facts[case]["samples"]))
+                advance(max(1, rounds.stop) - before)
                 if isinstance(failure, WorkerDied):
                     advance(-sum(len(facts[other]["samples"]) for other in cases if other != case))
                     return case
-            else:
-                advance(act == sample)
+            advance(len(facts[case]["samples"]) - before)
         return None
 
     def _measure_alone(
@@ -197,13 +194,12 @@ class Engine:
         pool = ThreadPoolExecutor()
         try:
             self._place(group, apart=True)
-            measure = partial(self._measure, timed=False)
-            rounds = range(group.repeats)
-            list(pool.map(lambda case: measure([case], rounds, workload, facts, advance), group.cases))
+            list(pool.map(lambda case: self._measure([case], range(0), workload, facts, advance), group.cases))
             self._place(group, apart=False)
         finally:
             pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
-        return [_record(case, facts[case], environment_key) for case in group.cases]
+        # A time that was taken while others computed may not be shown, so that none is recorded.
+        return [_record(case, facts[case] | {"samples": ()}, environment_key) for case in group.cases]
 
     def _place(self, group: Group, apart: bool) -> None:
         """Give each worker cores of its own, or give all the same ones back."""
@@ -230,10 +226,6 @@ class Engine:
         if number not in speeds:
             speeds[number] = self._workers[case.framework].ask("machine_seconds")
         facts["machine_seconds"] = (*facts.get("machine_seconds", ()), speeds[number])
-
-    def _lap(self, case: Case, facts: dict[str, Any]) -> None:
-        """Make one lap of a case whose time is not shown: it may compile."""
-        facts["samples"].append(self._workers[case.framework].ask("first", case))
 
     def _finish(self, workload: Workload, case: Case, facts: dict[str, Any]) -> None:
         value, facts["peak_bytes"] = self._workers[case.framework].ask("finish", case)

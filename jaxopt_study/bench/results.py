@@ -37,7 +37,7 @@ class Results:
 
         This is the only place that decides it; the report, the summary, `--export` and `--against` ask here.
         """
-        return record.ok and record.case not in self.withheld
+        return record.ok and bool(record.samples) and record.case not in self.withheld
 
     def ratio(self, numerator: Record | None, denominator: Record | None) -> Ratio | None:
         """Return the ratio of two times; None where one is missing or withheld, or they share no rounds."""

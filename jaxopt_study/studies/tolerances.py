@@ -39,8 +39,8 @@ class NewtonStepBounds:
 # whose own digits say nothing.
 BEGINNING: dict[str, Bound] = {"float64": Bound(4e-15, 4.0e-16), "float32": Bound(8e-6, 7.9e-7)}
 
-# All losses of the growth curves' networks from training by formula in float64, relative to the largest; Adam, 256 steps
-# or fewer.
+# All losses of the growth curves' networks from training by formula in float64, relative to the largest; Adam, at most
+# 256 steps.
 GROWTH: dict[str, Bound] = {"float64": Bound(5e-15, 5.8e-16), "float32": Bound(4e-5, 4.1e-6)}
 
 # The distance of H v from central differences of the gradient in float64, whose own error is most of it in float64.
