@@ -50,8 +50,8 @@ def digits():
 
 def load_backend(name, dtype="float64"):
     """Load a backend into this process, and set its type."""
-    from jaxopt_study.bench import worker
+    from jaxopt_study import backends
 
-    backend = worker._load(worker.BACKENDS[name])
+    backend = backends.load(name)
     backend.runtime.configure(dtype, "cpu", 1)
     return backend

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 __all__ = [
-    "wait",
     "compilation",
     "compilations",
     "configure",
@@ -24,6 +23,7 @@ __all__ = [
     "ravel",
     "temporary_memory",
     "to_numpy",
+    "wait",
 ]
 
 NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
