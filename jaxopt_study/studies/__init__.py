@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
 from jaxopt_study.studies.experiment import Experiment, Study
+from jaxopt_study.studies.newton import NEWTON
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
 
@@ -14,6 +15,7 @@ STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
     "spread": SPREAD,
     "derivatives": DERIVATIVES,
+    "newton": NEWTON,
 }
 
 MAIN_JOB = ("optimizers", "spread", "derivatives")
