@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-__all__ = ["check_block_size", "check_damping", "check_loss", "check_params", "kinks"]
+__all__ = [
+    "check_block_size",
+    "check_count",
+    "check_damping",
+    "check_loss",
+    "check_params",
+    "check_scalar",
+    "describe",
+    "kinks",
+]
 
 Params = Mapping[str, Tensor]
 
@@ -18,20 +29,23 @@ Params = Mapping[str, Tensor]
 KINKS = {"Abs", "Maximum", "Minimum", "Sgn", "Sign", "Relu", "LeakyRelu", "Hardtanh", "Clamp", "Floor", "Round"}
 
 
-def check_params(params: Params) -> None:
-    """Check that parameters are a dict of floating point tensors, not all empty, with finite entries.
+def check_params(params: Any, name: str = "params") -> None:
+    """Check that parameters are a tree of floating point tensors that hold something, all finite.
 
     Raises:
         ValueError: There are no parameters, or an entry is not finite; the message names the leaf.
         TypeError: A leaf is not of a floating point type.
     """
-    if not sum(leaf.numel() for leaf in params.values()):
-        raise ValueError("params hold no parameters")
-    for name, leaf in params.items():
+    leaves, _ = pytree.tree_flatten_with_path(params)
+    if not sum(leaf.numel() for _, leaf in leaves):
+        raise ValueError(f"{name} hold no parameters")
+    for path, leaf in leaves:
         if not leaf.is_floating_point():
-            raise TypeError(f"params[{name!r}] is {leaf.dtype}, and only floating point numbers have derivatives")
+            raise TypeError(
+                f"{name}{pytree.keystr(path)} is {leaf.dtype}, and only floating point numbers have derivatives"
+            )
         if not bool(torch.isfinite(leaf).all()):
-            raise ValueError(f"params[{name!r}] holds NaN or infinite values")
+            raise ValueError(f"{name}{pytree.keystr(path)} holds NaN or infinite values")
 
 
 def check_loss(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any) -> None:
@@ -40,10 +54,7 @@ def check_loss(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any
     Raises:
         TypeError: The loss returns anything but one floating point number.
     """
-    value = loss(params, batch)
-    if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
-        what = f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"the loss must be one floating point number, this one returns {what}")
+    check_scalar("the loss", loss, params, batch)
     found = kinks(loss, params, batch)
     if found:
         words = (
@@ -52,14 +63,43 @@ def check_loss(loss: Callable[[Params, Any], Tensor], params: Params, batch: Any
         warnings.warn(words, stacklevel=3)
 
 
+def check_scalar(name: str, function: Callable[..., Tensor], *args: Any) -> Any:
+    """Check that a function returns one floating point number; return it.
+
+    Raises:
+        TypeError: It returns something else.
+    """
+    value = function(*args)
+    if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
+        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}")
+    return value
+
+
+def describe(value: Any) -> str:
+    """Return the shape and type of a tensor, or the Python type of anything else."""
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)}, {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
 def check_block_size(block_size: int | None) -> None:
     """Check that a block size is a positive whole number, or None.
 
     Raises:
         ValueError: The block size is something else.
     """
-    if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
-        raise ValueError(f"block_size {block_size!r} is not a positive whole number")
+    if block_size is not None:
+        check_count("block_size", block_size)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check that a value is a positive whole number.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name} {value!r} is not a positive whole number")
 
 
 def check_damping(damping: float) -> None:

@@ -8,6 +8,7 @@ from jaxopt_study.studies.dictionary import DICTIONARY
 from jaxopt_study.studies.experiment import Experiment, Study
 from jaxopt_study.studies.hessian import HESSIAN
 from jaxopt_study.studies.loops import LOOPS
+from jaxopt_study.studies.newton import NEWTON
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
 from jaxopt_study.studies.timer import TIMER
@@ -21,10 +22,11 @@ STUDIES: dict[str, Study] = {
     "derivatives": DERIVATIVES,
     "hessian": HESSIAN,
     "dictionary": DICTIONARY,
+    "newton": NEWTON,
     "timer": TIMER,
 }
 
-MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian")
+MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""
 
 

@@ -1,14 +1,14 @@
-"""Newton's method and its relatives, for any tree of parameters, with guards: `minimize(fun, x0, *args)`.
+"""Newton's method and its relatives for any tree of parameters: `minimize(fun, x0, *args)`.
 
-Files: `minimize` (the door), `driver` (the loop, for all algorithms), a file for each algorithm (`exact`, `conjugate`,
-`trust_region`, `lbfgs`), `linear` (closed forms), `line_search`, `problem` (the objective on vectors), `step`,
-`checks`, `result`.
+Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
+(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `line_search`; `problem`
+(the objective on vectors); `linear` (closed forms).
 """
 
 from torch_reference.newton import peers
 from torch_reference.newton.linear import logistic_hessian, softmax_system
 from torch_reference.newton.minimize import METHODS, minimize
-from torch_reference.newton.problem import Composite, System
+from torch_reference.newton.options import Composite, System
 from torch_reference.newton.result import Counts, Result, Status
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Newton-CG, and the conjugate gradients that it shares with the trust region and with the way off a saddle."""
+"""Newton-CG, and the conjugate gradients that the trust region and the escape from a saddle use too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from torch_reference.newton.line_search import Found
+from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
@@ -22,11 +23,11 @@ class Conjugate(NamedTuple):
     Attributes:
         solution: The approximate solution.
         residual: gradient + H solution.
-        direction: The last conjugate direction, whose step was not made if `negative` or `crossed`.
+        direction: The last conjugate direction; no step was made along it if `negative` or `crossed`.
         negative: Whether the curvature along `direction` is not positive.
         crossed: Whether the step along it would have left the trust region.
         curvature: The curvature along it, p' H p / p' p.
-        largest: The largest curvature met.
+        largest: The largest absolute curvature so far.
         products: Hessian-vector products made.
     """
 
@@ -43,7 +44,7 @@ class Conjugate(NamedTuple):
 def conjugate_gradients(
     product: Callable[[Vector], Vector], gradient: Vector, tolerance: float, limit: int, radius: float
 ) -> Conjugate:
-    """Solve H s = -gradient until |residual| <= tolerance, the curvature turns, |s| > radius, or the limit is reached.
+    """Solve H s = -gradient until |residual| <= tolerance, the curvature is <= 0, |s| > radius, or `limit` products.
 
     Steihaug (1983); Nocedal and Wright, Numerical Optimization, algorithms 7.1 and 7.2.
     """
@@ -75,10 +76,10 @@ def forcing(gradient: Vector) -> float:
     return min(0.5, math.sqrt(norm)) * norm
 
 
-def newton_cg(problem: Problem, options: Any) -> Method:
-    """Make Newton-CG: d solves H d = -g by conjugate gradients, no better than is useful; then a line search.
+def newton_cg(problem: Problem, options: Options) -> Method:
+    """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature turns negative, the solution so far is the direction, or -g if there is none yet (Nocedal and
+    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
     Wright, Numerical Optimization, algorithm 7.1).
     """
 

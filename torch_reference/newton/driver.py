@@ -1,4 +1,4 @@
-"""The loop, written once for all algorithms: stop, leave a saddle, take a step, keep the path."""
+"""The loop of all algorithms: step, stop, leave a saddle, keep the path."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from torch_reference.newton.conjugate import conjugate_gradients
 from torch_reference.newton.line_search import Line, backtracking, search
+from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step
@@ -17,11 +18,11 @@ from torch_reference.newton.step import Method, Step
 __all__ = ["State", "drive"]
 
 PROBES = 20
-"""Hessian-vector products spent on looking for a saddle."""
+"""Hessian-vector products spent on the search for negative curvature."""
 FURTHER = 1e4
-"""How many times as far from the start an optimum at infinity is looked for."""
+"""An optimum at infinity is looked for this many times as far from the start."""
 FAR = 100.0
-"""A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
+"""A run that is this many times as far as its start's own length, and still falls, goes to infinity."""
 
 
 class State(NamedTuple):
@@ -38,13 +39,13 @@ class State(NamedTuple):
     path: list[tuple[Vector, Counts]]
 
 
-def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
+def drive(problem: Problem, method: Method, start: Vector, options: Options) -> State:
     """Take steps from `start` until there is a reason to stop."""
     point = problem.at(start)
     bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
     state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, False, status, [(start, Counts(1, 1))])
-    # A start that is already stationary is not stepped from.
+    # From a stationary start, no step is taken.
     state = state._replace(status=_ended(problem, start, options, state, bottom, status))
     while True:
         while state.status == Status.RUNNING:
@@ -54,7 +55,7 @@ def drive(problem: Problem, method: Method, start: Vector, options: Any) -> Stat
             return state
 
 
-def _step(problem: Problem, method: Method, start: Vector, options: Any, bottom: float, state: State) -> State:
+def _step(problem: Problem, method: Method, start: Vector, options: Options, bottom: float, state: State) -> State:
     made = method.step(state.point, state.memory)
     counts = state.counts.plus(made.counts)
     moved = State(
@@ -72,8 +73,8 @@ def _step(problem: Problem, method: Method, start: Vector, options: Any, bottom:
     return moved._replace(status=status)
 
 
-def _ended(problem: Problem, start: Vector, options: Any, state: State, bottom: float, status: Status) -> Status:
-    """Return why to stop, if there is a reason; the first that holds counts."""
+def _ended(problem: Problem, start: Vector, options: Options, state: State, bottom: float, status: Status) -> Status:
+    """Return why to stop, or RUNNING; the first reason that holds counts."""
     point = state.point
     if status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         return status
@@ -89,8 +90,8 @@ def _ended(problem: Problem, start: Vector, options: Any, state: State, bottom: 
     return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
 
 
-def _settle(problem: Problem, method: Method, options: Any, state: State) -> State:
-    """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
+def _settle(problem: Problem, method: Method, options: Options, state: State) -> State:
+    """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
     if state.status != Status.GRADIENT or state.convex:
         return state
     made = _off_saddle(problem, state.point)
@@ -106,7 +107,7 @@ def _settle(problem: Problem, method: Method, options: Any, state: State) -> Sta
 
 
 def _off_saddle(problem: Problem, point: Point) -> Step:
-    """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
+    """Look for negative curvature by conjugate gradients from a fixed vector, and step along it if there is any."""
     probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
     c = conjugate_gradients(problem.products(point.x), probe, 0.0, min(PROBES, len(probe)), math.inf)
     counts = Counts(hvp=c.products)
@@ -126,12 +127,12 @@ def _is_far(start: Vector, x: Vector) -> bool:
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
-    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
+    """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value, eps = state.point.x, state.point.value, torch.finfo(start.dtype).eps
     further = problem.at(start + FURTHER * (x - start))
     flatter = further.gradient_norm <= max(state.point.gradient_norm, problem.tolerance)
     lower = further.finite and flatter and further.value < value - 10 * eps * abs(value)
     much_lower = lower and further.value < value - 1e-3 * abs(value)
-    at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.FLOOR, Status.STALLED)
+    at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING, Status.STALLED)
     away = (at_rest and much_lower) or ((at_rest or state.status == Status.ITERATIONS) and lower and _is_far(start, x))
     return state._replace(status=Status.INFINITY if away else state.status, counts=state.counts.plus(Counts(1, 1)))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from torch_reference.newton.line_search import Found
+from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector, symmetric
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
@@ -15,7 +16,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""Damping is relative to the Hessian's largest entry; with this much, a step is a very short gradient step."""
+"""The damping is relative to the Hessian's largest entry. With this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -26,14 +27,14 @@ class Solved(NamedTuple):
     ok: bool
 
 
-def exact(problem: Problem, options: Any) -> Method:
+def exact(problem: Problem, options: Options) -> Method:
     """Make Newton's method.
 
         (H + damping s I) d = -g        s: H's largest entry
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
-    until they do, and shrinks again after (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
+    until they do, and shrinks afterwards (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
     """
 
     def init(point: Point) -> float:

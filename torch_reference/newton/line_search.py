@@ -1,4 +1,4 @@
-"""Line searches: one loop, and two opinions on when a step is good."""
+"""Line searches: one loop, and two criteria for the length of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["LINE_SEARCHES", "Found", "Line", "backtracking", "strong_wolfe"]
 DECREASE = 1e-4
 CURVATURE = 0.9
 TRIALS = 40
-"""2^-40 is 1e-12: a shorter part of a step is below what the objective can show."""
+"""2^-40 is 1e-12: a shorter step changes the objective by less than its rounding."""
 
 
 class Line(NamedTuple):
@@ -23,8 +23,7 @@ class Line(NamedTuple):
 
     Attributes:
         slope: The objective's derivative along the direction, at most 0.
-        curvature: Its second derivative where that is negative and known, else 0: what a step away from a saddle
-            is promised.
+        curvature: Its second derivative where that is known and negative, as at a saddle; else 0.
     """
 
     start: Point
@@ -34,66 +33,66 @@ class Line(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The last point tried, whether it is good, and how many were tried."""
+    """The last point tried, whether it is accepted, and how many points were tried."""
 
     point: Point
     ok: bool
     trials: int
 
 
-class Verdict(NamedTuple):
-    """An opinion on a step; one that is neither too long nor too short is good."""
+class Fit(NamedTuple):
+    """How a step's length fits a criterion; one that is neither too long nor too short is accepted."""
 
     too_long: bool
     too_short: bool
 
 
 def lower(line: Line, length: float, trial: Point) -> bool:
-    """Say whether the trial is lower by a fair part of what the model promised (Armijo).
+    """Say whether the trial is lower by a sufficient part of the predicted decrease (Armijo).
 
-    Near the minimum the objective's own rounding hides the decrease. There a smaller gradient counts instead, as in
-    Hager and Zhang's approximate condition (2005).
+    Near the minimum, rounding hides the decrease. There a smaller gradient is accepted instead, as in Hager and Zhang's
+    approximate condition (2005).
     """
     start = line.start
-    promised = length * line.slope + length**2 / 2 * line.curvature
+    predicted = length * line.slope + length**2 / 2 * line.curvature
     hidden = 10 * torch.finfo(start.x.dtype).eps * abs(start.value)
-    armijo = trial.value != start.value and trial.value <= start.value + DECREASE * promised
+    armijo = trial.value != start.value and trial.value <= start.value + DECREASE * predicted
     approximate = trial.value <= start.value + hidden and trial.gradient_norm < start.gradient_norm
     return trial.finite and (armijo or approximate)
 
 
-def backtracking(line: Line, length: float, trial: Point) -> Verdict:
-    """Halve the step until the objective is lower by a fair part of what was promised."""
-    return Verdict(not lower(line, length, trial), False)
+def backtracking(line: Line, length: float, trial: Point) -> Fit:
+    """Halve the step until the objective is lower by a sufficient part of the predicted decrease."""
+    return Fit(not lower(line, length, trial), False)
 
 
-def strong_wolfe(line: Line, length: float, trial: Point) -> Verdict:
-    """Ask for a lower objective and a flatter slope: |slope| <= 0.9 |slope at the start|.
+def strong_wolfe(line: Line, length: float, trial: Point) -> Fit:
+    """Require a lower objective and a flatter slope: |slope| <= 0.9 |slope at the start|.
 
     Nocedal and Wright, Numerical Optimization (2006), (3.7); the bracket is bisected, as in Lewis and Overton (2013).
     """
     slope = (trial.gradient @ line.direction).item()
     fine, bound = lower(line, length, trial), CURVATURE * abs(line.slope)
-    escaping = line.curvature < 0  # the slope at a saddle is 0, and nothing is flatter
-    return Verdict(not fine or (slope > bound and not escaping), fine and slope < -bound and not escaping)
+    escaping = line.curvature < 0  # the slope at a saddle is 0: no slope is flatter
+    return Fit(not fine or (slope > bound and not escaping), fine and slope < -bound and not escaping)
 
 
-LINE_SEARCHES: dict[str, Callable[[Line, float, Point], Verdict]] = {
+LINE_SEARCHES: dict[str, Callable[[Line, float, Point], Fit]] = {
     "backtracking": backtracking,
     "strong_wolfe": strong_wolfe,
 }
 
 
-def search(problem: Problem, line: Line, judge: Callable[[Line, float, Point], Verdict]) -> Found:
-    """Try the whole step, then bisect between what was too short and what was too long."""
+def search(problem: Problem, line: Line, criterion: Callable[[Line, float, Point], Fit]) -> Found:
+    """Try the whole step, then bisect between a length that is too short and one that is too long."""
     length, short, long = 1.0, 0.0, math.inf
     for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
         trial = problem.at(line.start.x + length * line.direction)
-        verdict = judge(line, length, trial)
-        if not (verdict.too_long or verdict.too_short):
+        fit = criterion(line, length, trial)
+        if not (fit.too_long or fit.too_short):
             break
-        long = length if verdict.too_long else long
-        short = length if verdict.too_short else short
+        long = length if fit.too_long else long
+        short = length if fit.too_short else short
         length = 2 * length if math.isinf(long) else (short + long) / 2
-    # A step that is too short by the slope is lower all the same.
-    return Found(trial, not verdict.too_long, trials)
+    # A step that is too short by its slope is lower too.
+    return Found(trial, not fit.too_long, trials)

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from torch_reference.newton.problem import System, cholesky
+from torch_reference.newton.options import System
+from torch_reference.newton.problem import cholesky
 
 __all__ = ["logistic_hessian", "softmax_system"]
 
@@ -39,12 +40,13 @@ def softmax_system(dtype: str | None = None) -> System:
 
         H = mean over rows of (diag p - p p') (x) x x' + penalty I        x: a row with 1 in front
 
-    - One vector added to all classes changes the loss not at all, and the penalty by itself alone. So the last class's
-      change is held at 0, the equations of the other classes are solved, and the change is centred after. The common
-      part has the Hessian penalty I.
-    - Block (k, l) is the mean of w_kl x x' with w_kl = p_k ([k = l] - p_l). Its entries are sums over rows of w_kl and
-      products x_a x_b, which never change: half of the pairs (k, l), half of the (a, b), and one matrix product of the
-      two tables gives all blocks. The table of products takes rows x (inputs + 1)(inputs + 2) / 2 numbers.
+    - One vector added to all classes does not change the loss, only the penalty. So the last class's change is fixed at
+      0, the equations of the other classes are solved, and the change is centred afterwards. The Hessian of the common
+      part is penalty I.
+    - Block (k, l) is the mean of w_kl x x' with w_kl = p_k ([k = l] - p_l). Its entries sum w_kl x_a x_b over the rows.
+      The products x_a x_b do not depend on the parameters. By symmetry, half of the pairs (k, l) and half of the (a, b)
+      are enough. One matrix product of the two tables gives all blocks. The table of products takes
+      rows x (inputs + 1)(inputs + 2) / 2 numbers.
 
     Args:
         dtype: The type in which the matrix is built and factored; by default that of the parameters. With `float32`
@@ -79,7 +81,7 @@ def softmax_system(dtype: str | None = None) -> System:
         change = torch.cat([change, torch.zeros_like(change[:1])])
         own = (built.penalty + shift).to(g.dtype)
         shared = common / own if own.item() > 0 else torch.zeros_like(common)
-        shared[0] = 0  # all biases alike: no effect
+        shared[0] = 0  # the same change of all biases has no effect
         return _like(gradient, change.mean(dim=0) - change - shared), ok
 
     return System(build, solve, prepare)

@@ -1,4 +1,4 @@
-"""The door: `minimize`."""
+"""The public function `minimize` and its table of algorithms."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from torch_reference.newton.checks import Options, check_options, check_problem
+from torch_reference.newton.checks import check_options, check_problem
 from torch_reference.newton.conjugate import newton_cg
 from torch_reference.newton.driver import drive
 from torch_reference.newton.exact import exact
 from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
-from torch_reference.newton.problem import Problem, System, flat_problem
+from torch_reference.newton.options import Options, System
+from torch_reference.newton.problem import Problem, flat_problem
 from torch_reference.newton.result import Result, Status
 from torch_reference.newton.step import Method
 from torch_reference.newton.trust_region import trust_exact, trust_krylov
 
 __all__ = ["METHODS", "minimize"]
 
-METHODS: dict[str, Callable[[Problem, Any], Method]] = {
+METHODS: dict[str, Callable[[Problem, Options], Method]] = {
     "exact": exact,
     "newton_cg": newton_cg,
     "trust_exact": trust_exact,
@@ -46,27 +47,38 @@ def minimize(
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
 
-    `fun` is differentiated by autograd once, and by `torch.func` for the second time.
+    Gradients and Hessian-vector products are by `torch.autograd`, Hessians by `torch.func`.
 
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: any tree of floating point tensors. The run has their dtype.
-        *args: What else `fun` and `hessian` take.
+        x0: The start: a tree of floating point tensors of one type, which the run has too.
+        *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
             gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (torch.optim's).
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
-        block_size: How many of those at once; None for all.
+        block_size: The number of those products at a time; None for all at once.
         line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
-        tolerance: On the largest entry of the gradient; by default the root of the dtype's eps.
-        decrement_tolerance: On half the squared Newton decrement of a step that neither damping nor a radius held
-            back, an estimate of the value above the minimum (not for `lbfgs`); by default there is none.
-        max_iterations: The most steps.
-        keep_path: Whether to keep every point; the place of a saddle that was left is taken by the next one.
+        tolerance: Of the largest absolute entry of the gradient; by default the square root of the type's eps.
+        decrement_tolerance: Of half the squared Newton decrement of a step that neither damping nor a radius shortened,
+            an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
+        max_iterations: The largest number of steps.
+        keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
 
     Raises:
-        TypeError, ValueError: An argument is not allowed; the words name it, and what is. Shapes and options are
-            checked before the run begins.
+        TypeError, ValueError: An argument is not allowed; the message names it, and what is allowed. Shapes and options
+            are checked before the run begins.
+
+    Example:
+        >>> import torch
+        >>> from torch_reference.newton import minimize
+        >>> def rosenbrock(x):
+        ...     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+        >>> result = minimize(rosenbrock, torch.tensor([-1.2, 1.0]))
+        >>> result.x.round(decimals=3).tolist()
+        [1.0, 1.0]
+        >>> result.reason
+        'Converged: the largest entry of the gradient is within the tolerance.'
     """
     if tolerance is None:
         kinds = [leaf.dtype for leaf in pytree.tree_leaves(x0) if isinstance(leaf, torch.Tensor)]
@@ -76,7 +88,7 @@ def minimize(
         method, hessian, block_size, line_search, tolerance, decrement_tolerance, max_iterations, keep_path
     )
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
-    # Whatever the caller's mode, there are gradients of x alone.
+    # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
         check_problem(fun, x0, args, options)

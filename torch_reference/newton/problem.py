@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,49 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Composite", "Point", "Problem", "System", "dense_system", "flat_problem"]
+from torch_reference.newton.options import Options, System
+
+__all__ = ["Point", "Problem", "dense_system", "flat_problem"]
 
 Vector = Float[Tensor, " P"]
 Matrix = Float[Tensor, "P P"]
 
 
-@dataclass(frozen=True)
-class Composite:
-    """An objective outer(inner(x)) with a convex `outer`: a model's outputs and the loss on them.
-
-    Both take the objective's further arguments: inner(x, *args) is a tensor, outer(outputs, *args) a scalar.
-    """
-
-    inner: Callable[..., Tensor]
-    outer: Callable[..., Tensor]
-
-    def __call__(self, x: Any, *args: Any) -> Tensor:
-        """Return the objective."""
-        return self.outer(self.inner(x, *args), *args)
-
-
-def _nothing(*args: Any) -> None:
-    del args
-
-
-class System(NamedTuple):
-    """How the Newton equations are built and solved, where a dense matrix of all parameters is not the best way.
-
-    Attributes:
-        build: build(prepared, x, *args) is whatever `solve` needs of the Hessian at x (a tree like the start).
-        solve: solve(built, gradient, damping) is (direction, ok): the solution of (H + damping s I) d = -gradient as a
-            tree like the start, where s is the system's own scale (its largest entry), and whether the damped matrix
-            was positive definite.
-        prepare: prepare(*args) is what does not depend on x, computed once for a run.
-    """
-
-    build: Callable[..., Any]
-    solve: Callable[[Any, Any, float], tuple[Any, bool]]
-    prepare: Callable[..., Any] = _nothing
-
-
 class Point(NamedTuple):
-    """Where a run is."""
+    """A point of a run."""
 
     x: Vector
     value: float
@@ -76,9 +42,9 @@ class Problem(NamedTuple):
     Attributes:
         at: at(x) is the `Point` with its value and gradient.
         products: products(x) is the function v -> H v, with the Hessian H at x.
-        hessian: hessian(x) is the dense Hessian, or what stands for it (Gauss-Newton).
-        system: build(x) and solve(built, gradient, damping) on vectors.
-        tolerance: On the gradient.
+        hessian: hessian(x) is the dense Hessian, or the Gauss-Newton matrix.
+        system: The Newton equations, on vectors.
+        tolerance: Of the gradient.
     """
 
     at: Callable[[Vector], Point]
@@ -88,7 +54,7 @@ class Problem(NamedTuple):
     tolerance: float
 
 
-def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tuple[Problem, Vector, Callable]:
+def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> tuple[Problem, Vector, Callable]:
     """Return the problem, the start as a vector and the way back to a tree."""
     start, unravel = ravel_tree(x0)
     start = start.detach()
@@ -130,7 +96,7 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Any) -> tupl
     columns = gauss_newton if options.method == "gauss_newton" else forward_over_reverse
 
     def hessian(x: Vector) -> Matrix:
-        if options.hessian is not None and not isinstance(options.hessian, System):
+        if callable(options.hessian):
             return options.hessian(unravel(x), *args)
         # Blocks fit the cache, and bound the memory to activations x block_size.
         batched = torch.func.vmap(columns(x), chunk_size=options.block_size)
@@ -163,7 +129,7 @@ def ravel_tree(tree: Any) -> tuple[Vector, Callable[[Vector], Any]]:
 def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
     """Return the Newton equations of a dense Hessian, solved by Cholesky.
 
-    A matrix whose pivots fall to rounding is called not positive definite: what it would be solved to is noise.
+    A matrix with a pivot at the rounding level is called not positive definite: its solution would be noise.
     """
 
     def solve(matrix: Matrix, gradient: Vector, damping: float) -> tuple[Vector, bool]:

@@ -1,4 +1,4 @@
-"""What an algorithm is to the driver, and how a direction and a line search make one."""
+"""The interface between an algorithm and the driver, and the step along a direction by a line search."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Direction", "Method", "Step", "along"]
 
 
 class Step(NamedTuple):
-    """What one iteration comes to.
+    """The outcome of one iteration.
 
     Attributes:
-        memory: What the algorithm itself needs next.
-        decrement: Twice the decrease that the model promised.
-        convex: Whether the Hessian was seen to be positive definite: no saddle is near.
-        whole: Whether the model's own minimum was promised, not one held back by damping or a radius: half the
-            decrement is then an estimate of the value above the minimum.
+        memory: The algorithm's own state.
+        decrement: Twice the decrease that the model predicted.
+        convex: Whether the Hessian was found positive definite; if not, the point may be a saddle.
+        whole: Whether neither damping nor a radius shortened the step. Half the decrement is then an estimate of how
+            far the value is above the minimum.
         status: RUNNING, or why no further step can be made.
     """
 
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An algorithm: init(point) is its memory, step(point, memory) one iteration."""
+    """An algorithm: init(point) returns its memory, step(point, memory) makes one iteration."""
 
     init: Callable[[Point], Any]
     step: Callable[[Point, Any], Step]
@@ -59,13 +59,13 @@ def along(
     direction: Callable[[Point, Any], Direction],
     after: Callable[[Any, Found], Any],
 ) -> Callable[[Point, Any], Step]:
-    """Return the step that follows a direction as far as the line search allows.
+    """Return the step along a direction, whose length a line search chooses.
 
     Args:
         problem: The objective.
         line_search: A name of `LINE_SEARCHES`.
         direction: direction(point, memory), a descent direction.
-        after: after(memory, found) is the memory once the line search has spoken: (memory, whether to try again).
+        after: after(memory, found) returns the memory after the line search, and whether to try again.
     """
 
     def step(point: Point, memory: Any) -> Step:
@@ -75,7 +75,7 @@ def along(
             return Step(point, d.memory, d.counts, -slope, d.convex, d.whole, d.status)
         found = search(problem, Line(point, d.vector, slope, 0.0), LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
-        stuck = Status.FLOOR if at_floor(point, -slope) else Status.RUNNING if again else Status.STALLED
+        stuck = Status.ROUNDING if at_rounding_level(point, -slope) else Status.RUNNING if again else Status.STALLED
         return Step(
             point=found.point if found.ok else point,
             memory=memory,
@@ -89,6 +89,6 @@ def along(
     return step
 
 
-def at_floor(point: Point, decrement: float) -> bool:
-    """Whether the decrease that is promised is below what the objective's last digits can show."""
+def at_rounding_level(point: Point, decrement: float) -> bool:
+    """Whether the predicted decrease is too small for the objective's last digits to show."""
     return decrement / 2 <= 100 * torch.finfo(point.x.dtype).eps * abs(point.value)

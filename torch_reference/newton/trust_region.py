@@ -1,41 +1,42 @@
-"""Trust-region Newton: minimize the quadratic model in a ball, and let the ball's radius follow the model's success."""
+"""Trust-region Newton: minimize the quadratic model in a ball, whose radius adapts to how well the model predicts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from torch_reference.newton.conjugate import conjugate_gradients, forcing
+from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector, symmetric
 from torch_reference.newton.result import Counts, Status
-from torch_reference.newton.step import Method, Step, at_floor
+from torch_reference.newton.step import Method, Step, at_rounding_level
 
 __all__ = ["trust_exact", "trust_krylov"]
 
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
 TRIALS = 40
-SECULAR_TURNS = 100
+SECULAR_ITERATIONS = 100
 
 
 class Move(NamedTuple):
     """A solution of the subproblem.
 
     Attributes:
-        promised: The decrease of the model.
-        edge: Whether it lies on the ball's surface.
+        predicted: The decrease of the model.
+        edge: Whether the solution lies on the ball's surface.
     """
 
     vector: Vector
-    promised: float
+    predicted: float
     edge: bool
     products: int
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), what it took, whether the Hessian is positive definite, and symmetric."""
+    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
 
     solve: Callable[[float], Move]
     counts: Counts
@@ -43,23 +44,23 @@ class Model(NamedTuple):
     symmetric: bool
 
 
-def trust_exact(problem: Problem, options: Any) -> Method:
+def trust_exact(problem: Problem, options: Options) -> Method:
     """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
 
-    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), the shift such that it fits the ball (More and
-    Sorensen, 1983). The hard case, where no shift does, adds the eigenvector of the least eigenvalue.
+    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), where the shift makes it fit the ball (More and
+    Sorensen, 1983). In the hard case no shift does; then the eigenvector of the least eigenvalue is added.
     """
     return _trust_region(problem, lambda point: _exact_model(problem, options, point))
 
 
-def trust_krylov(problem: Problem, options: Any) -> Method:
-    """Make the trust region with Steihaug's conjugate gradients (1983), which need Hessian-vector products alone."""
+def trust_krylov(problem: Problem, options: Options) -> Method:
+    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
     del options
     return _trust_region(problem, lambda point: _krylov_model(problem, point))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
-    """Shrink the radius until a step is accepted; grow it where the model did well (Nocedal and Wright, 4.1)."""
+    """Shrink the radius until a step is accepted; grow it where the model predicts well (Nocedal and Wright, 4.1)."""
 
     def init(point: Point) -> float:
         return max(1.0, torch.linalg.vector_norm(point.x).item())
@@ -68,21 +69,21 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
         model = model_at(point)
         if not model.symmetric:
             return Step(point, radius, model.counts, 0.0, model.convex, False, Status.ASYMMETRIC)
-        products, most = 0, 0.0  # the most that any trial promised says whether it was worth trying
+        products, most = 0, 0.0  # the largest decrease that any trial predicted
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
             move = model.solve(radius)
             new = problem.at(point.x + move.vector)
             products += move.products
-            most = max(most, move.promised)
-            ok, ratio = _judge(point, new, move)
+            most = max(most, move.predicted)
+            ok, ratio = _assess(point, new, move)
             if ratio < POOR:
                 radius = torch.linalg.vector_norm(move.vector).item() / 4
             elif ok and ratio > GOOD and move.edge:
                 radius = 2 * radius
             if ok:
                 break
-        decrement = 2 * move.promised
-        stuck = Status.FLOOR if at_floor(point, 2 * most) else Status.STALLED
+        decrement = 2 * move.predicted
+        stuck = Status.ROUNDING if at_rounding_level(point, 2 * most) else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
         status = Status.RUNNING if ok else stuck
         return Step(new if ok else point, radius, counts, decrement, model.convex, not move.edge, status)
@@ -90,10 +91,10 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
     return Method(init, step)
 
 
-def _judge(point: Point, new: Point, move: Move) -> tuple[bool, float]:
-    """Return whether to accept a step, and the ratio of the decrease to the promise.
+def _assess(point: Point, new: Point, move: Move) -> tuple[bool, float]:
+    """Return whether to accept a step, and the ratio of the decrease to the predicted one.
 
-    Where rounding hides the decrease, a smaller gradient counts instead, and the radius stays.
+    Where rounding hides the decrease, a smaller gradient is accepted instead, and the radius stays.
     """
     if not new.finite:
         return False, 0.0
@@ -101,11 +102,11 @@ def _judge(point: Point, new: Point, move: Move) -> tuple[bool, float]:
     if abs(new.value - point.value) <= hidden:
         flatter = new.gradient_norm < point.gradient_norm
         return flatter, (POOR + GOOD) / 2 if flatter else 0.0
-    ratio = (point.value - new.value) / move.promised if move.promised else 0.0
+    ratio = (point.value - new.value) / move.predicted if move.predicted else 0.0
     return (True, ratio) if ratio > ACCEPTED else (False, 0.0)
 
 
-def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
+def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
     matrix = problem.hessian(point.x)
     values, vectors = torch.linalg.eigh(matrix)
     slopes = vectors.T @ point.gradient
@@ -123,8 +124,8 @@ def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
             room = math.sqrt(max(radius**2 - (parts @ parts).item(), 0.0))
             parts = parts.clone()
             parts[0] += -room if slopes[0].item() > 0 else room
-        promised = -(slopes @ parts + values @ parts**2 / 2).item()
-        return Move(vectors @ parts, promised, edge or hard, 0)
+        predicted = -(slopes @ parts + values @ parts**2 / 2).item()
+        return Move(vectors @ parts, predicted, edge or hard, 0)
 
     return Model(solve, Counts(hessian=1), convex, not callable(options.hessian) or symmetric(matrix))
 
@@ -132,16 +133,16 @@ def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
 def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
     """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
 
-    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift; it rises from below and never overshoots
-    (Nocedal and Wright, algorithm 4.3).
+    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift. From below it never overshoots (Nocedal
+    and Wright, algorithm 4.3).
     """
     shift = least
-    for _ in range(SECULAR_TURNS):
+    for _ in range(SECULAR_ITERATIONS):
         parts = slopes / (values + shift)
         length = torch.linalg.vector_norm(parts).item()
         if not length > radius * (1 + 1e-6):
             break
-        parts = parts / length  # of length 1: their squares do not underflow
+        parts = parts / length  # of length 1, so that squares do not underflow
         shift = shift + (length - radius) / radius / torch.sum(parts**2 / (values + shift)).item()
     return shift
 
@@ -158,8 +159,8 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
-        promised = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, promised.item(), edge, c.products)
+        predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
+        return Move(vector, predicted.item(), edge, c.products)
 
     return Model(solve, Counts(), False, True)
 

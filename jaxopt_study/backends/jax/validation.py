@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["check_block_size", "check_damping", "check_loss", "check_params", "kinks"]
+__all__ = [
+    "check_block_size",
+    "check_count",
+    "check_damping",
+    "check_loss",
+    "check_params",
+    "check_scalar",
+    "describe",
+    "kinks",
+]
 
 Params = Any
 
@@ -19,8 +29,8 @@ Params = Any
 KINKS = {"abs", "max", "min", "sign", "floor", "ceil", "round", "clamp"}
 
 
-def check_params(params: Params) -> None:
-    """Check that parameters are a tree of floating point arrays, not all empty, with finite entries.
+def check_params(params: Params, name: str = "params") -> None:
+    """Check that parameters are a tree of floating point arrays that hold something, all finite.
 
     Raises:
         ValueError: There are no parameters, or an entry is not finite; the message names the leaf.
@@ -28,15 +38,13 @@ def check_params(params: Params) -> None:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not sum(jnp.size(leaf) for _, leaf in leaves):
-        raise ValueError("params hold no parameters")
+        raise ValueError(f"{name} hold no parameters")
     for path, leaf in leaves:
-        name = jax.tree_util.keystr(path)
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(
-                f"params{name} is {jnp.result_type(leaf)}, and only floating point numbers have derivatives"
-            )
+            kind = f"{jnp.result_type(leaf)}, and only floating point numbers have derivatives"
+            raise TypeError(f"{name}{jax.tree_util.keystr(path)} is {kind}")
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(f"params{name} holds NaN or infinite values")
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)} holds NaN or infinite values")
 
 
 def check_loss(loss: Callable[[Params, Any], jax.Array], params: Params, batch: Any) -> None:
@@ -45,10 +53,7 @@ def check_loss(loss: Callable[[Params, Any], jax.Array], params: Params, batch: 
     Raises:
         TypeError: The loss returns anything but one floating point number.
     """
-    value = jax.eval_shape(loss, params, batch)
-    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        what = f"shape {value.shape}, {value.dtype}" if hasattr(value, "shape") else type(value).__name__
-        raise TypeError(f"the loss must be one floating point number, this one returns {what}")
+    check_scalar("the loss", loss, params, batch)
     found = kinks(loss, params, batch)
     if found:
         words = (
@@ -57,14 +62,42 @@ def check_loss(loss: Callable[[Params, Any], jax.Array], params: Params, batch: 
         warnings.warn(words, stacklevel=3)
 
 
+def check_scalar(name: str, function: Callable[..., jax.Array], *args: Any) -> Any:
+    """Check that a function returns one floating point number; return its shape and type.
+
+    Raises:
+        TypeError: It returns something else.
+    """
+    value = jax.eval_shape(function, *args)
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}")
+    return value
+
+
+def describe(value: Any) -> str:
+    """Return the shape and type of an array, or the Python type of anything else."""
+    dtype = getattr(value, "dtype", None)
+    return f"a {type(value).__name__}" if dtype is None else f"shape {value.shape}, {dtype}"
+
+
 def check_block_size(block_size: int | None) -> None:
     """Check that a block size is a positive whole number, or None.
 
     Raises:
         ValueError: The block size is something else.
     """
-    if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
-        raise ValueError(f"block_size {block_size!r} is not a positive whole number")
+    if block_size is not None:
+        check_count("block_size", block_size)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check that a value is a positive whole number.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name} {value!r} is not a positive whole number")
 
 
 def check_damping(damping: float) -> None:

@@ -1,10 +1,9 @@
 """When does Newton's method pay? It and its relatives race first-order methods to one penalized optimum."""
 
-from jaxopt_study.studies.newton.arms import groups
-from jaxopt_study.studies.newton.judgement import findings, rows
-from jaxopt_study.studies.newton.pages import figures, tables, verdict
-from jaxopt_study.studies.newton.race import summarize, task
+from jaxopt_study.studies.experiment import Study
+from jaxopt_study.studies.newton.race import Race
+from jaxopt_study.studies.newton.regressions import Regressions
 
-QUESTION = "Newton: when do second-order methods pay?"
+__all__ = ["NEWTON", "Race", "Regressions"]
 
-__all__ = ["QUESTION", "summarize", "figures", "findings", "groups", "rows", "tables", "task", "verdict"]
+NEWTON = Study("Newton: when do second-order methods pay?", (Race(), Regressions()))

@@ -1,4 +1,4 @@
-"""What is raced on: penalized linear models, of which scikit-learn knows the optimum."""
+"""The problems of the race: linear models with a penalty, whose optimum scikit-learn finds too."""
 
 from __future__ import annotations
 
@@ -9,81 +9,78 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.backends.numpy import newton as baseline
-from jaxopt_study.data.workload import (
-    Array,
-    ParameterTree,
-    Workload,
-    breast_cancer_raw,
-    breast_cancer_standardized,
-    digits_linear,
-    draw_params,
-    zero_params,
-)
+from jaxopt_study.backends import Backend
+from jaxopt_study.backends.numpy import newton as references
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.data.workload import WORKLOADS, Array, ParameterTree, Workload, draw_params, zero_params
 
-__all__ = ["PENALTY", "PROBLEMS", "Problem", "accuracy", "data", "loss", "moved_params", "objective", "start"]
+__all__ = ["PENALTY", "SMALL", "Form", "accuracy", "form", "moved_params", "objective", "problem", "start", "subjects"]
 
 PENALTY = 1e-3
 
+SMALL = ("breast-cancer-raw", "breast-cancer-standardized")
+"""Problems of 31 parameters, on which a few methods race beside the run's own workload."""
+
 
 @dataclass(frozen=True)
-class Problem:
-    """A linear model with penalty / 2 |kernel|^2.
+class Form:
+    """The closed forms of a loss of `Workload.loss` with penalty / 2 |kernel|^2.
 
     Attributes:
-        draw: draw(seed, epochs) is the workload.
-        loss: The name of its loss, before the penalty, in a backend's `models`.
-        value: value(x, rows, penalty) is the objective in float64, by formula; the bias stands first in x.
-        closed_form: closed_form(backend, dtype) is its Hessian for the backend's `minimize`.
+        value: value(x, rows, penalty) is the objective in float64; the bias stands first in x.
+        hessian: hessian(backend, dtype) is the Hessian for the backend's `minimize`.
     """
 
-    draw: Callable[[int, int], Workload]
-    loss: str
     value: Callable[[Array, tuple[Array, Array], float], float]
-    closed_form: Callable[[Any, str | None], Any]
+    hessian: Callable[[Backend, str | None], Any]
 
 
-def _softmax_system(backend: Any, dtype: str | None) -> Any:
-    return backend.newton.softmax_system(dtype)
-
-
-def _logistic_hessian(backend: Any, dtype: str | None) -> Any:
-    del dtype
-    return backend.newton.logistic_hessian
-
-
-PROBLEMS = {
-    "digits-linear": Problem(digits_linear, "loss", baseline.softmax_objective, _softmax_system),
-    "breast-cancer-raw": Problem(breast_cancer_raw, "logistic_loss", baseline.logistic_objective, _logistic_hessian),
-    "breast-cancer-standardized": Problem(
-        breast_cancer_standardized, "logistic_loss", baseline.logistic_objective, _logistic_hessian
-    ),
+FORMS = {
+    "loss": Form(references.softmax_objective, lambda backend, dtype: backend.newton.softmax_system(dtype)),
+    "logistic_loss": Form(references.logistic_objective, lambda backend, _: backend.newton.logistic_hessian),
 }
-"""The first is raced by all arms, the others by a few."""
 
 
-def data(subject: str, workload: Workload) -> Workload:
-    """Return the rows of a problem, which are the run's own workload or another."""
-    return workload if subject == workload.name else PROBLEMS[subject].draw(0, 1)
+def subjects(workload: str) -> tuple[str, ...]:
+    """Return the names of the problems: the run's workload, which all methods race on, and the small ones."""
+    return (workload, *(name for name in SMALL if name != workload))
 
 
-@cache  # what is compiled for a loss is found again by it
-def loss(backend: Any, name: str, widths: tuple[int, ...]) -> Callable[..., Any]:
-    """Return the backend's penalized loss (params, batch, penalty)."""
-    return backend.models.penalized(getattr(backend.models, name)(backend.models.network(widths)))
+def problem(subject: str, workload: Workload) -> Workload:
+    """Return the data of a problem: the run's own workload, or a small problem.
+
+    Raises:
+        Skipped: The model is not linear, or there is no closed form of its loss.
+    """
+    found = workload if subject == workload.name else WORKLOADS[subject](0, 1)
+    if not found.linear or found.loss not in FORMS:
+        raise Skipped(f"the race needs the closed form of a linear model's loss, which {subject} does not have")
+    return found
 
 
-def start(backend: Any, workload: Workload) -> tuple[Any, Any, Any]:
-    """Return parameters that are all 0, the training rows and the penalty, as the backend's own arrays."""
+def form(workload: Workload) -> Form:
+    """Return the closed forms of the workload's loss."""
+    return FORMS[workload.loss]
+
+
+def start(backend: Backend, workload: Workload) -> tuple[Callable[..., Any], Any, Any, Any]:
+    """Return the penalized loss, parameters that are all 0, the training rows and the penalty, for the backend."""
     params = backend.runtime.params_from_numpy(zero_params(workload.widths))
     batch = tuple(backend.runtime.from_numpy(array) for array in workload.train)
-    return params, batch, backend.runtime.from_numpy(np.array(PENALTY))
+    penalty = backend.runtime.from_numpy(np.array(PENALTY))
+    loss = _penalized(backend, workload.loss, workload.widths)  # type: ignore[arg-type] # a module can be hashed
+    return loss, params, batch, penalty
+
+
+@cache  # JAX compiles once for each loss function
+def _penalized(backend: Backend, loss: str, widths: tuple[int, ...]) -> Callable[..., Any]:
+    return backend.models.penalized(getattr(backend.models, loss)(backend.models.network(widths)))
 
 
 def moved_params(widths: tuple[int, ...], dtype: str) -> ParameterTree:
-    """Return a start that is off 0 by a unit in the last place of 1 or less, each parameter in a direction of its own.
+    """Return a start whose parameters differ from 0 by up to one unit in the last place of 1, each by its own amount.
 
-    The same for all classes would change no probability.
+    The same change for all classes would not change any probability.
     """
     eps = float(np.finfo(dtype).eps)
     return {
@@ -91,14 +88,14 @@ def moved_params(widths: tuple[int, ...], dtype: str) -> ParameterTree:
     }
 
 
-def objective(subject: str, x: Array, workload: Workload) -> float:
-    """Return the penalized training loss, in float64 and by formula, whoever found x."""
-    return PROBLEMS[subject].value(x, workload.train, PENALTY)
+def objective(x: Array, workload: Workload) -> float:
+    """Return the penalized training loss by formula, in float64."""
+    return form(workload).value(x, workload.train, PENALTY)
 
 
 def accuracy(x: Array, rows: tuple[Array, Array], outputs: int) -> float:
-    """Return how much of the rows a linear layer gets right; one output says yes where it is positive."""
+    """Return the part of the rows that a linear layer classifies correctly; one output means 1 where it is positive."""
     inputs, targets = rows
     logits = inputs @ x[outputs:].reshape(-1, outputs) + x[:outputs]
-    said = logits.argmax(axis=1) if outputs > 1 else logits[:, 0] > 0
-    return float(np.mean(said == targets))
+    predicted = logits.argmax(axis=1) if outputs > 1 else logits[:, 0] > 0
+    return float(np.mean(predicted == targets))

@@ -1,220 +1,266 @@
-"""The tasks of the race: what each arm runs, where its points are marked, and what they cost."""
+"""The race: Newton's method and its relatives, and first-order methods, to the optimum of a penalized linear model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.task import Skipped, Task, Value, single
-from jaxopt_study.data.workload import Array, Workload, ravel
-from jaxopt_study.studies.newton import problems, regressions
-from jaxopt_study.studies.newton.arms import ARMS, Arm, runs
-from jaxopt_study.studies.newton.problems import PENALTY, PROBLEMS
-from jaxopt_study.studies.hessian.routes import places
+from jaxopt_study.backends import Backend
+from jaxopt_study.bench import ratio, stats
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.finding import Finding, compare
+from jaxopt_study.bench.ratio import Ratio
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Task, Value
+from jaxopt_study.data.workload import Array, Workload
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
+from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.newton import methods, problems, report
+from jaxopt_study.studies.newton.methods import FIRST_ORDER, METHODS, NEWTON, REFERENCE, method_of, runs
+from jaxopt_study.studies.newton.report import TARGETS
+from jaxopt_study.studies.optimizers import CHAOTIC, SENSITIVITIES
+from jaxopt_study.studies.tolerances import DESCENT, NEWTON_PATH, PINNED_LEARNING_RATE, PINNED_WORKLOAD
+from jaxopt_study.studies.tolerances import NEWTON as OPTIMAL_VALUE
 
-__all__ = ["summarize", "task"]
+CLOSE = (("jax", NEWTON), ("jax", "Newton, float32 factor"), ("torch", NEWTON), REFERENCE)
+"""The methods whose ratios have intervals: they are measured in the same rounds."""
 
-TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
-LEARNING_RATES = np.geomspace(1e-4, 10, 11)
-MARKS, STRIDE = 50, 20
-MOST = 1000
-"""Iterations that a relative of Newton's method may take: no more than the steps of a first-order method."""
+OVERVIEW = {"jax": (NEWTON, "adam, row by row"), "torch": (NEWTON,), "numpy": ()}
+"""The methods of the main job."""
 
+LARGE = {
+    framework: tuple(name for name, method in table.items() if method.kind != "scipy")
+    for framework, table in METHODS.items()
+}
+"""The methods on the run's own workload: SciPy's dense trust region can keep up only on the small problems."""
 
-def task(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """Return an arm's run from parameters that are all 0."""
-    if regressions.is_one(case):
-        return regressions.task(backend, case, plan)
-    makers = {
-        "newton": _newton,
-        "torchmin": _torchmin,
-        "torch_lbfgs": _torch_lbfgs,
-        "scikit_learn": _scikit_learn,
-        "scipy": _scipy,
-    }
-    maker = makers.get(_arm(case).kind, _first_order)
-    return maker(backend, case, problems.data(case.subject, workload), plan)
+SMALL = {
+    "jax": (NEWTON, "adam, tuned"),
+    "torch": (NEWTON,),
+    "numpy": (REFERENCE[1], "SciPy trust-exact"),
+}
+"""The methods on the small problems."""
 
+PEERS = (REFERENCE, ("torch", "torchmin newton-exact"))
+"""Each method's time is divided by the times of these."""
 
-def summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    """Keep value and accuracy at each mark, and what they had cost; of exact Newton, the whole path."""
-    del plan
-    if regressions.is_one(case):
-        return regressions.summarized(value)
-    rows = problems.data(case.subject, workload)
-    path, outputs = value["path"], rows.widths[-1]
-    kept: dict[str, Any] = {
-        "values": [problems.objective(case.subject, x, rows) for x in path],
-        "test_accuracies": [problems.accuracy(x, rows.test, outputs) for x in path],
-        "steps": value["steps"].tolist(),
-        "work": value["work"].tolist(),
-    }
-    if "moved" in value:
-        kept["moved_values"] = [problems.objective(case.subject, x, rows) for x in value["moved"]]
-    if case.method == "Newton":
-        kept["path"] = path.tolist()
-    for name in ("status", "learning_rate"):
-        if name in value:
-            kept[name] = value[name].item()
-    return kept
+CONVERGED = (1, 2)
+"""`Status.GRADIENT` and `Status.DECREMENT` of the backends' minimizers."""
+
+COMPARED = 16
+"""Marks at which first-order methods are compared: 300 steps on all rows, or 15 epochs row by row."""
 
 
-def _arm(case: Case) -> Arm:
-    return ARMS[case.framework][case.method]
+class Race(Experiment):
+    """All methods on the run's workload, and a few on the small problems."""
 
+    study, name = "newton", "race"
 
-def _newton(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """One of the backend's own minimizers; its path is kept by the run that is timed."""
-    newton, (method, _, variant) = backend.newton, _arm(case).name.partition("-")
-    closed = method == "exact" and variant != "ad"
-    # Under a gradient in float64, a factor in float32 gives steps that converge as fast, in half the time.
-    hessian = PROBLEMS[case.subject].closed_form(backend, variant or None) if closed else None
-    loss, params, batch, penalty = _problem(backend, case, workload)
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return exact Newton and its peers in many rounds, the other quick methods in few, and the rest one by one.
 
-    def run() -> Any:
-        return backend.runtime.wait(
-            newton.minimize(
-                loss, params, batch, penalty, method=method, hessian=hessian, tolerance=TOLERANCE[plan.dtype],
-                max_iterations=MOST, keep_path=True,
-            )
-        )  # fmt: skip
+        The main job has a few quick ones.
+        """
+        few = plan.repeats // 6 + 1
+        if plan.overview:
+            return [Group(self._cases(plan, plan.workload, OVERVIEW), few)]
+        cases = self._cases(plan, plan.workload, LARGE)
+        quick = [case for case in cases if method_of(case).repeats is None]
+        close = tuple(case for case in quick if (case.framework, case.method) in CLOSE)
+        rest = tuple(case for case in quick if case not in close)
+        single = [Group((case,), repeats) for case in cases if (repeats := method_of(case).repeats) is not None]
+        small = [Group(self._cases(plan, name, SMALL), plan.repeats) for name in problems.subjects(plan.workload)[1:]]
+        found = [Group(close, plan.repeats * 2 // 3 + 1), Group(rest, few), *single, *small]
+        return [group for group in found if group.cases]
 
-    def export(result: Any) -> Value:
-        counts = np.asarray(result.path_counts)
-        path = backend.runtime.to_numpy(result.path)[:, places(backend, workload.params)].astype(float)
-        return {
-            "path": path,
-            "steps": np.arange(len(path)),
-            "work": _work(counts, workload, closed),
-            "status": np.array(int(result.status)),
+    def _cases(self, plan: Plan, subject: str, table: Mapping[str, tuple[str, ...]]) -> tuple[Case, ...]:
+        return tuple(
+            self.case(subject, framework, name)
+            for framework, names in table.items()
+            for name in names
+            if runs(plan, framework, name)
+        )
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return a method's run on a problem, from parameters that are all 0."""
+        return methods.task(backend, case, problems.problem(case.subject, workload), plan)
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep objective, accuracy, steps and work at each mark; of exact Newton, the whole path."""
+        del plan
+        problem = problems.problem(case.subject, workload)
+        path, outputs = value["path"], problem.widths[-1]
+        kept: dict[str, Any] = {
+            "values": [problems.objective(x, problem) for x in path],
+            "test_accuracies": [problems.accuracy(x, problem.test, outputs) for x in path],
+            "steps": value["steps"].tolist(),
+            "work": value["work"].tolist(),
         }
+        if "moved" in value:
+            kept["moved_values"] = [problems.objective(x, problem) for x in value["moved"]]
+        if case.method == NEWTON:
+            kept["path"] = path.tolist()
+        return kept | {name: value[name].item() for name in ("status", "learning_rate") if name in value}
 
-    return single(run, export)
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Compare optimal values with scikit-learn's, and the frameworks' courses with each other."""
+        return [
+            finding
+            for mine in _by_problem(records)
+            for finding in (*_optimal_values(mine, plan), *_paths(mine, plan), *_descents(mine, plan))
+        ]
 
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each method on each problem: its end, and what it took to each target."""
+        del plan
+        found = []
+        for mine in _by_problem(self.records(results)):
+            peers = [r for r in (_of(mine, *peer) for peer in PEERS) if r is not None]
+            found += [_row(r, _optimum(mine), peers, results) for r in mine]
+        return found
 
-def _first_order(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """A first-order method in one run, marked every so many steps; JAX compiles it whole."""
-    arm, rows = _arm(case), len(workload.train[0])
-    stride, unit = (rows, 1 / rows) if arm.kind == "rows" else (STRIDE, 1.0)
-    loss, params, batch, penalty = _problem(backend, case, workload)
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return for each problem where each method ended, and what it took to come near the optimum."""
+        return report.tables(rows, plan)
 
-    def go(descend: Callable[..., Any], rate: float, start: Any = params) -> Any:
-        return backend.runtime.wait(descend(start, batch, penalty, backend.runtime.from_numpy(np.array(rate))))
+    def figures(self, results: Results, plan: Plan) -> list[Figure]:
+        """Return the gap on the run's workload against steps, work and seconds."""
+        mine = [r for r in self.records(results) if r.subject == plan.workload]
+        shown = [r for r in mine if results.shows(r)]
+        return report.figures(shown, _optimum(mine)) if shown and not plan.overview else []
 
-    rate = plan.learning_rate
-    if arm.kind == "tuned":
-        trying = _descent(backend, case, loss, plan)
-        ends = [problems.objective(case.subject, _points(backend, go(trying, r))[-1], workload) for r in LEARNING_RATES]
-        rate = float(LEARNING_RATES[int(np.argmin(np.nan_to_num(ends, nan=np.inf)))])
-    # Another one than that with which rates are tried, so that its first call compiles.
-    descend = _descent(backend, case, loss, plan)
-
-    def export(marks: Any) -> Value:
-        points = _points(backend, marks)
-        steps = stride * np.arange(len(points))
-        value = {"path": points, "steps": steps, "work": unit * steps, "learning_rate": np.array(rate)}
-        if case.framework == "jax" and runs(plan, "torch", case.method):
-            moved = backend.runtime.params_from_numpy(problems.moved_params(workload.widths, plan.dtype))
-            value["moved"] = _points(backend, go(descend, rate, moved))
-        return value
-
-    return single(lambda: go(descend, rate), export)
-
-
-def _points(backend: Any, marks: Any) -> Array:
-    """Return the parameters at each mark, (marks, P), in the project's order."""
-    trees = backend.runtime.params_to_numpy(marks)
-    length = len(next(iter(next(iter(trees.values())).values())))
-    return np.array([
-        ravel({layer: {name: leaf[i] for name, leaf in leaves.items()} for layer, leaves in trees.items()})
-        for i in range(length)
-    ]).astype(float)  # fmt: skip
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say where Newton pays: what it takes to a rough and to a fine target, beside first-order methods."""
+        return report.verdict(rows, plan)
 
 
-def _descent(backend: Any, case: Case, loss: Any, plan: Plan) -> Callable[[Any, Any, Any, Any], Any]:
-    """Return the backend's descent, not compiled yet: row by row over epochs, or on all rows."""
-    optimizer = getattr(backend.optimizers, _arm(case).name)
-    if _arm(case).kind == "rows":
-        return backend.training.row_by_row(loss, optimizer, plan.epochs)
-    return backend.training.full_batch(loss, optimizer, MARKS, STRIDE)
+def _by_problem(records: Sequence[Record]) -> list[list[Record]]:
+    return [[r for r in records if r.subject == name] for name in dict.fromkeys(r.subject for r in records)]
 
 
-def _torchmin(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    try:
-        import torchmin
-    except ModuleNotFoundError:
-        words = "pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'"
-        raise Skipped(words) from None
-    del torchmin
-    loss, params, batch, penalty = _problem(backend, case, workload)
-    tolerance = TOLERANCE[plan.dtype]
-    peers = backend.newton.peers
-    return single(
-        lambda: peers.torchmin(
-            loss, params, batch, penalty, method=_arm(case).name, tolerance=tolerance, max_iterations=MOST
-        ),
-        lambda answer: _end(backend, workload, backend.runtime.ravel(answer.x), answer.iterations),
-    )
+def _of(records: Sequence[Record], framework: str, method: str) -> Record | None:
+    return next((r for r in records if r.ok and (r.framework, r.method) == (framework, method)), None)
 
 
-def _torch_lbfgs(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    loss, params, batch, penalty = _problem(backend, case, workload)
-    tolerance = TOLERANCE[plan.dtype]
-    return single(
-        lambda: backend.newton.peers.torch_lbfgs(
-            loss, params, batch, penalty, tolerance=tolerance, max_iterations=MOST
-        ),
-        lambda answer: _end(backend, workload, backend.runtime.ravel(answer.x), answer.iterations),
-    )
+def _optimum(records: Sequence[Record]) -> float:
+    """Return scikit-learn's optimal value; where it did not run, the smallest value of all."""
+    reference = _of(records, *REFERENCE)
+    if reference is not None:
+        return float(reference.value["values"][-1])
+    return min((min(r.value["values"]) for r in records if r.ok), default=float("nan"))
 
 
-def _scikit_learn(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """In float64 whatever the plan: in float32 newton-cholesky gives up here, and its L-BFGS stops short."""
-    del plan
-    return single(
-        lambda: backend.newton.scikit_learn(workload.train, PENALTY, _arm(case).name, TOLERANCE["float64"], 5 * MOST),
-        lambda answer: _answer(answer.x.astype(float), answer.iterations),
-    )
+def _optimal_values(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Compare the minimizers that say that they converged with scikit-learn."""
+    if _of(records, *REFERENCE) is None:
+        return []
+    best, bound = _optimum(records), OPTIMAL_VALUE[plan.dtype].bound
+    return [
+        compare("optimal value, with scikit-learn's", [r.case], abs(r.value["values"][-1] - best), bound)
+        for r in records
+        if r.ok and r.value.get("status") in CONVERGED
+    ]
 
 
-def _scipy(backend: Any, case: Case, workload: Workload, plan: Plan) -> Task:
-    """In float64 as well, on derivatives by formula in NumPy."""
-    del case, plan
-    return single(
-        lambda: backend.newton.trust_exact(workload.train, PENALTY, TOLERANCE["float64"], MOST),
-        lambda answer: _answer(answer.x, answer.iterations),
-    )
+def _paths(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Compare exact Newton's iterates, as far as both go; at the rounding level, one may take a step more."""
+    pair = [r for r in (_of(records, "jax", NEWTON), _of(records, "torch", NEWTON)) if r is not None]
+    if len(pair) < 2:
+        return []
+    cases = tuple(r.case for r in pair)
+    a, b = (np.array(r.value["path"]) for r in pair)
+    common = min(len(a), len(b))
+    what, distance = "iterates of exact Newton", stats.absolute_distance(a[:common], b[:common])
+    pinned = NEWTON_PATH.get((plan.dtype, cases[0].subject))
+    if pinned is None:
+        return [Finding(what, cases, distance, float("nan"), None, "no bound was measured on this workload")]
+    steps = compare("number of steps of exact Newton", cases, abs(len(a) - len(b)), 1)
+    return [compare(what, cases, distance, pinned.bound), steps]
 
 
-def _problem(backend: Any, case: Case, workload: Workload) -> tuple[Any, Any, Any, Any]:
-    return problems.loss(backend, PROBLEMS[case.subject].loss, workload.widths), *problems.start(backend, workload)
+def _descents(records: Sequence[Record], plan: Plan) -> list[Finding]:
+    """Compare the objective at the first marks of the first-order methods."""
+    pairs = [(_of(records, "jax", r.method), r) for r in records if r.ok and r.framework == "torch"]
+    return [_descent(jax, torch, plan) for jax, torch in pairs if jax and method_of(jax).name in FIRST_ORDER]
 
 
-def _end(backend: Any, workload: Workload, vector: Any, iterations: int) -> Value:
-    return _answer(backend.runtime.to_numpy(vector)[places(backend, workload.params)].astype(float), iterations)
+def _descent(jax: Record, torch: Record, plan: Plan) -> Finding:
+    """Compare two runs of a first-order method.
 
-
-def _answer(x: Array, iterations: int) -> Value:
-    """The value of an arm that shows its end alone."""
-    return {"path": x[None], "steps": np.array([iterations]), "work": np.array([np.nan])}
-
-
-def _work(counts: Array, workload: Workload, closed: bool) -> Array:
-    """Return the work in gradients of all rows: a Hessian-vector product is two, a Hessian by its flops.
-
-    A gradient takes 4 n d K flops; a Hessian by automatic differentiation a product for each of the P parameters; in
-    closed form, a product of tables of d (d + 1) / 2 pairs by n rows by k (k + 1) / 2, where k = K - 1 of K classes are
-    free, and the one output of two; a factorization m^3 / 3.
+    Chaotic ones cannot be compared. RMSprop leaps where a pixel that is seldom lit has a gradient near 0, and where it
+    lands depends on the last digit: moved by one unit in the last place, a run differs from itself by 1e-12 after 400
+    steps and by 1e-3 after 500; momentum row by row already in its first epoch.
     """
-    rows, features = workload.train[0].shape
-    features, outputs = features + 1, workload.widths[-1]
-    free = max(outputs - 1, 1)
-    gradient = 4 * rows * features * outputs
-    size = features * (free if closed else outputs)
-    table = 2 * rows * (features * (features + 1) // 2) * (free * (free + 1) // 2)
-    hessian = table / gradient if closed else 2 * size
-    _, gradients, products, hessians = counts.T
-    return gradients + 2 * products + hessians * (hessian + size**3 / 3 / gradient)
+    names = ("values", "values", "moved_values")
+    ours, theirs, moved = (np.array(r.value[n])[:COMPARED] for r, n in zip((jax, torch, jax), names, strict=True))
+    distance, sensitivity = stats.relative_distance(ours, theirs), stats.relative_distance(moved, ours)
+    what, cases, bound = f"objective at the first {len(ours)} marks", (jax.case, torch.case), DESCENT[plan.dtype].bound
+    rates = [r.value["learning_rate"] for r in (jax, torch)]
+    note = ""
+    if rates[0] != rates[1]:
+        note = f"tuned to different learning rates: {rates[0]:.2g} and {rates[1]:.2g}"
+    elif distance > bound and sensitivity > CHAOTIC:
+        note = f"chaotic: one unit in the last place changes JAX's own objective by {sensitivity:.1e}"
+    if note:
+        return Finding(what, cases, distance, bound, None, note)
+    if (plan.learning_rate, jax.subject) != (PINNED_LEARNING_RATE, PINNED_WORKLOAD):
+        bound = max(bound, SENSITIVITIES * sensitivity)
+    return compare(what, cases, distance, bound)
+
+
+def _row(record: Record, best: float, peers: Sequence[Record], results: Results) -> dict[str, Any]:
+    shown = results.shows(record)
+    row: dict[str, Any] = {
+        "problem": record.subject,
+        "framework": record.framework,
+        "method": record.method,
+        "status": record.status,
+        "reason": record.reason,
+        "agrees": results.agrees(record),
+        "ratios": {peer.method: found for peer in peers if (found := _ratio(record, peer, results))},
+        "targets": dict.fromkeys(map(str, TARGETS)),
+    }
+    if not record.ok:
+        return row
+    gaps = (np.array(record.value["values"]) - best) / best
+    row |= {
+        "value": record.value["values"][-1],
+        "gap": float(gaps[-1]),
+        "steps": record.value["steps"][-1],
+        "work": record.value["work"][-1],
+        "learning_rate": record.value.get("learning_rate"),
+        "test_accuracy": record.value["test_accuracies"][-1],
+    }
+    if shown:
+        row |= {
+            "first_seconds": record.first_seconds,
+            "seconds": record.seconds,
+            "spread": stats.spread(record.step_seconds),
+            "targets": {str(target): _reached(record, gaps, target) for target in TARGETS},
+        }
+    return row
+
+
+def _ratio(record: Record, peer: Record, results: Results) -> Ratio | None:
+    """Return the ratio of two methods' times; without an interval where they were not measured in the same rounds."""
+    if record is peer or not (results.shows(record) and results.shows(peer)):
+        return None
+    return results.ratio(record, peer) or ratio.of_medians(record, peer)
+
+
+def _reached(record: Record, gaps: Array, target: float) -> dict[str, float] | None:
+    """Return when the gap was first within the target; where only the end is known, that is the end."""
+    (marks,) = np.nonzero(gaps <= target)
+    if not len(marks):
+        return None
+    mark = marks[0]
+    return {
+        "seconds": float(record.seconds * report.shares(record)[mark]),
+        "steps": record.value["steps"][mark],
+        "work": record.value["work"][mark],
+        "test_accuracy": record.value["test_accuracies"][mark],
+    }

@@ -7,47 +7,100 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study.backends import Backend
+from jaxopt_study.backends.numpy import newton as references
 from jaxopt_study.bench import stats
-from jaxopt_study.backends.numpy import newton as baseline
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Task, Value, single
+from jaxopt_study.data.workload import Workload, breast_cancer_standardized, zero_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.bench.task import Task, Value, single
-from jaxopt_study.data.workload import breast_cancer_standardized, zero_params
+from jaxopt_study.studies.experiment import Experiment, Row, Rows
 from jaxopt_study.studies.tolerances import REGRESSIONS
 
 SUBJECT = "breast-cancer-standardized"
 PENALTIES = np.geomspace(1e-4, 1, 100)
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
-VMAP, LOOP = ("jax", "100 regressions, vmap"), ("numpy", "100 regressions, scikit-learn")
+MANY = "many"
+"""The function of the JAX backend's `newton` that makes many runs at once."""
 
 
-def is_one(case: Case | Record) -> bool:
-    """Say whether a case is of the regressions; the race has the same rows for a subject."""
-    return (case.framework, case.method) in (VMAP, LOOP)
+class Regressions(Experiment):
+    """All regressions at once in JAX, and scikit-learn's one after the other."""
+
+    study, name = "newton", "regressions"
+
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return one group of both, where JAX takes part."""
+        if plan.overview or "jax" not in plan.frameworks:
+            return []
+        cases = (self.case(SUBJECT, "jax", "vmap"), self.case(SUBJECT, "numpy", "scikit-learn"))
+        return [Group(cases, plan.repeats // 3 + 1)]
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return all regressions as one lap, from parameters that are all 0."""
+        del workload
+        data = breast_cancer_standardized(plan.seed, 1)
+        return _at_once(backend, data, plan) if case.framework == "jax" else _one_by_one(data)
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep each regression's objective, by formula, and the largest number of steps."""
+        del case, workload, plan
+        rows = breast_cancer_standardized(0, 1).train
+        pairs = zip(value["points"], PENALTIES, strict=True)
+        return {
+            "values": [references.logistic_objective(x, rows, penalty) for x, penalty in pairs],
+            "most_steps": int(value["iterations"].max()),
+        }
+
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Compare each regression's objective with scikit-learn's."""
+        vmap, loop = _pair(records)
+        if vmap is None or loop is None:
+            return []
+        bound = REGRESSIONS[plan.dtype].bound
+        return [compare("100 optimal values, with scikit-learn's", [vmap.case], _distance(vmap, loop), bound)]
+
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each method."""
+        del plan
+        records = self.records(results)
+        return [_row(r, _pair(records), results) for r in records]
+
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return one line for each method."""
+        columns = ("method", "max. difference", "most steps", "first call", "all 100", "IQR", "loop / vmap [95 %]")
+        notes = (
+            f"Logistic regression of 569 rows and 30 inputs with {len(PENALTIES)} penalties from {PENALTIES[0]:g} to "
+            f"{PENALTIES[-1]:g}, by Newton's method. `vmap` runs until the last regression has converged. scikit-learn "
+            "(newton-cholesky, float64) takes one after the other. Max. difference: of the optimal values.",
+            *text.flags(row["loop_over_vmap"] for row in rows),
+        )
+        return [Table(f"A hundred regressions at once: {SUBJECT}, {plan.dtype}", columns, [*map(_line, rows)], notes)]
+
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say how much faster all at once is."""
+        del plan
+        return next(
+            (
+                f"100 logistic regressions at once by vmap take {text.seconds(row['seconds'])}, a loop over "
+                f"scikit-learn's {text.ratio(row['loop_over_vmap'])} times as long"
+                for row in rows
+                if row["loop_over_vmap"]
+            ),
+            "",
+        )
 
 
-def groups(plan: Plan) -> list[Group]:
-    """Return one group: all at once, and scikit-learn's loop, where JAX takes part."""
-    arms = (VMAP, LOOP) if "jax" in plan.frameworks else ()
-    cases = tuple(Case("newton", SUBJECT, framework, method) for framework, method in arms)
-    return [Group(cases, plan.repeats // 3 + 1)] if cases else []
-
-
-def task(backend: Any, case: Case, plan: Plan) -> Task:
-    """Return all regressions of one arm as one lap, from parameters that are all 0."""
-    return (_vmap if (case.framework, case.method) == VMAP else _loop)(backend, plan)
-
-
-def _vmap(backend: Any, plan: Plan) -> Task:
-    workload = breast_cancer_standardized(plan.seed, 1)
+def _at_once(backend: Backend, workload: Workload, plan: Plan) -> Task:
     loss = backend.models.penalized(backend.models.logistic_loss(backend.models.network(workload.widths)))
     start = backend.runtime.params_from_numpy(zero_params(workload.widths))
     batch = tuple(backend.runtime.from_numpy(array) for array in workload.train)
     penalties = backend.runtime.from_numpy(PENALTIES)
-    minimize = backend.newton.many(
+    minimize = getattr(backend.newton, MANY)(
         loss, (None, None, 0), hessian=backend.newton.logistic_hessian, tolerance=TOLERANCE[plan.dtype]
     )
 
@@ -60,105 +113,60 @@ def _vmap(backend: Any, plan: Plan) -> Task:
     return single(lambda: backend.runtime.wait(minimize(start, batch, penalties)), export)
 
 
-def _loop(backend: Any, plan: Plan) -> Task:
+def _one_by_one(workload: Workload) -> Task:
     """In float64 whatever the plan, as in the race."""
-    rows = breast_cancer_standardized(plan.seed, 1).train
 
-    def run() -> Any:
+    def run() -> list[references.Answer]:
         tolerance = TOLERANCE["float64"]
-        return [backend.newton.scikit_learn(rows, penalty, "newton-cholesky", tolerance, 100) for penalty in PENALTIES]
+        return [references.scikit_learn(workload.train, p, "newton-cholesky", tolerance, 100) for p in PENALTIES]
 
-    def export(answers: Any) -> Value:
-        iterations = np.array([answer.iterations for answer in answers])
-        return {"points": np.array([answer.x for answer in answers]), "iterations": iterations}
+    def export(answers: list[references.Answer]) -> Value:
+        return {
+            "points": np.array([answer.x for answer in answers]),
+            "iterations": np.array([answer.iterations for answer in answers]),
+        }
 
     return single(run, export)
 
 
-def summarized(value: Value) -> Mapping[str, Any]:
-    """Keep each regression's objective, by formula, and how many steps the slowest took."""
-    rows = breast_cancer_standardized(0, 1).train
-    pairs = zip(value["points"], PENALTIES, strict=True)
-    return {
-        "values": [baseline.logistic_objective(x, rows, penalty) for x, penalty in pairs],
-        "most": int(value["iterations"].max()),
+def _pair(records: Sequence[Record]) -> tuple[Record | None, Record | None]:
+    by_framework = {r.framework: r for r in records if r.ok}
+    return by_framework.get("jax"), by_framework.get("numpy")
+
+
+def _distance(vmap: Record, loop: Record) -> float:
+    return stats.absolute_distance(vmap.value["values"], loop.value["values"])
+
+
+def _row(record: Record, pair: tuple[Record | None, Record | None], results: Results) -> dict[str, Any]:
+    vmap, loop = pair
+    row: dict[str, Any] = {
+        "framework": record.framework,
+        "method": record.method,
+        "status": record.status,
+        "reason": record.reason,
+        "agrees": results.agrees(record),
+        "loop_over_vmap": results.ratio(loop, vmap) if record is vmap else None,
     }
-
-
-def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
-    """Hold each regression's objective to scikit-learn's."""
-    pair = _pair(records)
-    if pair is None:
-        return []
-    mine, theirs = pair
-    apart, bound = stats.absolute_distance(mine.value["values"], theirs.value["values"]), REGRESSIONS[plan.dtype].bound
-    words = f"100 optimal values part from scikit-learn's by {apart:.1e} at most (bound {bound:.0e})"
-    return [Finding(mine.method, apart <= bound, words)]
-
-
-def rows(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
-    """Return one row for each arm; that of `vmap` has its distance from scikit-learn and the ratio of their times."""
-    agrees = {finding.subject: finding.agrees for finding in findings(records, plan)}
-    pair = _pair(records)
-    found: list[dict[str, Any]] = []
-    for r in records:
-        row: dict[str, Any] = {
-            "framework": r.framework,
-            "regressions": r.method,
-            "status": r.status,
-            "reason": r.reason,
+    if vmap and loop and record is vmap:
+        row["distance"] = _distance(vmap, loop)
+    if record.ok:
+        row["most_steps"] = record.value["most_steps"]
+    if results.shows(record):
+        row |= {
+            "first_seconds": record.first_seconds,
+            "seconds": record.seconds,
+            "spread": stats.spread(record.step_seconds),
         }
-        if r.ok:
-            row |= {"agrees": agrees.get(r.method), "most": r.value["most"], "first_seconds": r.first_seconds}
-            row |= {"seconds": float(np.median(r.step_seconds)), "spread": stats.spread(r.step_seconds)}
-        if pair and r is pair[0]:
-            row["apart"] = stats.absolute_distance(r.value["values"], pair[1].value["values"])
-            row["ratio"] = pair[1].ratio_to(r) if row["agrees"] else None
-        found.append(row)
-    return found
+    return row
 
 
-def table(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
-    """Return one line for each arm."""
-    lines = []
-    for row in rows:
-        if row["status"] != "ok":
-            lines.append((row["regressions"], row["status"], row["reason"], *[ABSENT] * 4))
-            continue
-        wrong = row["agrees"] is False
-        lines.append(
-            (
-                row["regressions"],
-                (text.number(row["apart"]) if "apart" in row else ABSENT) + (": WRONG" if wrong else ""),
-                f"{row['most']}",
-                text.seconds(row["first_seconds"]),
-                ABSENT if wrong else text.seconds(row["seconds"]),
-                text.spread(row["spread"]),
-                text.interval(row["ratio"]) if row.get("ratio") else ABSENT,
-            )
-        )
-    columns = ("arm", "values part by", "most steps", "first", "all", "spread", "times faster [95 %]")
-    notes = (
-        f"Logistic regression of 569 rows and 30 inputs with {len(PENALTIES)} penalties from {PENALTIES[0]:g} to "
-        f"{PENALTIES[-1]:g}, by Newton's method. `vmap` runs until the last has converged; scikit-learn (newton-"
-        "cholesky, float64) takes one after the other.",
-    )
-    return Table(f"A hundred regressions at once: {SUBJECT}, {plan.dtype}", columns, lines, notes)
-
-
-def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say how much faster all at once is."""
-    return next(
-        (
-            f"100 logistic regressions at once by vmap take {text.seconds(row['seconds'])}, a scikit-learn loop "
-            f"{text.interval(row['ratio'])} times as long"
-            for row in rows
-            if row.get("ratio")
-        ),
-        "",
-    )
-
-
-def _pair(records: Sequence[Record]) -> tuple[Record, Record] | None:
-    found = {(r.framework, r.method): r for r in records if r.ok}
-    return (found[VMAP], found[LOOP]) if VMAP in found and LOOP in found else None
+def _line(row: Row) -> tuple[str, ...]:
+    name = f"{row['framework']} {row['method']}"
+    if row["status"] != "ok":
+        return (name, row["status"], row["reason"], *[ABSENT] * 4)
+    times = [ABSENT, "withheld: values disagree", ABSENT]
+    if "seconds" in row:
+        times = [text.seconds(row["first_seconds"]), text.seconds(row["seconds"]), text.spread(row["spread"])]
+    distance = text.number(row["distance"]) if "distance" in row else ABSENT
+    return (name, distance, f"{row['most_steps']}", *times, text.ratio(row["loop_over_vmap"]))

@@ -1,13 +1,13 @@
-"""Newton's method and its relatives, for any tree of parameters, with guards: `minimize(fun, x0, *args)`.
+"""Newton's method and its relatives for any tree of parameters: `minimize(fun, x0, *args)`.
 
-Files: `minimize` (the door), `driver` (the loop, for all algorithms), a file for each algorithm (`exact`, `conjugate`,
-`trust_region`, `lbfgs`), `linear` (closed forms), `line_search`, `problem` (the objective on vectors), `step`,
-`checks`, `result`.
+Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
+(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `line_search`; `problem`
+(the objective on vectors); `linear` (closed forms).
 """
 
 from jaxopt_study.backends.jax.newton.linear import logistic_hessian, softmax_system
 from jaxopt_study.backends.jax.newton.minimize import METHODS, many, minimize
-from jaxopt_study.backends.jax.newton.problem import Composite, System
+from jaxopt_study.backends.jax.newton.options import Composite, System
 from jaxopt_study.backends.jax.newton.result import Counts, Result, Status
 
 __all__ = [

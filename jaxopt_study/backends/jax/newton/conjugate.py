@@ -1,4 +1,4 @@
-"""Newton-CG, and the conjugate gradients that it shares with the trust region and with the way off a saddle."""
+"""Newton-CG, and the conjugate gradients that the trust region and the escape from a saddle use too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_study.backends.jax.newton.line_search import Found
+from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Status
 from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
@@ -23,11 +24,11 @@ class Conjugate(NamedTuple):
     Attributes:
         solution: The approximate solution.
         residual: gradient + H solution.
-        direction: The last conjugate direction, whose step was not made if `negative` or `crossed`.
+        direction: The last conjugate direction; no step was made along it if `negative` or `crossed`.
         negative: Whether the curvature along `direction` is not positive.
         crossed: Whether the step along it would have left the trust region.
         curvature: The curvature along it, p' H p / p' p.
-        largest: The largest curvature met.
+        largest: The largest absolute curvature so far.
         products: Hessian-vector products made.
     """
 
@@ -44,7 +45,7 @@ class Conjugate(NamedTuple):
 def conjugate_gradients(
     product: Callable[[Vector], Vector], gradient: Vector, tolerance: Array, limit: int, radius: Array
 ) -> Conjugate:
-    """Solve H s = -gradient until |residual| <= tolerance, the curvature turns, |s| > radius, or the limit is reached.
+    """Solve H s = -gradient until |residual| <= tolerance, the curvature is <= 0, |s| > radius, or `limit` products.
 
     Steihaug (1983); Nocedal and Wright, Numerical Optimization, algorithms 7.1 and 7.2.
     """
@@ -89,10 +90,10 @@ def forcing(gradient: Vector) -> Array:
     return jnp.minimum(0.5, jnp.sqrt(norm)) * norm
 
 
-def newton_cg(problem: Problem, options: Any) -> Method:
-    """Make Newton-CG: d solves H d = -g by conjugate gradients, no better than is useful; then a line search.
+def newton_cg(problem: Problem, options: Options) -> Method:
+    """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature turns negative, the solution so far is the direction, or -g if there is none yet (Nocedal and
+    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
     Wright, Numerical Optimization, algorithm 7.1).
     """
 

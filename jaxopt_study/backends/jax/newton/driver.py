@@ -1,4 +1,4 @@
-"""The loop, written once for all algorithms: stop, leave a saddle, take a step, keep the path."""
+"""The loop of all algorithms: step, stop, leave a saddle, keep the path."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients
 from jaxopt_study.backends.jax.newton.line_search import Line, backtracking, search
+from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Counts, Status
 from jaxopt_study.backends.jax.newton.step import Method, Step, tally, when
@@ -18,15 +19,15 @@ from jaxopt_study.backends.jax.newton.step import Method, Step, tally, when
 __all__ = ["State", "advance", "begin", "drive", "settle"]
 
 PROBES = 20
-"""Hessian-vector products spent on looking for a saddle."""
+"""Hessian-vector products spent on the search for negative curvature."""
 FURTHER = 1e4
-"""How many times as far from the start an optimum at infinity is looked for."""
+"""An optimum at infinity is looked for this many times as far from the start."""
 FAR = 100.0
-"""A run that went this many times as far as its start's own length is on its way to infinity, if it still falls."""
+"""A run that is this many times as far as its start's own length, and still falls, goes to infinity."""
 
 
 class State(NamedTuple):
-    """What the next iteration needs; a value below `bottom`, far from the start, has no minimum under it."""
+    """What the next iteration needs. With a value below `bottom`, far from the start, the objective has no minimum."""
 
     point: Point
     memory: Any
@@ -52,8 +53,8 @@ class Path(NamedTuple):
         return Path(put(self.points, point, iteration, 0), put(self.counts, jnp.stack(counts), iteration, 0))
 
 
-def begin(problem: Problem, method: Method, start: Vector, options: Any) -> State:
-    """Return the state at the start; a start that is already stationary is not stepped from."""
+def begin(problem: Problem, method: Method, start: Vector, options: Options) -> State:
+    """Return the state at the start; from a stationary start, no step is taken."""
     point = problem.at(start)
     path = None
     if options.keep_path:
@@ -73,28 +74,28 @@ def running(state: State) -> Array:
 
 
 def unsettled(state: State) -> Array:
-    """Whether the gradient vanishes and the Hessian was not seen to be positive definite: it may be a saddle."""
+    """Whether the gradient vanishes, and the Hessian was not found positive definite: the point may be a saddle."""
     return (state.status == Status.GRADIENT) & ~state.convex
 
 
-def advance(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
-    """Take steps until there is a reason to stop, and see whether that is an optimum at infinity."""
+def advance(problem: Problem, method: Method, start: Vector, options: Options, state: State) -> State:
+    """Take steps until there is a reason to stop; say so if the optimum is at infinity."""
     state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, options, s), state)
     return _look_further(problem, start, state)
 
 
-def drive(problem: Problem, method: Method, start: Vector, options: Any) -> State:
-    """Go from the start to the end in one compiled piece, as it must be inside `jit` and `vmap`."""
+def drive(problem: Problem, method: Method, start: Vector, options: Options) -> State:
+    """Run from the start to the end in one compiled function, as `jit` and `vmap` around it need."""
 
-    def turn(state: State) -> State:
+    def advance_and_settle(state: State) -> State:
         state = advance(problem, method, start, options, state)
         return when(unsettled(state), lambda s: settle(problem, method, options, s), state)
 
     begun = begin(problem, method, start, options)
-    return jax.lax.while_loop(lambda s: running(s) | unsettled(s), turn, begun)
+    return jax.lax.while_loop(lambda s: running(s) | unsettled(s), advance_and_settle, begun)
 
 
-def _step(problem: Problem, method: Method, start: Vector, options: Any, state: State) -> State:
+def _step(problem: Problem, method: Method, start: Vector, options: Options, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
     counts = state.counts.plus(made.counts)
@@ -106,8 +107,8 @@ def _step(problem: Problem, method: Method, start: Vector, options: Any, state: 
     return moved._replace(status=_ended(problem, start, options, moved, made.status).astype(state.status.dtype))
 
 
-def _ended(problem: Problem, start: Vector, options: Any, state: State, status: Array) -> Array:
-    """Return why to stop, if there is a reason; the first that holds counts."""
+def _ended(problem: Problem, start: Vector, options: Options, state: State, status: Array) -> Array:
+    """Return why to stop, or RUNNING; the first reason that holds counts."""
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
@@ -122,8 +123,8 @@ def _ended(problem: Problem, start: Vector, options: Any, state: State, status: 
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 
-def settle(problem: Problem, method: Method, options: Any, state: State) -> State:
-    """Where the gradient vanishes and the Hessian was not seen to be positive definite, make sure it is no saddle."""
+def settle(problem: Problem, method: Method, options: Options, state: State) -> State:
+    """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
     made = _off_saddle(problem, state.point)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
@@ -140,7 +141,7 @@ def settle(problem: Problem, method: Method, options: Any, state: State) -> Stat
 
 
 def _off_saddle(problem: Problem, point: Point) -> Step:
-    """Look for negative curvature by conjugate gradients from a fixed vector, and go down along it if there is any."""
+    """Look for negative curvature by conjugate gradients from a fixed vector, and step along it if there is any."""
     probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
     zero = jnp.zeros_like(point.value)
     limit = min(PROBES, point.x.size)
@@ -165,13 +166,13 @@ def _is_far(start: Vector, x: Vector) -> Array:
 
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
-    """Say that the optimum is at infinity, where the run came to rest or far away, and further on is lower still."""
+    """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value, eps = state.point.x, state.point.value, jnp.finfo(start.dtype).eps
     further = problem.at(start + FURTHER * (x - start))
     flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
     lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
     s = state.status
-    at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.FLOOR) | (s == Status.STALLED)
+    at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.ROUNDING) | (s == Status.STALLED)
     away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & _is_far(start, x)
     return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from jaxopt_study.backends.jax.newton.line_search import Found
+from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, symmetric
 from jaxopt_study.backends.jax.newton.result import Status
 from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
@@ -17,7 +18,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""Damping is relative to the Hessian's largest entry; with this much, a step is a very short gradient step."""
+"""The damping is relative to the Hessian's largest entry. With this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -29,14 +30,14 @@ class Solved(NamedTuple):
     ok: Bool[Array, ""]
 
 
-def exact(problem: Problem, options: Any) -> Method:
+def exact(problem: Problem, options: Options) -> Method:
     """Make Newton's method.
 
         (H + damping s I) d = -g        s: H's largest entry
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
-    until they do, and shrinks again after (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
+    until they do, and shrinks afterwards (Levenberg; Nocedal and Wright, Numerical Optimization, algorithm 3.3).
     """
     return Method(
         init=lambda point: jnp.zeros_like(point.value),
@@ -46,7 +47,7 @@ def exact(problem: Problem, options: Any) -> Method:
     )
 
 
-def _direction(problem: Problem, options: Any, point: Point, damping: Array) -> Direction:
+def _direction(problem: Problem, options: Options, point: Point, damping: Array) -> Direction:
     built = problem.system.build(None, point.x)
     solved = _damped(problem, built, point.gradient, damping)
     status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)

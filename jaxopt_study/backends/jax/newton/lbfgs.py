@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Status
-from jaxopt_study.backends.jax.newton.step import Method, Step, at_floor, tally
+from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
 
 __all__ = ["lbfgs"]
 
@@ -20,7 +21,7 @@ class Memory(NamedTuple):
     optimizer: Any
 
 
-def lbfgs(problem: Problem, options: Any) -> Method:
+def lbfgs(problem: Problem, options: Options) -> Method:
     """Make `optax.lbfgs` with its own zoom line search (Liu and Nocedal, 1989); ten pairs are remembered."""
     del options
     optimizer = optax.lbfgs()
@@ -39,8 +40,8 @@ def lbfgs(problem: Problem, options: Any) -> Method:
         rounding = 10 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
         ok = new.finite & (new.value <= point.value + rounding) & jnp.any(new.x != point.x)
         decrement = jnp.abs(point.gradient @ updates)
-        moved = jnp.any(new.x != point.x)  # a search that found no length at all promises nothing
-        stuck = jnp.where(moved & at_floor(point, decrement), Status.FLOOR, Status.STALLED)
+        moved = jnp.any(new.x != point.x)  # a search that found no length predicts nothing
+        stuck = jnp.where(moved & at_rounding_level(point, decrement), Status.ROUNDING, Status.STALLED)
         trials = state[-1].info.num_linesearch_steps + 1
         point = Point(*(jnp.where(ok, a, b) for a, b in zip(new, point, strict=True)))
         return Step(

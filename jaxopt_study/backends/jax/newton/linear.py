@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax.newton.problem import System, cholesky, diagonal
+from jaxopt_study.backends.jax.newton.options import System
+from jaxopt_study.backends.jax.newton.problem import cholesky, diagonal
 
 __all__ = ["logistic_hessian", "softmax_system"]
 
@@ -40,12 +41,13 @@ def softmax_system(dtype: str | None = None) -> System:
 
         H = mean over rows of (diag p - p p') (x) x x' + penalty I        x: a row with 1 in front
 
-    - One vector added to all classes changes the loss not at all, and the penalty by itself alone. So the last class's
-      change is held at 0, the equations of the other classes are solved, and the change is centred after. The common
-      part has the Hessian penalty I.
-    - Block (k, l) is the mean of w_kl x x' with w_kl = p_k ([k = l] - p_l). Its entries are sums over rows of w_kl and
-      products x_a x_b, which never change: half of the pairs (k, l), half of the (a, b), and one matrix product of the
-      two tables gives all blocks. The table of products takes rows x (inputs + 1)(inputs + 2) / 2 numbers.
+    - One vector added to all classes does not change the loss, only the penalty. So the last class's change is fixed at
+      0, the equations of the other classes are solved, and the change is centred afterwards. The Hessian of the common
+      part is penalty I.
+    - Block (k, l) is the mean of w_kl x x' with w_kl = p_k ([k = l] - p_l). Its entries sum w_kl x_a x_b over the rows.
+      The products x_a x_b do not depend on the parameters. By symmetry, half of the pairs (k, l) and half of the (a, b)
+      are enough. One matrix product of the two tables gives all blocks. The table of products takes
+      rows x (inputs + 1)(inputs + 2) / 2 numbers.
 
     Args:
         dtype: The type in which the matrix is built and factored; by default that of the parameters. With `float32`
@@ -79,7 +81,7 @@ def softmax_system(dtype: str | None = None) -> System:
         change = jnp.concatenate([change, jnp.zeros_like(change[:1])])
         own = (built.penalty + shift).astype(g.dtype)
         inverse = jnp.where(own > 0, 1 / jnp.where(own > 0, own, 1), 0)
-        shared = inverse * common * _penalized(g)  # all biases alike: no effect
+        shared = inverse * common * _penalized(g)  # the same change of all biases has no effect
         return _like(gradient, change.mean(axis=0) - change - shared), ok
 
     return System(build, solve, prepare)

@@ -1,4 +1,4 @@
-"""The door: `minimize`."""
+"""The public function `minimize` and its table of algorithms."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.backends.jax.newton.checks import Options, check_options, check_problem
+from jaxopt_study.backends.jax.newton.checks import check_options, check_problem
 from jaxopt_study.backends.jax.newton.conjugate import newton_cg
 from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
 from jaxopt_study.backends.jax.newton.exact import exact
 from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
 from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
-from jaxopt_study.backends.jax.newton.problem import Problem, System, flat_problem
+from jaxopt_study.backends.jax.newton.options import Options, System
+from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
 from jaxopt_study.backends.jax.newton.result import Result, Status
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
 
 __all__ = ["METHODS", "many", "minimize"]
 
-METHODS: dict[str, Callable[[Problem, Any], Method]] = {
+METHODS: dict[str, Callable[[Problem, Options], Method]] = {
     "exact": exact,
     "newton_cg": newton_cg,
     "trust_exact": trust_exact,
@@ -48,28 +49,40 @@ def minimize(
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
 
-    The whole run is compiled once for each `fun` and set of options; `args` are data and can change. It can be called
-    inside `jax.jit` and `jax.vmap`. There nothing can be raised that depends on values: the result's reason says it.
+    The run is compiled once for each `fun` and set of options; `args` are data and may change. It can be called
+    inside `jax.jit` and `jax.vmap`. There, no error that depends on values is raised; the
+    result's reason says it.
 
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: any tree of floating point arrays. The run has their dtype.
-        *args: What else `fun` and `hessian` take.
+        x0: The start: a tree of floating point arrays of one type, which the run has too.
+        *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
             gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (optax's).
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
-        block_size: How many of those at once; None for all.
+        block_size: The number of those products at a time; None for all at once.
         line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
-        tolerance: On the largest entry of the gradient; by default the root of the dtype's eps.
-        decrement_tolerance: On half the squared Newton decrement of a step that neither damping nor a radius held
-            back, an estimate of the value above the minimum (not for `lbfgs`); by default there is none.
-        max_iterations: The most steps.
-        keep_path: Whether to keep every point; the place of a saddle that was left is taken by the next one.
+        tolerance: Of the largest absolute entry of the gradient; by default the square root of the type's eps.
+        decrement_tolerance: Of half the squared Newton decrement of a step that neither damping nor a radius shortened,
+            an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
+        max_iterations: The largest number of steps.
+        keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
 
     Raises:
-        TypeError, ValueError: An argument is not allowed; the words name it, and what is. Shapes and options are
-            checked before anything is compiled.
+        TypeError, ValueError: An argument is not allowed; the message names it, and what is allowed. Shapes and options
+            are checked before anything is compiled.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_study.newton import minimize
+        >>> def rosenbrock(x):
+        ...     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+        >>> result = minimize(rosenbrock, jnp.array([-1.2, 1.0]))
+        >>> result.x.round(3).tolist()
+        [1.0, 1.0]
+        >>> result.reason
+        'Converged: the largest entry of the gradient is within the tolerance.'
     """
     dtype = jnp.result_type(*jax.tree.leaves(x0)) if jax.tree.leaves(x0) else jnp.dtype(float)
     if tolerance is None:
@@ -92,26 +105,26 @@ def minimize(
 
 
 def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
-    """Return the function (x0, *args) -> Result of many runs at once, each with leaves of its own.
+    """Return the function (x0, *args) -> Result of many runs at once, whose leaves have a leading axis.
 
     Args:
         fun: As for `minimize`.
-        in_axes: As for `jax.vmap`, for x0 and each further argument: 0 where each run has an entry of the leading axis,
-            None where all share what is given.
+        in_axes: As for `jax.vmap`, for x0 and each further argument: 0 where each run has its entry of the leading
+            axis, None where all runs share the argument.
         **options: Of `minimize`.
     """
     return jax.jit(jax.vmap(partial(minimize, fun, **options), in_axes=in_axes))
 
 
 def _first(array: Any, rows: int) -> Any:
-    """Cut in NumPy: JAX would compile a cut of each length."""
+    """Cut in NumPy: JAX would compile each length."""
     return jnp.asarray(np.asarray(array)[:rows])
 
 
 def _in_parts(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
-    """Run part by part, so that the way off a saddle is compiled only for a run that needs it."""
+    """Run in parts, so that the escape from a saddle is compiled only for a run that needs it."""
     state, x = _begin_and_advance(fun, options, x0, args)
-    if isinstance(state.status, jax.core.Tracer):  # of a `vmap` around, whose variables `fun` closes over
+    if isinstance(state.status, jax.core.Tracer):  # `fun` closes over variables of a `vmap` around
         return _whole(fun, options, x0, args)
     while int(state.status) == Status.GRADIENT and not bool(state.convex):
         state, x = _settle(fun, options, x0, args, state)
@@ -160,7 +173,7 @@ def _end(state: State, unravel: Callable[[Any], Any]) -> End:
 
 
 def _traced(*trees: Any) -> bool:
-    """Whether this is being traced; inside `jit` even a new array is."""
+    """Whether this is being traced; inside `jit` a new array is a tracer too."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in [*jax.tree.leaves(trees), jnp.zeros(())])
 
 

@@ -1,4 +1,4 @@
-"""What a minimizer returns, and the sentence that says why it ended."""
+"""The result of a minimizer, and the reason why it ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Counts", "Result", "Status"]
 
 
 class Status(IntEnum):
-    """Why a run ended; `sentence` is what a person reads."""
+    """Why a run ended; `sentence` says it in words."""
 
     RUNNING = 0
     GRADIENT = 1
     DECREMENT = 2
-    FLOOR = 3
+    ROUNDING = 3
     ITERATIONS = 4
     STALLED = 5
     INFINITY = 6
@@ -35,20 +35,20 @@ _SENTENCES = {
     Status.RUNNING: "The run has not ended.",
     Status.GRADIENT: "Converged: the largest entry of the gradient is within the tolerance.",
     Status.DECREMENT: "Converged: half the squared Newton decrement is within its tolerance.",
-    Status.FLOOR: "Stopped at the floor of rounding: no step changes the objective by more than its last digits.",
-    Status.ITERATIONS: "Stopped at the iteration limit, short of the tolerance.",
-    Status.STALLED: "Stopped: no step was found that lowers the objective, though the slope promised one; its rounding "
-    "hides the decrease, or its derivatives are wrong.",
-    Status.INFINITY: "No minimum: ten thousand times as far from the start the objective is lower still, and flatter; "
-    "the optimum lies at infinity (separable data without a penalty, say).",
+    Status.ROUNDING: "Stopped at the rounding level: no step changes the objective by more than its last digits.",
+    Status.ITERATIONS: "Stopped at the iteration limit, before the tolerance was reached.",
+    Status.STALLED: "Stopped: no step lowers the objective, although its slope is negative: rounding hides the "
+    "decrease, or its derivatives are wrong.",
+    Status.INFINITY: "No minimum: 10,000 times as far from the start, the objective is lower and its gradient smaller. "
+    "The optimum lies at infinity, as for separable data without a penalty.",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
-    Status.NOT_FINITE: "Not begun: the objective or its gradient is not finite at the start.",
+    Status.NOT_FINITE: "Not started: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
 }
 
 
 class Counts(NamedTuple):
-    """How often each thing was computed."""
+    """How often each quantity was computed."""
 
     function: Int[Array, ""] | int = 0
     gradient: Int[Array, ""] | int = 0
@@ -67,13 +67,13 @@ class Result(NamedTuple):
         x: The last point, a tree like the start.
         value: The objective there.
         gradient_norm: The largest absolute entry of the gradient there.
-        decrement: Twice the decrease that the last step's model promised: the squared Newton decrement g' H^-1 g, where
-            neither damping nor a radius held the step back; for L-BFGS |g' s| of its step s.
+        decrement: Twice the decrease that the last step's model predicted. It is the squared Newton decrement
+            g' H^-1 g where neither damping nor a radius shortened the step; for L-BFGS |g' s| of its step s.
         status: A `Status`, as an integer.
-        iterations: Steps made, tried ones included.
+        iterations: Steps made, unsuccessful ones included.
         counts: Evaluations.
-        path: The points from the start to the end as rows, in the order of `runtime.ravel`; None if not asked for. Out
-            of a compiled function it has a row for every iteration allowed, those not reached NaN.
+        path: The points from the start to the end as rows, in the order of `runtime.ravel`; None without `keep_path`.
+            From a compiled function it has a row for every allowed iteration; rows not reached are NaN.
         path_counts: The counts, as four columns, when each point of the path was reached.
     """
 

@@ -1,4 +1,4 @@
-"""What an algorithm is to the driver, and how a direction and a line search make one."""
+"""The interface between an algorithm and the driver, and the step along a direction by a line search."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Direction", "Method", "Step", "along", "tally", "when"]
 
 
 class Step(NamedTuple):
-    """What one iteration comes to.
+    """The outcome of one iteration.
 
     Attributes:
-        memory: What the algorithm itself needs next.
-        decrement: Twice the decrease that the model promised.
-        convex: Whether the Hessian was seen to be positive definite: no saddle is near.
-        whole: Whether the model's own minimum was promised, not one held back by damping or a radius: half the
-            decrement is then an estimate of the value above the minimum.
+        memory: The algorithm's own state.
+        decrement: Twice the decrease that the model predicted.
+        convex: Whether the Hessian was found positive definite; if not, the point may be a saddle.
+        whole: Whether neither damping nor a radius shortened the step. Half the decrement is then an estimate of how
+            far the value is above the minimum.
         status: RUNNING, or why no further step can be made.
     """
 
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 
 class Method(NamedTuple):
-    """An algorithm: init(point) is its memory, step(point, memory) one iteration."""
+    """An algorithm: init(point) returns its memory, step(point, memory) makes one iteration."""
 
     init: Callable[[Point], Any]
     step: Callable[[Point, Any], Step]
@@ -64,7 +64,8 @@ def tally(function: Any = 0, gradient: Any = 0, hvp: Any = 0, hessian: Any = 0) 
 def when(condition: Array, act: Callable[[Any], Any], state: Any) -> Any:
     """Return act(state) where the condition holds, else the state.
 
-    A loop of at most one turn: under `vmap`, `lax.cond` would act always, and this acts only if one run needs it.
+    This is a loop of at most one iteration. Under `vmap`, `lax.cond` would always act, and the loop acts only if a
+    run needs it.
     """
     _, state = jax.lax.while_loop(lambda s: s[0], lambda s: (jnp.array(False), act(s[1])), (condition, state))
     return state
@@ -76,13 +77,13 @@ def along(
     direction: Callable[[Point, Any], Direction],
     after: Callable[[Any, Found], Any],
 ) -> Callable[[Point, Any], Step]:
-    """Return the step that follows a direction as far as the line search allows.
+    """Return the step along a direction, whose length a line search chooses.
 
     Args:
         problem: The objective.
         line_search: A name of `LINE_SEARCHES`.
         direction: direction(point, memory), a descent direction.
-        after: after(memory, found) is the memory once the line search has spoken: (memory, whether to try again).
+        after: after(memory, found) returns the memory after the line search, and whether to try again.
     """
 
     def step(point: Point, memory: Any) -> Step:
@@ -91,7 +92,9 @@ def along(
         line = Line(point, d.vector, slope, jnp.zeros_like(slope))
         found = search(problem, line, LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
-        stuck = jnp.where(at_floor(point, -slope), Status.FLOOR, jnp.where(again, Status.RUNNING, Status.STALLED))
+        stuck = jnp.where(
+            at_rounding_level(point, -slope), Status.ROUNDING, jnp.where(again, Status.RUNNING, Status.STALLED)
+        )
         status = jnp.where(d.status != Status.RUNNING, d.status, jnp.where(found.ok, Status.RUNNING, stuck))
         moved = found.ok & (d.status == Status.RUNNING)
         point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), found.point, point)
@@ -100,6 +103,6 @@ def along(
     return step
 
 
-def at_floor(point: Point, decrement: Array) -> Array:
-    """Whether the decrease that is promised is below what the objective's last digits can show."""
+def at_rounding_level(point: Point, decrement: Array) -> Array:
+    """Whether the predicted decrease is too small for the objective's last digits to show."""
     return decrement / 2 <= 100 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)

@@ -1,4 +1,4 @@
-"""Trust-region Newton: minimize the quadratic model in a ball, and let the ball's radius follow the model's success."""
+"""Trust-region Newton: minimize the quadratic model in a ball, whose radius adapts to how well the model predicts."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients, forcing
+from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, symmetric
 from jaxopt_study.backends.jax.newton.result import Counts, Status
-from jaxopt_study.backends.jax.newton.step import Method, Step, at_floor, tally
+from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
 
 __all__ = ["trust_exact", "trust_krylov"]
 
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
 TRIALS = 40
-SECULAR_TURNS = 100
+SECULAR_ITERATIONS = 100
 
 
 class Move(NamedTuple):
     """A solution of the subproblem.
 
     Attributes:
-        promised: The decrease of the model.
-        edge: Whether it lies on the ball's surface.
+        predicted: The decrease of the model.
+        edge: Whether the solution lies on the ball's surface.
     """
 
     vector: Vector
-    promised: Float[Array, ""]
+    predicted: Float[Array, ""]
     edge: Bool[Array, ""]
     products: Int[Array, ""]
 
 
 class Trial(NamedTuple):
-    """A radius that was tried, and what came of it; the most that any promised says whether it was worth trying."""
+    """A radius that was tried and its outcome; `most` is the largest decrease that any trial predicted."""
 
     radius: Float[Array, ""]
     move: Move
@@ -48,7 +49,7 @@ class Trial(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), what it took, whether the Hessian is positive definite, and symmetric."""
+    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
 
     solve: Callable[[Array], Move]
     counts: Counts
@@ -56,23 +57,23 @@ class Model(NamedTuple):
     symmetric: Any
 
 
-def trust_exact(problem: Problem, options: Any) -> Method:
+def trust_exact(problem: Problem, options: Options) -> Method:
     """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
 
-    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), the shift such that it fits the ball (More and
-    Sorensen, 1983). The hard case, where no shift does, adds the eigenvector of the least eigenvalue.
+    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), where the shift makes it fit the ball (More and
+    Sorensen, 1983). In the hard case no shift does; then the eigenvector of the least eigenvalue is added.
     """
     return _trust_region(problem, lambda point: _exact_model(problem, options, point))
 
 
-def trust_krylov(problem: Problem, options: Any) -> Method:
-    """Make the trust region with Steihaug's conjugate gradients (1983), which need Hessian-vector products alone."""
+def trust_krylov(problem: Problem, options: Options) -> Method:
+    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
     del options
     return _trust_region(problem, lambda point: _krylov_model(problem, point))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
-    """Shrink the radius until a step is accepted; grow it where the model did well (Nocedal and Wright, 4.1)."""
+    """Shrink the radius until a step is accepted; grow it where the model predicts well (Nocedal and Wright, 4.1)."""
 
     def step(point: Point, radius: Array) -> Step:
         model = model_at(point)
@@ -81,18 +82,18 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
             radius = trial.radius
             move = model.solve(radius)
             new = problem.at(point.x + move.vector)
-            ok, ratio = _judge(point, new, move)
+            ok, ratio = _assess(point, new, move)
             length = jnp.linalg.norm(move.vector)
             shrunk = jnp.where(ratio < POOR, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
-            most = jnp.maximum(trial.most, jnp.nan_to_num(move.promised))
+            most = jnp.maximum(trial.most, jnp.nan_to_num(move.predicted))
             return Trial(next_radius, move, most, new, ok, trial.trials + 1, trial.products + move.products)
 
         zero, none, no = jnp.array(0, jnp.int32), jnp.zeros_like(radius), jnp.array(False)
         untried = Trial(radius, Move(jnp.zeros_like(point.x), none, no, zero), none, point, no, zero, zero)
         end = jax.lax.while_loop(lambda t: ~t.ok & (t.trials < TRIALS), attempt, untried)
-        decrement = 2 * end.move.promised
-        stuck = jnp.where(at_floor(point, 2 * end.most), Status.FLOOR, Status.STALLED)
+        decrement = 2 * end.move.predicted
+        stuck = jnp.where(at_rounding_level(point, 2 * end.most), Status.ROUNDING, Status.STALLED)
         status = jnp.where(model.symmetric, jnp.where(end.ok, Status.RUNNING, stuck), Status.ASYMMETRIC)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
         counts = model.counts.plus(tally(end.trials, end.trials, end.products))
@@ -101,19 +102,19 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
     return Method(init=lambda point: jnp.maximum(1, jnp.linalg.norm(point.x)), step=step)
 
 
-def _judge(point: Point, new: Point, move: Move) -> tuple[Array, Array]:
-    """Return whether to accept a step, and the ratio of the decrease to the promise.
+def _assess(point: Point, new: Point, move: Move) -> tuple[Array, Array]:
+    """Return whether to accept a step, and the ratio of the decrease to the predicted one.
 
-    Where rounding hides the decrease, a smaller gradient counts instead, and the radius stays.
+    Where rounding hides the decrease, a smaller gradient is accepted instead, and the radius stays.
     """
     hidden = 10 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
     unseen = jnp.abs(new.value - point.value) <= hidden
-    ratio = (point.value - new.value) / move.promised
+    ratio = (point.value - new.value) / move.predicted
     ok = new.finite & jnp.where(unseen, new.gradient_norm < point.gradient_norm, ratio > ACCEPTED)
     return ok, jnp.where(ok & unseen, (POOR + GOOD) / 2, jnp.where(ok, ratio, 0))
 
 
-def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
+def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
     matrix = problem.hessian(point.x)
     values, vectors = jnp.linalg.eigh(matrix)
     slopes, largest = vectors.T @ point.gradient, jnp.abs(values).max()
@@ -130,8 +131,8 @@ def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
         room = jnp.sqrt(jnp.maximum(radius**2 - parts @ parts, 0))
         hard = (values[0] < -rounding) & ~edge
         parts = parts.at[0].add(jnp.where(hard, jnp.where(slopes[0] > 0, -room, room), 0))
-        promised = -(slopes @ parts + values @ parts**2 / 2)
-        return Move(vectors @ parts, promised, edge | hard, jnp.array(0, jnp.int32))
+        predicted = -(slopes @ parts + values @ parts**2 / 2)
+        return Move(vectors @ parts, predicted, edge | hard, jnp.array(0, jnp.int32))
 
     return Model(solve, tally(hessian=1), convex, symmetric(matrix) if callable(options.hessian) else True)
 
@@ -139,21 +140,21 @@ def _exact_model(problem: Problem, options: Any, point: Point) -> Model:
 def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array:
     """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
 
-    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift; it rises from below and never overshoots
-    (Nocedal and Wright, algorithm 4.3).
+    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift. From below it never overshoots (Nocedal
+    and Wright, algorithm 4.3).
     """
 
     def norm(shift: Array) -> Array:
         return jnp.linalg.norm(slopes / (values + shift))
 
     def rise(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        shift, turn = state
+        shift, iteration = state
         length = norm(shift)
-        parts = slopes / (values + shift) / length  # of length 1: their squares do not underflow
-        return shift + (length - radius) / radius / jnp.sum(parts**2 / (values + shift)), turn + 1
+        parts = slopes / (values + shift) / length  # of length 1, so that squares do not underflow
+        return shift + (length - radius) / radius / jnp.sum(parts**2 / (values + shift)), iteration + 1
 
     def outside(state: tuple[Array, Array]) -> Array:
-        return (norm(state[0]) > radius * (1 + 1e-6)) & (state[1] < SECULAR_TURNS)
+        return (norm(state[0]) > radius * (1 + 1e-6)) & (state[1] < SECULAR_ITERATIONS)
 
     return jax.lax.while_loop(outside, rise, (least, jnp.array(0)))[0]
 
@@ -168,8 +169,8 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
-        promised = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, promised, edge, c.products)
+        predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
+        return Move(vector, predicted, edge, c.products)
 
     return Model(solve, tally(), jnp.array(False), True)
 
