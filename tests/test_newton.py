@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxopt_study.studies.hessian.routes import places
 
 from jaxopt_study.backends.numpy import newton as baseline
 from jaxopt_study.data.workload import breast_cancer_raw, breast_cancer_standardized, draw_params, zero_params
+from jaxopt_study.studies.hessian.methods import places
 from tests.conftest import load_backend
 from tests.functions import TEST_FUNCTIONS, rosenbrock
 

@@ -15,7 +15,7 @@ from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.data.workload import Array, Workload, ravel
-from jaxopt_study.studies.hessian.routes import places
+from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.newton import problems
 from jaxopt_study.studies.newton.problems import PENALTY
 
