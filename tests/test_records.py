@@ -93,14 +93,14 @@ def test_a_record_is_frozen():
 
 def test_a_slower_machine_is_seen_beside_its_best():
     """Though most of the run was slow."""
-    paces = {"steady": (1.0, 1.02, 0.98), "slow": (1.9, 1.0, 1.8), "slower": (2.0, 2.1, 1.9), "not asked": ()}
-    records = [a_record(method=name, machine_seconds=mine) for name, mine in paces.items()]
+    seconds = {"steady": (1.0, 1.02, 0.98), "slow": (1.9, 1.0, 1.8), "slower": (2.0, 2.1, 1.9), "not asked": ()}
+    records = [a_record(method=name, machine_seconds=mine) for name, mine in seconds.items()]
     assert {case.method for case in record.slowed_cases(records)} == {"slow", "slower"}
     assert record.slowed_cases([records[-1]]) == set()
 
 
 def test_a_steady_machine_is_not_called_slow():
     """A ladder measured at 13 % above the tenth percentile: the most seen in three quiet runs."""
-    paces = {"best": (1.0,) * 9, "drifted": (1.14, 1.13, 1.15), "slow": (1.16, 1.17, 1.16)}
-    records = [a_record(method=name, machine_seconds=mine) for name, mine in paces.items()]
+    seconds = {"best": (1.0,) * 9, "drifted": (1.14, 1.13, 1.15), "slow": (1.16, 1.17, 1.16)}
+    records = [a_record(method=name, machine_seconds=mine) for name, mine in seconds.items()]
     assert {case.method for case in record.slowed_cases(records)} == {"slow"}

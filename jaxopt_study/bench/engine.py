@@ -193,18 +193,18 @@ class Engine:
         facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []} for case in group.cases}
         pool = ThreadPoolExecutor()
         try:
-            self._place(group, apart=True)
+            self._place(group, alone=True)
             list(pool.map(lambda case: self._measure([case], range(0), workload, facts, advance), group.cases))
-            self._place(group, apart=False)
+            self._place(group, alone=False)
         finally:
             pool.shutdown(wait=False)  # a run that is stopped ends its workers, and with them these threads
         # A time that was taken while others computed may not be shown, so that none is recorded.
         return [_record(case, facts[case] | {"samples": ()}, environment_key) for case in group.cases]
 
-    def _place(self, group: Group, apart: bool) -> None:
+    def _place(self, group: Group, alone: bool) -> None:
         """Give each worker cores of its own, or give all the same ones back."""
         for place, case in enumerate(group.cases):
-            cores = environment.worker_cores(self._plan.threads, place if apart else 0)
+            cores = environment.worker_cores(self._plan.threads, place if alone else 0)
             self._worker(case.framework).ask("configure", self._plan, cores)
 
     def _begin(self, workload: Workload, timed: bool, case: Case, facts: dict[str, Any]) -> None:

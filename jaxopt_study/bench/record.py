@@ -81,7 +81,7 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        """Whether something went wrong, rather than was left out."""
+        """Whether something went wrong; a case that is not measured has another status."""
         return self.status == "failed"
 
     @property

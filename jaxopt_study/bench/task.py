@@ -21,8 +21,8 @@ class Task:
         export: The meaning of what `run` yielded last, in NumPy.
         laps: How many laps `run` has.
         steps: How many steps a lap has; times are given by the step.
-        stages: Compile what `run` will call, and yield the name of each stage when it is done; times of these are kept
-            apart.
+        stages: Compile what `run` will call, and yield the name of each stage when it is done; their times are kept
+            separately.
         start: Make what a run begins with and may use up, as a training's state, and wait until it is ready. It is
             called once for each run, outside the clock of all laps but the first: a step does not make the state.
         varies_by_process: Whether the time is known to be another in another process, by more than its rounds show.

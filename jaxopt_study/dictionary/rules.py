@@ -70,7 +70,7 @@ def sgd(o: Options, lr: str) -> Translation:
     if m and d:
         damping = f"optax.scale_by_schedule(lambda c: jnp.where(c == 0, 1.0, 1.0 - {d!r}))"
         rule = [damping, f"optax.trace({m!r})", _rate(lr)]
-        reason = "optax has no dampening; torch's is left out at the first step"
+        reason = "optax has no dampening; torch does not apply its own at the first step"
     else:
         rule = [f"optax.sgd({lr}{f', momentum={m!r}' if m else ''}{', nesterov=True' if o['nesterov'] else ''})"]
         reason = "the same rule; optax.sgd has no weight_decay, torch's is L2 and enters before momentum"

@@ -15,7 +15,7 @@ FORMATS = {"pyperf": "pyperf"}
 def pyperf(records: Sequence[Record], folder: Path) -> Path:
     """Write pyperf.json into the folder: seconds per step, one benchmark a case, its name the case's key.
 
-    `pyperf stats`, `pyperf hist` and `pyperf compare_to` read it. Cases without a time are left out.
+    `pyperf stats`, `pyperf hist` and `pyperf compare_to` read it. Cases without a time are not written.
 
     Args:
         records: Those whose times may be shown.

@@ -46,10 +46,10 @@ GROWTH: dict[str, Bound] = {"float64": Bound(5e-15, 5.8e-16), "float32": Bound(4
 # The distance of H v from central differences of the gradient in float64, whose own error is most of it in float64.
 PRODUCTS: dict[str, Bound] = {"float64": Bound(8e-8, 8.5e-9), "float32": Bound(1e-5, 1.4e-6)}
 
-# The worst route's distance from the closed form in float64, relative to its largest entry, over the same seeds.
+# The worst method's distance from the closed form in float64, relative to its largest entry, over the same seeds.
 HESSIAN: dict[str, Bound] = {"float64": Bound(2e-14, 2.7e-15), "float32": Bound(1e-5, 1.1e-6)}
 
-# Optimal values of the arms that converged, with penalty 1e-3, absolute. The bound in float64 is what the study
+# Optimal values of the methods that converged, with penalty 1e-3, absolute. The bound in float64 is what the study
 # promises, not ten times what was measured: runs stop at a gradient of 1e-10. In float32 they stop at 1e-5, and the
 # worst is Newton with a Hessian by automatic differentiation, which is singular.
 NEWTON: dict[str, Bound] = {"float64": Bound(1e-10, 2.8e-17), "float32": Bound(5e-4, 5.3e-5)}
