@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, session
+from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
 from jaxopt_study.data.workload import WORKLOADS
@@ -58,14 +58,16 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
         session.Interrupted: The run was stopped; what was recorded is kept.
     """
     plan = check(config)
-    against = None if config.against is None else session.old_folder("--against", Path(config.against))
+    against = None if config.against is None else folders.old("--against", Path(config.against))
+    if against is not None:
+        folders.check_readable("--against", against)
     beside = session.Beside(against, config.export)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, session.old_folder("--resume", Path(config.resume)), True, progress, beside)
+        return session.run(plan, folders.old("--resume", Path(config.resume)), True, progress, beside)
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-    folder = session.new_folder(Path("runs") / stamp if config.out is None else Path(config.out))
+    folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
     return session.run(plan, folder, False, progress, beside)
 
 

@@ -1,21 +1,20 @@
 """The command line, by running it: what it refuses, what it writes, and what it outlives."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import config, session
+from jaxopt_study import config, folders
 from jaxopt_study.bench import record
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from tests.conftest import compare
+from tests.processes import lines, start, wait_for, workers
 
 SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
 
@@ -150,7 +149,7 @@ def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ConfigError, match="is not a folder"):
-        session.new_folder(file)
+        folders.new(file)
     answer = compare("--studies", "derivatives", "--frameworks", "jax", *SMALL, "--out", file / "run")
     assert answer.returncode == 2
     assert "cannot be written" in answer.stderr
@@ -292,41 +291,6 @@ def test_python_users_get_the_same(tmp_path):
 
 
 # What it outlives.
-
-
-# A shell's background jobs ignore Ctrl-C, and so would what the tests start there.
-AS_IN_A_TERMINAL = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("jaxopt_study.compare", run_name="__main__")
-"""
-
-
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", AS_IN_A_TERMINAL, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"},
-    )
-
-
-def wait_for(condition, seconds=60):
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail("what was waited for did not come")
-
-
-def workers(run):
-    return [child for child in psutil.Process(run.pid).children() if "jaxopt_study.bench.worker" in child.cmdline()]
-
-
-def lines(folder):
-    path = folder / "records.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):

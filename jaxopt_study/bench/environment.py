@@ -131,9 +131,16 @@ def write(folder: Path, environment: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the environment that `write` left in the folder."""
-    environment: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    return environment
+    """Return the environment that `write` left in the folder.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none.
+    """
+    found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    if not (isinstance(found, dict) and isinstance(found.get("plan"), dict)):
+        raise ValueError(f"{folder / ENVIRONMENT} holds no plan")
+    return found
 
 
 def _version(package: str) -> str | None:
