@@ -114,10 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (cyclopts.CycloptsError, ConfigError) as error:
         return _say(f"error: {' '.join(str(error).split())}", 2)
     except Interrupted as interrupted:
-        status = 130 if str(interrupted) == "stopped" else 1
-        return _say(
-            f"{interrupted}; what was recorded is kept. Go on by:\n  {_go_on(arguments, interrupted.folder)}", status
-        )
+        how = _go_on(arguments, interrupted.folder)
+        return _say(f"{interrupted}; what was recorded is kept. Go on by:\n  {how}", interrupted.status)
     except KeyboardInterrupt:
         return _say("stopped before anything was recorded", 130)
     except BrokenPipeError:

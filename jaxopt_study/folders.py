@@ -1,4 +1,4 @@
-"""The folders of runs: which one may be written, compared with or finished."""
+"""The folders of runs: which one may be written, compared with or finished, by one process at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Plan
-from jaxopt_study.bench.record import Record
 from jaxopt_study.config import ConfigError
 
 
@@ -58,21 +57,46 @@ def old(option: str, path: Path) -> Path:
     return path
 
 
-def make(path: Path, where: dict[str, Any]) -> list[Record]:
-    """Make the folder of a new run, with its environment; return its records, of which there are none.
+def make(path: Path, where: dict[str, Any]) -> BinaryIO:
+    """Make the folder of a new run, with its environment and no records; return the file that claims it.
 
     Raises:
         ConfigError: It cannot be made, or another run took it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        held = record.claim(path, new=True)
         environment.write(path, where)
-        record.append(path, [])
-    except FileExistsError:
+    except (FileExistsError, BlockingIOError):
         raise ConfigError(f"--out {path} already holds a run, begun a moment ago") from None
     except OSError as error:
         raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
-    return []
+    return held
+
+
+def claim(path: Path) -> BinaryIO:
+    """Claim the folder of a run that goes on; return the file that claims it.
+
+    Raises:
+        ConfigError: Another process has claimed it, or it cannot be written.
+    """
+    try:
+        return record.claim(path)
+    except BlockingIOError:
+        raise ConfigError(f"--resume {path}: another process is writing there now") from None
+    except OSError as error:
+        raise ConfigError(f"--resume {path} cannot be written: {error.strerror}") from None
+
+
+def check_environment(path: Path, where: dict[str, Any]) -> None:
+    """Compare the environment of a run that goes on with `where`.
+
+    Raises:
+        ConfigError: It was run in another one.
+    """
+    changed = environment.differences(environment.read(path), where)
+    if changed:
+        raise ConfigError(f"--resume {path} was run in another environment: {changed[0]}")
 
 
 def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
@@ -94,19 +118,6 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
         raise ConfigError(f"{option} {path} was run under another configuration: {changed[0]}")
     with _reading(option, path):
         record.read(path)
-
-
-def resume(path: Path, where: dict[str, Any]) -> list[Record]:
-    """Return the records of a run that goes on in the environment `where`.
-
-    Raises:
-        ConfigError: It was run in another environment.
-    """
-    changed = environment.differences(environment.read(path), where)
-    if changed:
-        raise ConfigError(f"--resume {path} was run in another environment: {changed[0]}")
-    record.drop_cut_line(path)
-    return record.read(path)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 from jaxopt_study import folders, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.engine import CaseFailed, Engine
+from jaxopt_study.bench.engine import Engine
 from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.process import CaseFailed
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
@@ -63,11 +64,17 @@ class Beside:
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """The run was stopped before its end; `folder` keeps what was recorded."""
+    """The run ended before it was done.
 
-    def __init__(self, folder: Path, words: str) -> None:
+    Attributes:
+        folder: What was recorded, which is kept.
+        status: The exit status: 130 where the user stopped it, 1 where something else did.
+    """
+
+    def __init__(self, folder: Path, words: str, status: int) -> None:
         super().__init__(words)
         self.folder = folder
+        self.status = status
 
 
 def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Beside = Beside()) -> Outcome:
@@ -79,21 +86,40 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         Interrupted: The user stopped the run, or its records could not be written.
     """
     groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
-    if resumed:
-        folders.check_readable("--resume", folder, plan)
     engine = Engine(plan, _summarize)
-    try:
+    with _kept(folder), ExitStack() as held:
+        if resumed:
+            held.enter_context(folders.claim(folder))
+            folders.check_readable("--resume", folder, plan)
+        held.callback(engine.close)
         progress("loading the frameworks", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
         where = environment.capture(plan, engine.infos(), engine.calibrations())
-        done = folders.resume(folder, where) if resumed else folders.make(folder, where)
-        _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
-        return _reported(plan, folder, progress, beside)
-    except CaseFailed as failure:
-        raise ConfigError(str(failure)) from None
-    finally:
-        engine.close()
+        if resumed:
+            folders.check_environment(folder, where)
+            record.drop_cut_line(folder)
+        else:
+            held.enter_context(folders.make(folder, where))
+        _measure(engine, workload, _pending(groups, record.read(folder)), folder, where["key"], plan, progress)
+        progress("writing the report", 0, 0)
+        return report(plan, folder, beside)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Turn what stops a run into `Interrupted`, once there are records to keep."""
+    try:
+        yield
+    except (KeyboardInterrupt, CaseFailed, OSError) as error:
+        if not (folder / record.RECORDS).exists():
+            if isinstance(error, CaseFailed):
+                raise ConfigError(str(error)) from None
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(folder, "stopped", 130) from None
+        words = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise Interrupted(folder, words, 1) from None
 
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
@@ -166,28 +192,12 @@ def _measure(
     plan: Plan,
     progress: Progress,
 ) -> None:
-    """From here on there is a folder, so whatever stops the run says how to go on."""
     samples = sum(group.samples for group in groups)
-    try:
-        for group in groups:
-            words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-            progress(words, 0, samples)
-            chosen = _without_skipped(group, folder, key, plan)
-            record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
-    except KeyboardInterrupt:
-        raise Interrupted(folder, "stopped") from None
-    except OSError as error:
-        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
-
-
-def _reported(plan: Plan, folder: Path, progress: Progress, beside: Beside) -> Outcome:
-    try:
-        progress("writing the report", 0, 0)
-        return report(plan, folder, beside)
-    except KeyboardInterrupt:
-        raise Interrupted(folder, "stopped") from None
-    except OSError as error:
-        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
+    for group in groups:
+        words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
+        progress(words, 0, samples)
+        chosen = _without_skipped(group, folder, key, plan)
+        record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
 
 
 def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:

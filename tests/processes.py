@@ -11,7 +11,7 @@ import pytest
 
 
 def start(*arguments, **options):
-    """Start the command line and return it; as in a terminal, Ctrl-C reaches it, which a shell's background jobs ignore."""
+    """Start the command line; as in a terminal, Ctrl-C reaches it, which the background jobs of a shell ignore."""
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {}} | options
     return subprocess.Popen(
         [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],

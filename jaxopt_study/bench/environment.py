@@ -138,8 +138,8 @@ def read(folder: Path) -> dict[str, Any]:
         ValueError: It is none.
     """
     found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    if not (isinstance(found, dict) and isinstance(found.get("plan"), dict)):
-        raise ValueError(f"{folder / ENVIRONMENT} holds no plan")
+    if not isinstance(found, dict) or not isinstance(found.get("plan"), dict):
+        raise ValueError(f"{folder / ENVIRONMENT} holds no plan")  # noqa: TRY004 - wrong in a file, not in a call
     return found
 
 
