@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -60,18 +60,24 @@ def old(option: str, path: Path) -> Path:
 def make(path: Path, where: dict[str, Any]) -> BinaryIO:
     """Make the folder of a new run, with its environment and no records; return the file that claims it.
 
+    If that fails, nothing of it is left.
+
     Raises:
         ConfigError: It cannot be made, or another run took it.
     """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        held = record.claim(path, new=True)
-        environment.write(path, where)
-    except (FileExistsError, BlockingIOError):
-        raise ConfigError(f"--out {path} already holds a run, begun a moment ago") from None
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
-    return held
+        return _begun(path, where)
+    except BaseException as error:
+        with suppress(OSError):  # another run may have taken a folder that this one made
+            for folder in missing:
+                folder.rmdir()
+        if isinstance(error, FileExistsError | BlockingIOError):
+            raise ConfigError(f"--out {path} already holds a run, begun a moment ago") from None
+        if isinstance(error, OSError):
+            raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
+        raise
 
 
 def claim(path: Path) -> BinaryIO:
@@ -118,6 +124,17 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
         raise ConfigError(f"{option} {path} was run under another configuration: {changed[0]}")
     with _reading(option, path):
         record.read(path)
+
+
+def _begun(path: Path, where: dict[str, Any]) -> BinaryIO:
+    held = record.claim(path, new=True)
+    try:
+        environment.write(path, where)
+    except BaseException:
+        (path / record.RECORDS).unlink()
+        held.close()
+        raise
+    return held
 
 
 @contextmanager

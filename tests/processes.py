@@ -10,13 +10,21 @@ import psutil
 import pytest
 
 
-def start(*arguments, **options):
-    """Start the command line; as in a terminal, Ctrl-C reaches it, which the background jobs of a shell ignore."""
+def start(*arguments, before=lambda: None, **options):
+    """Start the command line; `before` is called in its process first.
+
+    As in a terminal, Ctrl-C reaches it, which the background jobs of a shell ignore.
+    """
+
+    def prepare():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        before()
+
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {}} | options
     return subprocess.Popen(
         [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=prepare,
         **settings | {"env": os.environ | {"COLUMNS": "200"} | settings["env"]},
     )
 

@@ -1,11 +1,17 @@
 """What goes wrong around a run: folders, disks, terminals, signals, switches, and a study's own mistakes."""
 
+import errno
+import os
+import resource
 import shutil
 
 import pytest
 
 from jaxopt_study import compare as command_line
+from jaxopt_study import folders
 from jaxopt_study.bench import record
+from jaxopt_study.config import ConfigError
+from tests.conftest import compare
 from tests.processes import lines, start, wait_for, workers
 
 TINY = ("--studies", "derivatives", "--frameworks", "jax", "--repeats", "1")
@@ -55,3 +61,42 @@ def test_a_run_that_was_killed_holds_its_folder_no_longer(tiny, tmp_path):
     run.kill()
     run.communicate(timeout=10)
     record.claim(folder).close()
+
+
+# The disk.
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fails", ["fsync", "rename"])
+def test_an_environment_is_written_whole_or_not_at_all(tmp_path, monkeypatch, fails):
+    monkeypatch.setattr(os, fails, full)
+    for folder in (tmp_path / "new" / "run", tmp_path):
+        with pytest.raises(ConfigError, match=f"--out {folder} cannot be written: No space left on device"):
+            folders.make(folder, {"plan": {}})
+        assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    folders.make(tmp_path / "new" / "run", {"plan": {}}).close()
+    assert {path.name for path in (tmp_path / "new" / "run").iterdir()} == {"environment.json", "records.jsonl"}
+
+
+def test_after_a_full_disk_the_same_command_runs(tmp_path):
+    """No file may be over 1 KiB: the environment cannot be written whole, and nothing of it stays."""
+    folder = tmp_path / "new" / "run"
+    run = start(*TINY, "--out", folder, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    said = run.communicate(timeout=120)[1]
+    assert (run.returncode, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
+    assert not list(tmp_path.iterdir())
+    assert compare(*TINY, "--out", folder).returncode == 0
+
+
+def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "append", full)
+    folder = tmp_path / "run"
+    assert command_line.main([*TINY, "--out", str(folder)]) == 1
+    said, how = capsys.readouterr().err.splitlines()
+    assert said == f"{folder}: No space left on device; what was recorded is kept. Go on by:"
+    monkeypatch.undo()
+    assert command_line.main(how.split()[3:]) == 0

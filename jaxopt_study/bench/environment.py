@@ -121,13 +121,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
 
 
 def write(folder: Path, environment: Mapping[str, Any]) -> None:
-    """Write `environment` into the folder.
+    """Write `environment` into a folder that the caller has claimed: whole, or not at all.
 
     Raises:
-        FileExistsError: There is one.
+        OSError: It cannot be written (the disk is full, say).
     """
-    with (folder / ENVIRONMENT).open("x", encoding="utf-8") as file:  # two runs cannot take the same folder
-        file.write(json.dumps(environment, indent=2) + "\n")
+    part = folder / f"{ENVIRONMENT}.part"
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(environment, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(folder / ENVIRONMENT)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read(folder: Path) -> dict[str, Any]:
