@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, folders, session
+from jaxopt_study import __version__, folders, session, terminal
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
 from jaxopt_study.data.workload import WORKLOADS
@@ -109,23 +110,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's "time is up" is a stop, as Ctrl-C is
+    terminal.write_any_character()
     try:
-        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        terminal.flush()
     except (cyclopts.CycloptsError, ConfigError) as error:
-        return _say(f"error: {' '.join(str(error).split())}", 2)
+        terminal.say(f"error: {' '.join(str(error).split())}")
+        return 2
     except Interrupted as interrupted:
         how = _go_on(arguments, interrupted.folder)
-        return _say(f"{interrupted}; what was recorded is kept. Go on by:\n  {how}", interrupted.status)
+        terminal.say(f"{interrupted}; what was recorded is kept. Go on by:\n  {how}")
+        return interrupted.status
     except KeyboardInterrupt:
-        return _say("stopped before anything was recorded", 130)
-    except BrokenPipeError:
-        return 1  # whoever read standard output has gone
+        terminal.say("stopped before anything was recorded")
+        return 130
     except OSError as error:
-        return _say(f"error: {error.strerror or error}", 1)
-
-
-def _say(words: str, status: int) -> int:
-    print(words, file=sys.stderr)
+        with suppress(OSError):
+            terminal.flush()
+        if not isinstance(error, BrokenPipeError):  # then whoever read standard output has gone
+            terminal.say(f"error: {error.strerror or error}")
+        return 1
     return status
 
 
@@ -168,15 +172,17 @@ class Bar:
         return self._move
 
     def __exit__(self, *_: object) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
+        with suppress(OSError):  # the terminal is gone
+            if self._bar.live.is_started:
+                self._bar.stop()
 
     def _move(self, words: str, done: int, samples: int) -> None:
         self._bar.update(self._task, description=words, advance=done, total=samples or None)
         if not self._bar.console.is_terminal:
             self._log(words, samples)
         elif not self._bar.live.is_started:
-            self._bar.start()
+            with suppress(OSError):
+                self._bar.start()
 
     def _log(self, words: str, samples: int) -> None:
         task = self._bar.tasks[self._task]
@@ -184,7 +190,7 @@ class Bar:
         if elapsed >= self._next_line:
             self._next_line = elapsed + self.EVERY
             done = f", {task.completed:.0f} of {samples} samples" if samples else ""
-            print(f"{elapsed:.0f} s: {words}{done}", file=sys.stderr)
+            terminal.say(f"{elapsed:.0f} s: {words}{done}")
 
 
 if __name__ == "__main__":

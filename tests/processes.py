@@ -20,12 +20,11 @@ def start(*arguments, before=lambda: None, **options):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         before()
 
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {}} | options
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {}} | options
     return subprocess.Popen(
         [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
-        text=True,
         preexec_fn=prepare,
-        **settings | {"env": os.environ | {"COLUMNS": "200"} | settings["env"]},
+        **settings | {"env": os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": ""} | settings["env"]},
     )
 
 

@@ -1,9 +1,13 @@
 """What goes wrong around a run: folders, disks, terminals, signals, switches, and a study's own mistakes."""
 
 import errno
+import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +104,57 @@ def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(tmp_p
     assert said == f"{folder}: No space left on device; what was recorded is kept. Go on by:"
     monkeypatch.undo()
     assert command_line.main(how.split()[3:]) == 0
+
+
+# The terminal.
+
+ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def shell(line, **variables):
+    """Run a line of the shell in which $COMPARE is the command line; return its process."""
+    ours = {"COMPARE": f"{sys.executable} -m jaxopt_study.compare", "PYTHONUNBUFFERED": ""}
+    environment = os.environ | ours | variables
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_ascii_lacks_is_written_in_ascii(tiny, options):
+    run = start(*TINY, "--resume", tiny, *options, env=ASCII)
+    said, errors = run.communicate(timeout=120)
+    assert (run.returncode, "Traceback" in said + errors) == (0, False)
+    assert (said + errors).isascii()
+    if options:
+        assert json.loads(said)["status"] == 0
+    else:
+        assert "Derivatives of f(a, b) = a^2 b" in said
+        assert " us" in said
+
+
+def test_a_path_of_any_bytes_is_written_as_it_is(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "mine").touch()
+    run = start(*TINY, "--out", folder, text=False)
+    assert run.communicate(timeout=30)[1] == b"error: --out %b already holds mine: name a new or an empty folder\n" % (
+        bytes(folder)
+    )
+
+
+@pytest.mark.parametrize("option", ["--help", "--list", "--version"])
+def test_a_line_of_output_always_ends_quietly(option):
+    assert shell(f"$COMPARE {option}", **ASCII).returncode == 0
+    answer = shell(f"$COMPARE {option} > /dev/full")
+    assert (answer.returncode, answer.stderr) == (1, "error: No space left on device\n")
+    assert shell(f"set -o pipefail; $COMPARE {option} | true").stderr == ""
+    assert shell(f"$COMPARE {option} >&- 2>&-").returncode == 0
+    assert "Traceback" not in shell("$COMPARE --epochs 0 2> /dev/full").stdout
+
+
+def test_output_that_nobody_reads_any_more_ends_a_run_quietly(tiny):
+    answer = shell(f"set -o pipefail; $COMPARE {' '.join(TINY)} --resume {tiny} 2>&1 | head -1")
+    assert answer.returncode in (0, 1)
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert "Exception" not in answer.stdout + answer.stderr
