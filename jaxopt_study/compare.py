@@ -42,6 +42,18 @@ app = cyclopts.App(
 )
 
 
+LEAST_WIDTH = 60
+"""Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""
+
+
+def terminal_console(stderr: bool = False) -> Console:
+    """Return the console that everything is written to: as wide as the terminal, or `LEAST_WIDTH`."""
+    console = Console(stderr=stderr)
+    if console.width < LEAST_WIDTH:
+        console.width = LEAST_WIDTH
+    return console
+
+
 def silent(words: str, done: int, samples: int) -> None:
     """Show no progress."""
     del words, done, samples
@@ -83,7 +95,7 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     if config.json:
         print(json.dumps(outcome.summary, indent=2, allow_nan=False))
         return outcome.status
-    console = Console()
+    console = terminal_console()
     for table in outcome.tables:
         show(table, console)
     console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
@@ -112,7 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's "time is up" is a stop, as Ctrl-C is
     terminal.write_any_character()
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+        console = terminal_console()
+        status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
         terminal.flush()
     except (cyclopts.CycloptsError, ConfigError) as error:
         terminal.say(f"error: {' '.join(str(error).split())}")
@@ -130,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):  # then whoever read standard output has gone
             terminal.say(f"error: {error.strerror or error}")
         return 1
-    return status
+    return status or 0
 
 
 def _go_on(arguments: list[str], folder: Path) -> str:
@@ -164,7 +177,7 @@ class Bar:
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         # Drawn seldom: while a worker measures, nothing else should run.
-        self._bar = RichProgress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True)
+        self._bar = RichProgress(*columns, console=terminal_console(stderr=True), refresh_per_second=2, transient=True)
         self._task = self._bar.add_task("starting", total=None)
         self._next_line = float(self.EVERY)
 

@@ -158,3 +158,17 @@ def test_output_that_nobody_reads_any_more_ends_a_run_quietly(tiny):
     assert answer.returncode in (0, 1)
     assert "Traceback" not in answer.stdout + answer.stderr
     assert "Exception" not in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "20"])
+def test_a_terminal_without_width_is_written_as_60_columns(columns):
+    narrow = shell("$COMPARE --help", COLUMNS=columns)
+    assert narrow.returncode == 0
+    assert narrow.stdout == shell("$COMPARE --help", COLUMNS="60").stdout
+    assert "--learning-rate" in narrow.stdout
+
+
+def test_tables_are_not_folded_into_one_column(tiny):
+    said = shell(f"$COMPARE {' '.join(TINY)} --resume {tiny}", COLUMNS="1").stdout
+    assert "jax forward_over_reverse " in said
+    assert len(said.splitlines()) < 100
