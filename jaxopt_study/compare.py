@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from jaxopt_study import terminal
+
+if __name__ == "__main__":
+    # The imports below take a third of a second, in which Ctrl-C would show Python's traceback.
+    terminal.exit_on_signals()
+
 import json
 import shlex
-import signal
 import sys
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -17,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, folders, session, terminal
+from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
 from jaxopt_study.data.workload import WORKLOADS
@@ -120,9 +125,13 @@ def choices() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's "time is up" is a stop, as Ctrl-C is
     terminal.write_any_character()
+    with terminal.stop_on_signals():
+        return _status(sys.argv[1:] if arguments is None else arguments)
+
+
+def _status(arguments: list[str]) -> int:
+    """Run the command line; whatever ends it early is one line, or two, on standard error."""
     try:
         console = terminal_console()
         status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
@@ -136,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         return interrupted.status
     except KeyboardInterrupt:
         terminal.say("stopped before anything was recorded")
-        return 130
+        return terminal.STOPPED
     except OSError as error:
         with suppress(OSError):
             terminal.flush()

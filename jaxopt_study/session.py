@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study import folders, verdict
+from jaxopt_study import folders, terminal, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import Engine
@@ -117,7 +117,7 @@ def _kept(folder: Path) -> Iterator[None]:
                 raise ConfigError(str(error)) from None
             raise
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(folder, "stopped", 130) from None
+            raise Interrupted(folder, "stopped", terminal.STOPPED) from None
         words = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise Interrupted(folder, words, 1) from None
 

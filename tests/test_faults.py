@@ -5,9 +5,9 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -172,3 +172,33 @@ def test_tables_are_not_folded_into_one_column(tiny):
     said = shell(f"$COMPARE {' '.join(TINY)} --resume {tiny}", COLUMNS="1").stdout
     assert "jax forward_over_reverse " in said
     assert len(said.splitlines()) < 100
+
+
+# Signals.
+
+# Loaded by Python before anything else: a signal comes when a module is imported for the first time.
+STOP_AT_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["STOP_AT"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["json", "cyclopts", "rich.progress", "numpy", "jaxopt_study.studies", "sklearn"])
+@pytest.mark.parametrize("command", ["jaxopt_study.compare", "jaxopt_study"])
+def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
+    (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT)
+    variables = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "STOP_AT": module, "SIGNAL": str(int(sent))}
+    answer = subprocess.run(
+        [sys.executable, "-m", command, *TINY, "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, env=os.environ | variables, check=False, timeout=60,
+    )  # fmt: skip
+    said = "stopped before anything was recorded" if module == "sklearn" else "stopped"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", said + "\n")
+    assert not (tmp_path / "run").exists()
