@@ -127,7 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     terminal.write_any_character()
     with terminal.stop_on_signals():
-        return _status(sys.argv[1:] if arguments is None else arguments)
+        status = _status(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            terminal.flush(stream)
+    return status
 
 
 def _status(arguments: list[str]) -> int:
@@ -135,7 +139,7 @@ def _status(arguments: list[str]) -> int:
     try:
         console = terminal_console()
         status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
-        terminal.flush()
+        terminal.flush(sys.stdout)
     except (cyclopts.CycloptsError, ConfigError) as error:
         terminal.say(f"error: {' '.join(str(error).split())}")
         return 2
@@ -147,8 +151,6 @@ def _status(arguments: list[str]) -> int:
         terminal.say("stopped before anything was recorded")
         return terminal.STOPPED
     except OSError as error:
-        with suppress(OSError):
-            terminal.flush()
         if not isinstance(error, BrokenPipeError):  # then whoever read standard output has gone
             terminal.say(f"error: {error.strerror or error}")
         return 1

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
+from typing import TextIO
 
 STOPPED = 130
 """The exit status of a command that a signal ended, as a shell gives it after Ctrl-C."""
@@ -64,19 +65,19 @@ def say(words: str) -> None:
             print(words, file=sys.stderr, flush=True)
 
 
-def flush() -> None:
-    """Write out what standard output holds back.
+def flush(stream: TextIO | None) -> None:
+    """Write out what standard output or error holds back.
 
     Raises:
         OSError: It cannot be written. It is given up, or Python would try again as it ends, and say so at length.
     """
-    if sys.stdout is None:
+    if stream is None:
         return
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise
 
 

@@ -316,7 +316,7 @@ def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):
     assert len(lines(folder)) == 7  # the case that failed, and nothing twice
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path, sent):
     folder = tmp_path / "run"
     options = ("--studies", "optimizers", "derivatives", "--optimizers", "sgd", "adam", "--epochs", 3, "--repeats", 1)

@@ -1,6 +1,7 @@
 """What goes wrong around a run: folders, disks, terminals, signals, switches, and a study's own mistakes."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -8,7 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
+import time
 
+import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
@@ -18,6 +22,7 @@ from jaxopt_study.config import ConfigError
 from tests.conftest import compare
 from tests.processes import lines, start, wait_for, workers
 
+LONG = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "--epochs", "200", "--repeats", "1")
 TINY = ("--studies", "derivatives", "--frameworks", "jax", "--repeats", "1")
 
 
@@ -202,3 +207,82 @@ def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
     said = "stopped before anything was recorded" if module == "sklearn" else "stopped"
     assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", said + "\n")
     assert not (tmp_path / "run").exists()
+
+
+def gone(processes, seconds):
+    """Say whether processes end in this time; one whose parent has not asked for its status is a zombie."""
+
+    def ended(process):
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_for(lambda: all(map(ended, processes)), seconds)
+    return True
+
+
+def measuring(process):
+    """Wait until a process has been busy for a moment."""
+    idle = process.cpu_times().user
+    wait_for(lambda: process.cpu_times().user > idle + 0.5)
+
+
+def test_a_run_and_its_workers_end_with_the_terminal(tmp_path):
+    """As a window that is closed: nothing can be written any more."""
+    master, slave = os.openpty()
+    run = start(
+        *LONG, "--out", tmp_path / "run", stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        before=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    wait_for(lambda: (tmp_path / "run" / "records.jsonl").exists())
+    children = workers(run)
+    os.close(master)
+    assert run.wait(timeout=5) == 130
+    assert gone(children, 1)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1])
+def test_workers_that_are_loading_end_when_their_parent_is_killed(tmp_path, seconds):
+    run = start(*LONG, "--out", tmp_path / "run")
+    wait_for(lambda: len(workers(run)) == 2)
+    children = workers(run)
+    time.sleep(seconds)
+    run.kill()
+    assert gone(children, 1)
+    run.communicate()
+
+
+A_LONG_LAP = """
+import sys
+
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.process import WorkerProcess
+from jaxopt_study.data.workload import digits_linear
+from tests.conftest import make_plan
+
+worker = WorkerProcess("jax", make_plan(epochs=50_000))
+worker.loaded()
+if sys.argv[1] == "forked":
+    worker.ask("preload")
+    worker.fork()
+else:
+    worker.configure()
+case = Case("optimizers", "optimizers", "sgd", "jax", "native_scan")
+worker.ask("prepare", case, digits_linear(0, 50_000))
+print("lap", flush=True)
+worker.ask("first", case)
+"""
+
+
+@pytest.mark.parametrize("which", ["itself", "forked"])
+def test_a_worker_in_a_long_lap_ends_when_its_parent_is_killed(which):
+    parent = subprocess.Popen([sys.executable, "-c", A_LONG_LAP, which], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"lap\n"
+    processes = psutil.Process(parent.pid).children(recursive=True)
+    assert len(processes) == (2 if which == "forked" else 1)
+    measuring(processes[-1])
+    parent.kill()
+    parent.communicate()
+    assert gone(processes, 1)
