@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from jaxopt_study import terminal
+
+if __name__ == "__main__":
+    # The imports below take a third of a second, in which Ctrl-C would show Python's traceback.
+    terminal.exit_on_signals()
+
 import json
 import shlex
-import signal
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, session
+from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
 from jaxopt_study.data.workload import WORKLOADS
@@ -41,6 +47,18 @@ app = cyclopts.App(
 )
 
 
+LEAST_WIDTH = 60
+"""Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""
+
+
+def terminal_console(stderr: bool = False) -> Console:
+    """Return the console that everything is written to: as wide as the terminal, or `LEAST_WIDTH`."""
+    console = Console(stderr=stderr)
+    if console.width < LEAST_WIDTH:
+        console.width = LEAST_WIDTH
+    return console
+
+
 def silent(words: str, done: int, samples: int) -> None:
     """Show no progress."""
     del words, done, samples
@@ -58,14 +76,16 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
         session.Interrupted: The run was stopped; what was recorded is kept.
     """
     plan = check(config)
-    against = None if config.against is None else session.old_folder("--against", Path(config.against))
+    against = None if config.against is None else folders.old("--against", Path(config.against))
+    if against is not None:
+        folders.check_readable("--against", against)
     beside = session.Beside(against, config.export)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, session.old_folder("--resume", Path(config.resume)), True, progress, beside)
+        return session.run(plan, folders.old("--resume", Path(config.resume)), True, progress, beside)
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-    folder = session.new_folder(Path("runs") / stamp if config.out is None else Path(config.out))
+    folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
     return session.run(plan, folder, False, progress, beside)
 
 
@@ -80,7 +100,7 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     if config.json:
         print(json.dumps(outcome.summary, indent=2, allow_nan=False))
         return outcome.status
-    console = Console()
+    console = terminal_console()
     for table in outcome.tables:
         show(table, console)
     console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
@@ -105,28 +125,36 @@ def choices() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's "time is up" is a stop, as Ctrl-C is
-    try:
-        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
-    except (cyclopts.CycloptsError, ConfigError) as error:
-        return _say(f"error: {' '.join(str(error).split())}", 2)
-    except Interrupted as interrupted:
-        status = 130 if str(interrupted) == "stopped" else 1
-        return _say(
-            f"{interrupted}; what was recorded is kept. Go on by:\n  {_go_on(arguments, interrupted.folder)}", status
-        )
-    except KeyboardInterrupt:
-        return _say("stopped before anything was recorded", 130)
-    except BrokenPipeError:
-        return 1  # whoever read standard output has gone
-    except OSError as error:
-        return _say(f"error: {error.strerror or error}", 1)
-
-
-def _say(words: str, status: int) -> int:
-    print(words, file=sys.stderr)
+    terminal.write_any_character()
+    with terminal.stop_on_signals():
+        status = _status(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            terminal.flush(stream)
     return status
+
+
+def _status(arguments: list[str]) -> int:
+    """Run the command line; whatever ends it early is one line, or two, on standard error."""
+    try:
+        console = terminal_console()
+        status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
+        terminal.flush(sys.stdout)
+    except (cyclopts.CycloptsError, ConfigError) as error:
+        terminal.say(f"error: {' '.join(str(error).split())}")
+        return 2
+    except Interrupted as interrupted:
+        how = _go_on(arguments, interrupted.folder)
+        terminal.say(f"{interrupted}; what was recorded is kept. Go on by:\n  {how}")
+        return interrupted.status
+    except KeyboardInterrupt:
+        terminal.say("stopped before anything was recorded")
+        return terminal.STOPPED
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # then whoever read standard output has gone
+            terminal.say(f"error: {error.strerror or error}")
+        return 1
+    return status or 0
 
 
 def _go_on(arguments: list[str], folder: Path) -> str:
@@ -160,7 +188,7 @@ class Bar:
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         # Drawn seldom: while a worker measures, nothing else should run.
-        self._bar = RichProgress(*columns, console=Console(stderr=True), refresh_per_second=2, transient=True)
+        self._bar = RichProgress(*columns, console=terminal_console(stderr=True), refresh_per_second=2, transient=True)
         self._task = self._bar.add_task("starting", total=None)
         self._next_line = float(self.EVERY)
 
@@ -168,15 +196,17 @@ class Bar:
         return self._move
 
     def __exit__(self, *_: object) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
+        with suppress(OSError):  # the terminal is gone
+            if self._bar.live.is_started:
+                self._bar.stop()
 
     def _move(self, words: str, done: int, samples: int) -> None:
         self._bar.update(self._task, description=words, advance=done, total=samples or None)
         if not self._bar.console.is_terminal:
             self._log(words, samples)
         elif not self._bar.live.is_started:
-            self._bar.start()
+            with suppress(OSError):
+                self._bar.start()
 
     def _log(self, words: str, samples: int) -> None:
         task = self._bar.tasks[self._task]
@@ -184,7 +214,7 @@ class Bar:
         if elapsed >= self._next_line:
             self._next_line = elapsed + self.EVERY
             done = f", {task.completed:.0f} of {samples} samples" if samples else ""
-            print(f"{elapsed:.0f} s: {words}{done}", file=sys.stderr)
+            terminal.say(f"{elapsed:.0f} s: {words}{done}")
 
 
 if __name__ == "__main__":

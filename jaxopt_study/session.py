@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study import verdict
+from jaxopt_study import folders, terminal, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import Engine
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.process import CaseFailed
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
@@ -65,61 +64,17 @@ class Beside:
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """The run was stopped before its end; `folder` keeps what was recorded."""
+    """The run ended before it was done.
 
-    def __init__(self, folder: Path, words: str) -> None:
+    Attributes:
+        folder: What was recorded, which is kept.
+        status: The exit status: 130 where the user stopped it, 1 where something else did.
+    """
+
+    def __init__(self, folder: Path, words: str, status: int) -> None:
         super().__init__(words)
         self.folder = folder
-
-
-def new_folder(path: Path) -> Path:
-    """Return `path` if a run can be written there; nothing is made yet.
-
-    Raises:
-        ConfigError: It holds a run, or is no folder.
-    """
-    if not str(path).strip("."):
-        raise ConfigError("--out is empty: name a folder")
-    try:
-        taken = any((path / name).exists() for name in (record.RECORDS, environment.ENVIRONMENT))
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}") from None
-    if taken:
-        raise ConfigError(
-            f"--out {path} already holds a run: name another folder, or finish that run by --resume {path}"
-        )
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"--out {path} is not a folder")
-    nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ConfigError(f"--out {path} cannot be written: {nearest} is not a folder that you may write to")
-    return path
-
-
-def old_folder(option: str, path: Path) -> Path:
-    """Return `path`, which `option` names, if it holds a run.
-
-    Raises:
-        ConfigError: It does not, or what it holds cannot be read.
-    """
-    try:
-        found = (path / environment.ENVIRONMENT).is_file() and (path / record.RECORDS).is_file()
-    except OSError as error:
-        raise ConfigError(f"{option} {path} cannot be read: {error.strerror}") from None
-    if not found:
-        raise ConfigError(f"{option} {path} holds no run: there is no {environment.ENVIRONMENT} with its records in it")
-    if option == "--against":
-        _readable(path)
-    return path
-
-
-def _readable(path: Path) -> None:
-    """See now, and not after the run, whether the run to compare with can be read."""
-    try:
-        record.read(path)
-        environment.read(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--against {path}: what it holds cannot be read: {error}") from None
+        self.status = status
 
 
 def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Beside = Beside()) -> Outcome:
@@ -131,21 +86,40 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         Interrupted: The user stopped the run, or its records could not be written.
     """
     groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
-    if resumed:
-        _same_plan(folder, plan)
     engine = Engine(plan, _summarize)
-    try:
+    with _kept(folder), ExitStack() as held:
+        if resumed:
+            held.enter_context(folders.claim(folder))
+            folders.check_readable("--resume", folder, plan)
+        held.callback(engine.close)
         progress("loading the frameworks", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
         where = environment.capture(plan, engine.infos(), engine.calibrations())
-        done = _open(folder, where, resumed)
-        _measure(engine, workload, _pending(groups, done), folder, where["key"], plan, progress)
-        return _reported(plan, folder, progress, beside)
-    except CaseFailed as failure:
-        raise ConfigError(str(failure)) from None
-    finally:
-        engine.close()
+        if resumed:
+            folders.check_environment(folder, where)
+            record.drop_cut_line(folder)
+        else:
+            held.enter_context(folders.make(folder, where))
+        _measure(engine, workload, _pending(groups, record.read(folder)), folder, where["key"], plan, progress)
+        progress("writing the report", 0, 0)
+        return report(plan, folder, beside)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Turn what stops a run into `Interrupted`, once there are records to keep."""
+    try:
+        yield
+    except (KeyboardInterrupt, CaseFailed, OSError) as error:
+        if not (folder / record.RECORDS).exists():
+            if isinstance(error, CaseFailed):
+                raise ConfigError(str(error)) from None
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(folder, "stopped", terminal.STOPPED) from None
+        words = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise Interrupted(folder, words, 1) from None
 
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
@@ -191,44 +165,6 @@ def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapp
     return experiment(case).summarize(case, value, workload, plan)
 
 
-def _same_plan(folder: Path, plan: Plan) -> None:
-    """Compare the plans before the records, which another plan may not know how to read."""
-    try:
-        before = environment.read(folder)["plan"]
-        records = record.read(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
-    if not isinstance(before, dict):
-        raise ConfigError(f"--resume {folder}: its {environment.ENVIRONMENT} holds no plan")
-    changed = environment.differences(before, environment.plain(asdict(plan)))
-    if changed:
-        raise ConfigError(f"--resume {folder} was run under another configuration: {changed[0]}")
-    try:
-        for r in records:  # a record that cannot be read again is found now
-            experiment(r.case).rows(Results((r,), tuple(experiment(r.case).findings([r], plan))), plan)
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        raise ConfigError(f"--resume {folder}: what it holds cannot be read: {error}") from None
-
-
-def _open(folder: Path, where: dict[str, Any], resumed: bool) -> list[Record]:
-    """Make the folder, or check that the old one was run in the same environment; return its records."""
-    if resumed:
-        changed = environment.differences(environment.read(folder), where)
-        if changed:
-            raise ConfigError(f"--resume {folder} was run in another environment: {changed[0]}")
-        record.drop_cut_line(folder)
-        return record.read(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        environment.write(folder, where)
-        record.append(folder, [])
-    except FileExistsError:
-        raise ConfigError(f"--out {folder} already holds a run, begun a moment ago") from None
-    except OSError as error:
-        raise ConfigError(f"--out {folder} cannot be written: {error.strerror}") from None
-    return []
-
-
 def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
     measured = {r.case for r in done if not r.failed}
     rest = [replace(group, cases=tuple(c for c in group.cases if c not in measured)) for group in groups]
@@ -256,28 +192,12 @@ def _measure(
     plan: Plan,
     progress: Progress,
 ) -> None:
-    """From here on there is a folder, so whatever stops the run says how to go on."""
     samples = sum(group.samples for group in groups)
-    try:
-        for group in groups:
-            words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-            progress(words, 0, samples)
-            chosen = _without_skipped(group, folder, key, plan)
-            record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
-    except KeyboardInterrupt:
-        raise Interrupted(folder, "stopped") from None
-    except OSError as error:
-        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
-
-
-def _reported(plan: Plan, folder: Path, progress: Progress, beside: Beside) -> Outcome:
-    try:
-        progress("writing the report", 0, 0)
-        return report(plan, folder, beside)
-    except KeyboardInterrupt:
-        raise Interrupted(folder, "stopped") from None
-    except OSError as error:
-        raise Interrupted(folder, f"{folder} cannot be written: {error.strerror}") from None
+    for group in groups:
+        words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
+        progress(words, 0, samples)
+        chosen = _without_skipped(group, folder, key, plan)
+        record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
 
 
 def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:

@@ -38,7 +38,7 @@ def compare(*arguments, **options):
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"COLUMNS": "200"},
+        env=os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": ""},
         **options,
     )
 

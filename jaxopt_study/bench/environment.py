@@ -121,19 +121,34 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") 
 
 
 def write(folder: Path, environment: Mapping[str, Any]) -> None:
-    """Write `environment` into the folder.
+    """Write `environment` into a folder that the caller has claimed: whole, or not at all.
 
     Raises:
-        FileExistsError: There is one.
+        OSError: It cannot be written (the disk is full, say).
     """
-    with (folder / ENVIRONMENT).open("x", encoding="utf-8") as file:  # two runs cannot take the same folder
-        file.write(json.dumps(environment, indent=2) + "\n")
+    part = folder / f"{ENVIRONMENT}.part"
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(environment, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(folder / ENVIRONMENT)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the environment that `write` left in the folder."""
-    environment: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    return environment
+    """Return the environment that `write` left in the folder.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is none.
+    """
+    found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or not isinstance(found.get("plan"), dict):
+        raise ValueError(f"{folder / ENVIRONMENT} holds no plan")  # noqa: TRY004 - wrong in a file, not in a call
+    return found
 
 
 def _version(package: str) -> str | None:

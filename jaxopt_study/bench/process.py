@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,7 +112,8 @@ class WorkerProcess:
 
     def end(self) -> tempfile.TemporaryDirectory[str]:
         """End the process, at once; return what it compiled."""
-        self._process.kill()
+        if self.alive():
+            os.killpg(self._process.pid, signal.SIGKILL)  # and with it what it started: forked children, compilers
         self._process.wait()
         self._connection.close()
         self._errors.close()

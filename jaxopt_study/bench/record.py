@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -141,6 +142,28 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
     """Return the array that `pack` was given."""
     dtype = np.dtype(packed["dtype"]).newbyteorder("<")
     return np.frombuffer(base64.b64decode(packed["base64"]), dtype).reshape(packed["shape"])
+
+
+def claim(folder: Path, new: bool = False) -> BinaryIO:
+    """Open the folder's records for this process alone, until the file is closed or the process ends.
+
+    Args:
+        folder: The folder of a run.
+        new: Whether there must be no records yet; an empty file is made.
+
+    Raises:
+        FileExistsError: There are records, and there should be none.
+        BlockingIOError: Another process has claimed them.
+    """
+    file = (folder / RECORDS).open("xb" if new else "ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:
+        pass  # a network's file system that has no locks; a run there must still be possible
+    return file
 
 
 def append(folder: Path, records: Iterable[Record]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -20,6 +21,9 @@ from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.task import NotMeasured, Value
 from jaxopt_study.bench.timing import Stepper, machine_seconds, seconds_of, seconds_per_unit
 from jaxopt_study.data.workload import Workload
+
+PR_SET_PDEATHSIG = 1
+"""Linux's prctl(PR_SET_PDEATHSIG, signal): the signal that comes when the parent ends. A fork does not inherit it."""
 
 
 class Worker:
@@ -49,7 +53,7 @@ class Worker:
         Neither framework has started a thread when the process is pinned.
         """
         self._plan = plan
-        _end_with(self._connection)
+        _watch(self._connection)
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores)
         self._backend.runtime.configure(plan.dtype, plan.device, plan.threads)
@@ -102,6 +106,7 @@ def serve(connection: Connection) -> None:
     At the command `fork` a child answers instead, until the command `leave`: a fresh process, in which the framework is
     loaded and has done nothing yet.
     """
+    _end_with_parent(connection)
     worker = Worker(connection)
     while True:
         try:
@@ -126,25 +131,39 @@ def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, An
         return False, ("failed", f"{type(error).__name__}: {words[0]}")
 
 
-def _end_with(connection: Connection) -> None:
-    """End this process, at once, when the parent is gone: a lap under way would otherwise go on to its end.
+def _end_with_parent(connection: Connection) -> None:
+    """Let Linux end this process with its parent, at once, whatever it is doing: loading a library, say, or a lap."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _hang_up(connection).poll(0):  # the parent ended before
+        os._exit(0)
+
+
+def _watch(connection: Connection) -> None:
+    """End this process when the parent is gone, where the system does not.
 
     Called by processes that measure, and not by the fork server, which must have no threads.
     """
 
     def watch() -> None:
-        hangup = select.poll()
-        hangup.register(connection.fileno(), 0)  # 0: hang-ups alone
-        hangup.poll()
+        _hang_up(connection).poll()
         os._exit(0)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform != "linux":
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _hang_up(connection: Connection) -> select.poll:
+    poll = select.poll()
+    poll.register(connection.fileno(), 0)  # 0: hang-ups alone
+    return poll
 
 
 def _wait_for_child(connection: Connection) -> None:
     """Fork. The child returns at once and goes on serving; the parent returns when the child has ended."""
     child = os.fork()
     if child == 0:
+        _end_with_parent(connection)
         return
     _, status = os.waitpid(child, 0)
     if status:

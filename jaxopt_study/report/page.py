@@ -28,7 +28,7 @@ def write(
             save(figure, folder)
             parts.append(f"![{figure.caption}]({figure.name}.png)\n\n{figure.caption}\n")
     parts.append(tables.markdown(environment_table(environment)))
-    (folder / REPORT).write_text("\n".join(parts), encoding="utf-8")
+    (folder / REPORT).write_text("\n".join(parts), encoding="utf-8", errors="replace")  # a path may be any bytes
 
 
 def environment_table(environment: Mapping[str, Any]) -> Table:

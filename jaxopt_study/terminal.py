@@ -1,0 +1,109 @@
+"""What a command owes its terminal: whatever it writes can be written, and a signal ends it in one line.
+
+The command imports this module first, so it loads little.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from types import FrameType
+from typing import TextIO
+
+STOPPED = 130
+"""The exit status of a command that a signal ended, as a shell gives it after Ctrl-C."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the end of a batch system's time, the end of the terminal."""
+
+ASCII = {"µ": "u", "²": "^2", "±": "+-", "…": "...", "─": "-"}
+"""What is written where an encoding lacks a character; of others, a question mark."""
+
+
+class Stop(KeyboardInterrupt):
+    """A signal asked for the end.
+
+    Python ends a process by SIGINT, whatever its status is, once a plain KeyboardInterrupt passed through code that was
+    executed from text.
+    """
+
+
+def exit_on_signals() -> None:
+    """Let a signal end the process at once, in one line: nothing is loaded yet that could do better."""
+    _handle(_exit)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Let the first signal raise `Stop` here; a second one ends the process at once."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _handle(_stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_any_character() -> None:
+    """Let standard output and error take characters that their encodings lack, and file names of any bytes."""
+    codecs.register_error("in ascii", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # it is None where the shell closed it
+            stream.reconfigure(errors="in ascii")
+
+
+def say(words: str) -> None:
+    """Write a line to standard error, if anything takes it."""
+    with suppress(OSError):  # a full device, or a terminal that is gone
+        if sys.stderr is not None:
+            print(words, file=sys.stderr, flush=True)
+
+
+def flush(stream: TextIO | None) -> None:
+    """Write out what standard output or error holds back.
+
+    Raises:
+        OSError: It cannot be written. It is given up, or Python would try again as it ends, and say so at length.
+    """
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, end = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name, as Python keeps it
+        return bytes([ord(character) - 0xDC00]), end
+    return ASCII.get(character, "?"), end
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and a shell's background job Ctrl-C
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    _handle(_exit)
+    raise Stop
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    with suppress(OSError):
+        os.write(2, b"stopped\n")
+    os._exit(STOPPED)

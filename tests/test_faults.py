@@ -1,0 +1,288 @@
+"""What goes wrong around a run: folders, disks, terminals, signals, switches, and a study's own mistakes."""
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import psutil
+import pytest
+
+from jaxopt_study import compare as command_line
+from jaxopt_study import folders
+from jaxopt_study.bench import record
+from jaxopt_study.config import ConfigError
+from tests.conftest import compare
+from tests.processes import lines, start, wait_for, workers
+
+LONG = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "--epochs", "200", "--repeats", "1")
+TINY = ("--studies", "derivatives", "--frameworks", "jax", "--repeats", "1")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of a run of the fewest cases."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    assert command_line.main([*TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+# The folder.
+
+
+def test_out_names_a_new_or_an_empty_folder(tmp_path, capsys):
+    (tmp_path / "report.md").write_text("mine")
+    assert command_line.main([*TINY, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: --out {tmp_path} already holds report.md: name a new or an empty folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+    assert (tmp_path / "report.md").read_text() == "mine"
+
+
+def test_of_two_that_resume_one_folder_the_second_is_refused(tiny, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(tiny / "environment.json", folder)
+    (folder / "records.jsonl").touch()
+    both = [start(*TINY, "--resume", folder) for _ in range(2)]
+    said = {run.communicate(timeout=120)[1]: run.returncode for run in both}
+    assert sorted(said.values()) == [0, 2]
+    assert f"error: --resume {folder}: another process is writing there now\n" in said
+    assert len(lines(folder)) == 1
+
+
+def test_a_run_that_was_killed_holds_its_folder_no_longer(tiny, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(tiny / "environment.json", folder)
+    (folder / "records.jsonl").touch()
+    run = start(*TINY, "--resume", folder)
+    wait_for(lambda: workers(run))
+    with pytest.raises(BlockingIOError):
+        record.claim(folder)
+    run.kill()
+    run.communicate(timeout=10)
+    record.claim(folder).close()
+
+
+# The disk.
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fails", ["fsync", "rename"])
+def test_an_environment_is_written_whole_or_not_at_all(tmp_path, monkeypatch, fails):
+    monkeypatch.setattr(os, fails, full)
+    for folder in (tmp_path / "new" / "run", tmp_path):
+        with pytest.raises(ConfigError, match=f"--out {folder} cannot be written: No space left on device"):
+            folders.make(folder, {"plan": {}})
+        assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    folders.make(tmp_path / "new" / "run", {"plan": {}}).close()
+    assert {path.name for path in (tmp_path / "new" / "run").iterdir()} == {"environment.json", "records.jsonl"}
+
+
+def test_after_a_full_disk_the_same_command_runs(tmp_path):
+    """No file may be over 1 KiB: the environment cannot be written whole, and nothing of it stays."""
+    folder = tmp_path / "new" / "run"
+    run = start(*TINY, "--out", folder, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    said = run.communicate(timeout=120)[1]
+    assert (run.returncode, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
+    assert not list(tmp_path.iterdir())
+    assert compare(*TINY, "--out", folder).returncode == 0
+
+
+def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(record, "append", full)
+    folder = tmp_path / "run"
+    assert command_line.main([*TINY, "--out", str(folder)]) == 1
+    said, how = capsys.readouterr().err.splitlines()
+    assert said == f"{folder}: No space left on device; what was recorded is kept. Go on by:"
+    monkeypatch.undo()
+    assert command_line.main(how.split()[3:]) == 0
+
+
+# The terminal.
+
+ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def shell(line, **variables):
+    """Run a line of the shell in which $COMPARE is the command line; return its process."""
+    ours = {"COMPARE": f"{sys.executable} -m jaxopt_study.compare", "PYTHONUNBUFFERED": ""}
+    environment = os.environ | ours | variables
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_ascii_lacks_is_written_in_ascii(tiny, options):
+    run = start(*TINY, "--resume", tiny, *options, env=ASCII)
+    said, errors = run.communicate(timeout=120)
+    assert (run.returncode, "Traceback" in said + errors) == (0, False)
+    assert (said + errors).isascii()
+    if options:
+        assert json.loads(said)["status"] == 0
+    else:
+        assert "Derivatives of f(a, b) = a^2 b" in said
+        assert " us" in said
+
+
+def test_a_path_of_any_bytes_is_written_as_it_is(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    (folder / "mine").touch()
+    run = start(*TINY, "--out", folder, text=False)
+    assert run.communicate(timeout=30)[1] == b"error: --out %b already holds mine: name a new or an empty folder\n" % (
+        bytes(folder)
+    )
+
+
+@pytest.mark.parametrize("option", ["--help", "--list", "--version"])
+def test_a_line_of_output_always_ends_quietly(option):
+    assert shell(f"$COMPARE {option}", **ASCII).returncode == 0
+    answer = shell(f"$COMPARE {option} > /dev/full")
+    assert (answer.returncode, answer.stderr) == (1, "error: No space left on device\n")
+    assert shell(f"set -o pipefail; $COMPARE {option} | true").stderr == ""
+    assert shell(f"$COMPARE {option} >&- 2>&-").returncode == 0
+    assert "Traceback" not in shell("$COMPARE --epochs 0 2> /dev/full").stdout
+
+
+def test_output_that_nobody_reads_any_more_ends_a_run_quietly(tiny):
+    answer = shell(f"set -o pipefail; $COMPARE {' '.join(TINY)} --resume {tiny} 2>&1 | head -1")
+    assert answer.returncode in (0, 1)
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert "Exception" not in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "20"])
+def test_a_terminal_without_width_is_written_as_60_columns(columns):
+    narrow = shell("$COMPARE --help", COLUMNS=columns)
+    assert narrow.returncode == 0
+    assert narrow.stdout == shell("$COMPARE --help", COLUMNS="60").stdout
+    assert "--learning-rate" in narrow.stdout
+
+
+def test_tables_are_not_folded_into_one_column(tiny):
+    said = shell(f"$COMPARE {' '.join(TINY)} --resume {tiny}", COLUMNS="1").stdout
+    assert "jax forward_over_reverse " in said
+    assert len(said.splitlines()) < 100
+
+
+# Signals.
+
+# Loaded by Python before anything else: a signal comes when a module is imported for the first time.
+STOP_AT_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["STOP_AT"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["json", "cyclopts", "rich.progress", "numpy", "jaxopt_study.studies", "sklearn"])
+@pytest.mark.parametrize("command", ["jaxopt_study.compare", "jaxopt_study"])
+def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
+    (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT)
+    variables = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "STOP_AT": module, "SIGNAL": str(int(sent))}
+    answer = subprocess.run(
+        [sys.executable, "-m", command, *TINY, "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, env=os.environ | variables, check=False, timeout=60,
+    )  # fmt: skip
+    said = "stopped before anything was recorded" if module == "sklearn" else "stopped"
+    assert (answer.returncode, answer.stdout, answer.stderr) == (130, "", said + "\n")
+    assert not (tmp_path / "run").exists()
+
+
+def gone(processes, seconds):
+    """Say whether processes end in this time; one whose parent has not asked for its status is a zombie."""
+
+    def ended(process):
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_for(lambda: all(map(ended, processes)), seconds)
+    return True
+
+
+def measuring(process):
+    """Wait until a process has been busy for a moment."""
+    idle = process.cpu_times().user
+    wait_for(lambda: process.cpu_times().user > idle + 0.5)
+
+
+def test_a_run_and_its_workers_end_with_the_terminal(tmp_path):
+    """As a window that is closed: nothing can be written any more."""
+    master, slave = os.openpty()
+    run = start(
+        *LONG, "--out", tmp_path / "run", stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        before=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    wait_for(lambda: (tmp_path / "run" / "records.jsonl").exists())
+    children = workers(run)
+    os.close(master)
+    assert run.wait(timeout=5) == 130
+    assert gone(children, 1)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1])
+def test_workers_that_are_loading_end_when_their_parent_is_killed(tmp_path, seconds):
+    run = start(*LONG, "--out", tmp_path / "run")
+    wait_for(lambda: len(workers(run)) == 2)
+    children = workers(run)
+    time.sleep(seconds)
+    run.kill()
+    assert gone(children, 1)
+    run.communicate()
+
+
+A_LONG_LAP = """
+import sys
+
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.process import WorkerProcess
+from jaxopt_study.data.workload import digits_linear
+from tests.conftest import make_plan
+
+worker = WorkerProcess("jax", make_plan(epochs=50_000))
+worker.loaded()
+if sys.argv[1] == "forked":
+    worker.ask("preload")
+    worker.fork()
+else:
+    worker.configure()
+case = Case("optimizers", "optimizers", "sgd", "jax", "native_scan")
+worker.ask("prepare", case, digits_linear(0, 50_000))
+print("lap", flush=True)
+worker.ask("first", case)
+"""
+
+
+@pytest.mark.parametrize("which", ["itself", "forked"])
+def test_a_worker_in_a_long_lap_ends_when_its_parent_is_killed(which):
+    parent = subprocess.Popen([sys.executable, "-c", A_LONG_LAP, which], stdout=subprocess.PIPE)
+    assert parent.stdout.readline() == b"lap\n"
+    processes = psutil.Process(parent.pid).children(recursive=True)
+    assert len(processes) == (2 if which == "forked" else 1)
+    measuring(processes[-1])
+    parent.kill()
+    parent.communicate()
+    assert gone(processes, 1)
