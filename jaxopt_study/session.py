@@ -149,10 +149,10 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
         "verdict": words,
         "status": status,
         "folder": str(folder),
-        "findings": [verdict.plain(finding) for finding in results.findings],
+        "findings": [record.plain(finding) for finding in results.findings],
         "withheld": sorted(case.key for case in results.withheld),
         "studies": {
-            study: {s.experiment.name: verdict.plain(s.rows) for s in drawn if s.experiment.study == study}
+            study: {s.experiment.name: record.plain(s.rows) for s in drawn if s.experiment.study == study}
             for study in plan.studies
         },
         "environment": where,
@@ -180,7 +180,7 @@ def _compared(
     rows = against.rows(before, timed)
     lines = environment.differences(environment.read(folder), where)
     only_one = len({r.case for r in before} ^ {r.case for r in timed})
-    return verdict.plain(rows), against.tables(rows, lines, str(folder), only_one)
+    return record.plain(rows), against.tables(rows, lines, str(folder), only_one)
 
 
 def _measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from jaxopt_study.bench import load, stats
@@ -75,17 +75,6 @@ def status(results: Results, drawn: Sequence[Section]) -> int:
     """Return the exit status: 1 where a value disagrees, or a case or a study's own code failed."""
     wrong = any(finding.agrees is False for finding in results.findings)
     return int(wrong or any(r.failed for r in results.records) or any(s.error for s in drawn))
-
-
-def plain(node: Any) -> Any:
-    """Return rows of numbers as JSON can say them."""
-    if is_dataclass(node) and not isinstance(node, type):
-        return plain(asdict(node))
-    if isinstance(node, dict):
-        return {name: plain(child) for name, child in node.items()}
-    if isinstance(node, list | tuple):
-        return [plain(child) for child in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _experiments(plan: Plan) -> list[Experiment]:

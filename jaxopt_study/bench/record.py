@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -166,6 +166,17 @@ def claim(folder: Path, new: bool = False) -> BinaryIO:
     return file
 
 
+def plain(node: Any) -> Any:
+    """Return dataclasses, mappings, sequences and numbers as strict JSON can say them: NaN and infinities are null."""
+    if is_dataclass(node) and not isinstance(node, type):
+        return plain(asdict(node))
+    if isinstance(node, Mapping):
+        return {name: plain(child) for name, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(child) for child in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
 def append(folder: Path, records: Iterable[Record]) -> None:
     """Add `records` to the folder's file, and wait until they are on the disk.
 
@@ -174,7 +185,7 @@ def append(folder: Path, records: Iterable[Record]) -> None:
     """
     with (folder / RECORDS).open("a", encoding="utf-8") as file:
         for record in records:
-            file.write(json.dumps(_finite(asdict(record)), allow_nan=False) + "\n")
+            file.write(json.dumps(plain(record), allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -214,15 +225,6 @@ def _parse(line: str, where: str) -> Record:
     if not (lists and isinstance(row["value"], dict)):
         raise ValueError(f"{where} is not a record of schema {SCHEMA}")
     return Record(**{**row, "samples": tuple(row["samples"]), "machine_seconds": tuple(row["machine_seconds"])})
-
-
-def _finite(node: Any) -> Any:
-    """Replace what strict JSON cannot say, NaN and infinities, by null."""
-    if isinstance(node, Mapping):
-        return {name: _finite(child) for name, child in node.items()}
-    if isinstance(node, list | tuple):
-        return [_finite(child) for child in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _unfinite(node: Any) -> Any:
