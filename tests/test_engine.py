@@ -17,7 +17,7 @@ class Answers:
     """A worker whose case `broken` cannot be prepared; `changes` are answers of its own."""
 
     def __init__(self, **changes):
-        values = {"prepare": (1, 1, False), "stages": {}, "first": 0.1, "calibrate": 1, "sample": 0.1}
+        values = {"configure": {}, "prepare": (1, 1, False), "stages": {}, "first": 0.1, "calibrate": 1, "sample": 0.1}
         self._answers = values | {"machine_seconds": 0.001, "finish": ({"x": np.zeros(1)}, 0)} | changes
         self.asked = []
         self._alive = True

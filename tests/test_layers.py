@@ -18,14 +18,17 @@ HEAVY = {*FRAMEWORKS, "matplotlib", "scipy", "sklearn"}
 
 # From the top. A module may import from its own file or folder of this table, and from lower layers.
 LAYERS = (
+    ("__main__",),
     ("compare",),
     ("session",),
-    ("verdict", "config"),
+    ("verdict", "folders"),
+    ("config",),
     ("studies",),
     ("report",),
     ("bench",),
     ("data", "dictionary"),
     ("backends",),  # the registry; each backend stands alone
+    ("terminal",),  # what a command owes its terminal; it is imported first, and imports nothing of ours
 )
 # Beside lower layers:
 EXTRA = {

@@ -205,7 +205,7 @@ def test_onednns_gradient_is_that_of_linear(torch_in_float32):
 
 def test_onednn_is_named_where_it_is_missing():
     backend = load_backend("torch")
-    with pytest.raises(NotImplementedError, match="float32 on a CPU alone"):
+    with pytest.raises(NotImplementedError, match="float32 on a CPU only"):
         backend.models.onednn_network((64, 10))
 
 

@@ -71,7 +71,7 @@ class Timer(Experiment):
         found = []
         for framework in plan.frameworks:
             for kind, trial in TRIALS.items():
-                for number in range(trial.times):
+                for number in range(trial.times // 4 if plan.profile == "smoke" else trial.times):
                     cases = tuple(self.case(f"{kind} {number + 1}", framework, method) for method in ("A", "B"))
                     found.append(Group(cases, repeats))
             # Once each: what is timed here is what another stepper says.
