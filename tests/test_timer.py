@@ -10,7 +10,7 @@ from jaxopt_study.bench.task import Skipped
 from jaxopt_study.studies import timer
 from tests.conftest import load_backend, make_plan
 
-PLAN = make_plan(studies=("timer",), frameworks=("jax",))
+PLAN = make_plan(studies=("timer",), profile="default", frameworks=("jax",))
 STEADY = (1.0, 1.001, 0.999, 1.0, 1.002, 0.998, 1.0, 1.001, 0.999)
 
 

@@ -1,4 +1,4 @@
-"""From the expression's text to the transformation that it makes."""
+"""What needs JAX and optax: from the expression's text to the transformation that it makes."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def build(expression: str, schedule: Callable[[Any], Any] | None = None, labels:
 
     known = {"jnp": jnp, "optax": optax, "transforms": transforms, "schedule": schedule, "labels": labels}
     return eval(expression, known)
+
+
+def map_with_path(function: Callable[[Any, Any], Any], tree: Any) -> Any:
+    """Return the tree of function(path, leaf) for every leaf, by `jax.tree_util`."""
+    import jax
+
+    return jax.tree_util.tree_map_with_path(function, tree)

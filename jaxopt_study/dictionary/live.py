@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxopt_study.dictionary.build import build
+from jaxopt_study.dictionary.build import build, map_with_path
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
 from jaxopt_study.dictionary.rules import translate
 from jaxopt_study.dictionary.translation import STATUSES, Translation, show
@@ -153,9 +153,7 @@ def _by_name(groups: Mapping[str, str]) -> Callable[[Any], Any]:
         raise DictionaryError(f"no group has a parameter {name}: they have {', '.join(groups)}")
 
     def labels(params: Any) -> Any:
-        import jax  # here, so that the dictionary can be read without a framework
-
-        return jax.tree_util.tree_map_with_path(label, params)
+        return map_with_path(label, params)
 
     return labels
 
