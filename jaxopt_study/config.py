@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +26,19 @@ DTYPES = ("float32", "float64")
 DEVICES = ("cpu", "gpu")
 INSTALL = {"jax": "python -m pip install jax flax optax", "torch": "python -m pip install 'torch>=2.11,<2.14'"}
 IMPORTS = {"jax": ("jax", "flax", "optax"), "torch": ("torch",)}
+
+REFUSED = {
+    "JAX_DISABLE_JIT": "every compiled loop would be timed uncompiled",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "every compiled loop would be timed without XLA's optimizations",
+    "JAX_DEBUG_NANS": "JAX would look for NaN in every result while it is timed",
+    "JAX_DEBUG_INFS": "JAX would look for infinities in every result while it is timed",
+    "JAX_CHECK_TRACER_LEAKS": "JAX would trace its functions again while they are timed",
+    "JAX_ENABLE_CHECKS": "JAX would make checks of its own code while it is timed",
+}
+"""Variables of the environment that make JAX's times meaningless. What would do so to `torch.compile` costs only the
+methods that are compiled: see `torch_reference.runtime.compiled`."""
+ON = ("y", "yes", "t", "true", "on", "1")
+"""The values that JAX takes for true, in either case."""
 
 
 def _whole(_hint: Any, tokens: Sequence[Token]) -> int:
@@ -117,6 +131,8 @@ def check(config: Config) -> Plan:
     for name in config.studies and plan.studies:
         if not STUDIES[name].groups(plan):
             raise ConfigError(f"nothing to run: the study {name} has no case for {', '.join(plan.frameworks)}")
+    if "jax" in plan.frameworks:
+        _refuse_variables()
     _installed(plan.frameworks)
     if config.export is not None and find_spec(FORMATS[_known("export", config.export, FORMATS)]) is None:
         raise ConfigError(
@@ -128,6 +144,13 @@ def check(config: Config) -> Plan:
 def _threads(device: str) -> int:
     """Return how many cores a framework has where nothing is said."""
     return 1 if device == "cpu" else len(cores_at_hand())
+
+
+def _refuse_variables() -> None:
+    for name, reason in REFUSED.items():
+        value = os.environ.get(name, "")
+        if value.lower() in ON:
+            raise ConfigError(f"{name}={value} is set: {reason}; unset it")
 
 
 def _installed(frameworks: Sequence[str]) -> None:

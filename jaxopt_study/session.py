@@ -14,7 +14,7 @@ from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import Engine
 from jaxopt_study.bench.finding import Finding
-from jaxopt_study.bench.process import CaseFailed
+from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
@@ -86,7 +86,8 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         Interrupted: The user stopped the run, or its records could not be written.
     """
     groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
-    engine = Engine(plan, _summarize)
+    variables = environment.of_worker(plan.threads)  # asked once: what is imported later may set more of them
+    engine = Engine(plan, _summarize, partial(WorkerProcess, variables=variables))
     with _kept(folder), ExitStack() as held:
         if resumed:
             held.enter_context(folders.claim(folder))
@@ -95,7 +96,7 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         progress("loading the frameworks", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
-        where = environment.capture(plan, engine.infos(), engine.calibrations())
+        where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
         if resumed:
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)

@@ -147,7 +147,7 @@ def test_a_worker_keeps_memory_unless_the_user_says_otherwise_and_the_report_say
         worker.close()
     expected = environment.WORKERS_DEFAULTS | {"MALLOC_TRIM_THRESHOLD_": "12345"}
     assert expected.items() <= dict(word.split("=", 1) for word in words if "=" in word).items()
-    assert expected.items() <= environment.capture(plan, {}, {})["flags"].items()
+    assert expected.items() <= environment.capture(plan, environment.of_worker(1), {}, {})["variables"].items()
 
 
 def test_workers_that_run_together_have_cores_of_their_own_if_there_are_enough(monkeypatch):

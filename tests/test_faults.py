@@ -16,10 +16,13 @@ import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import folders
-from jaxopt_study.bench import record
-from jaxopt_study.config import ConfigError
-from tests.conftest import compare
+from jaxopt_study import folders, studies
+from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.case import Case
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.bench.worker import Worker
+from jaxopt_study.config import Config, ConfigError, check
+from tests.conftest import compare, make_plan
 from tests.processes import lines, start, wait_for, workers
 
 LONG = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "--epochs", "200", "--repeats", "1")
@@ -286,3 +289,98 @@ def test_a_worker_in_a_long_lap_ends_when_its_parent_is_killed(which):
     parent.kill()
     parent.communicate()
     assert gone(processes, 1)
+
+
+# Variables of the environment that change what is measured.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("JAX_DISABLE_JIT", "1", "every compiled loop would be timed uncompiled"),
+        ("JAX_DISABLE_MOST_OPTIMIZATIONS", "true", "without XLA's optimizations"),
+        ("JAX_DEBUG_NANS", "ON", "every result"),
+        ("JAX_DEBUG_INFS", "y", "every result"),
+        ("JAX_CHECK_TRACER_LEAKS", "yes", "trace"),
+        ("JAX_ENABLE_CHECKS", "t", "checks"),
+    ],
+)
+def test_what_makes_the_times_of_jax_meaningless_is_refused(name, value, words, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    assert command_line.main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {name}={value} is set: ")
+    assert said.endswith("; unset it\n")
+    assert words in said
+    assert check(Config(frameworks=("torch",), studies=("optimizers",)))
+    monkeypatch.setenv(name, "0")
+    assert check(Config())
+
+
+def test_what_the_workers_were_given_is_recorded_and_shown(tmp_path):
+    ours = {
+        "TORCHDYNAMO_DISABLE": "1",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=false",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "PYTHONHASHSEED": "3",
+        "MALLOC_ARENA_MAX": "1",
+        "OMP_NUM_THREADS": "7",
+    }
+    others = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONUNBUFFERED": "1",
+        "NVIDIA_API_KEY": "a secret",
+        "TF_VAR_password": "another",
+    }
+    folder = tmp_path / "run"
+    run = start(*TINY, "--out", folder, env=ours | others)
+    wait_for(lambda: (folder / "environment.json").exists())
+    (worker,) = workers(run)
+    given = worker.environ()
+    run.communicate(timeout=60)
+
+    recorded = environment.read(folder)["variables"]
+    assert (ours | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}).items() <= recorded.items()
+    assert recorded.items() <= given.items()
+    assert not others.keys() & recorded.keys()
+    assert "JAX_COMPILATION_CACHE_DIR" not in given
+    (row,) = [line for line in (folder / "report.md").read_text().splitlines() if "environment variables" in line]
+    assert "TORCHDYNAMO_DISABLE=1, XLA_FLAGS=--xla_cpu_enable_fast_math=false" in row
+    again = compare(*TINY, "--resume", folder)
+    assert again.returncode == 2
+    assert "run in another environment: variables." in again.stderr
+
+
+@pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_SUPPRESS_ERRORS"])
+@pytest.mark.parametrize(
+    "maker",
+    ["runtime.compiled(abs, backend='eager')", "derivatives.hessian_compiled(sum)", "calibration.recompiling()"],
+)
+def test_what_would_not_be_compiled_is_not_made(name, maker):
+    code = f"""
+from torch_reference import calibration, derivatives, runtime
+try:
+    print({maker})
+except NotImplementedError as error:
+    print(error)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: "1"}, check=True
+    )
+    assert f"{name}" in answer.stdout
+    assert "torch.compile" in answer.stdout
+
+
+def test_what_a_backend_has_not_is_skipped(monkeypatch):
+    class Lacking:
+        def task(self, *_):
+            raise NotImplementedError("there is no compiler")
+
+    worker = Worker(None)
+    worker.load("numpy")
+    worker.configure(make_plan(), tuple(environment.cores_at_hand()))
+    monkeypatch.setattr(studies, "experiment", lambda case: Lacking())
+    with pytest.raises(Skipped, match="there is no compiler"):
+        worker.prepare(Case("a", "b", "c", "numpy", "d"), None)

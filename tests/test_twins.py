@@ -57,6 +57,7 @@ NAMES_ALONE = {
         "models": {"onednn_network": "a remedy for a slow matrix product of MKL"},
         "newton": {"peers": "other libraries' minimizers in PyTorch"},
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
+        "runtime": {"compiled": "a variable of the environment can switch torch.compile off"},
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
     },
 }

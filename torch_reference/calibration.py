@@ -110,7 +110,12 @@ def asynchronous(amount: int) -> Callable[[], Any]:
 
 
 def recompiling() -> Callable[[], Any]:
-    """Return a kernel that is compiled again at each call, because a changing number is a constant of its code."""
+    """Return a kernel that is compiled again at each call, because a changing number is a constant of its code.
+
+    Raises:
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
+    """
+    runtime.compiled(torch.neg, backend="eager")
     x, numbers = _ones((8,)), count()
 
     def run() -> Any:

@@ -6,7 +6,6 @@ After some recompilations `torch.compile` silently runs a function uncompiled. T
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count as count_from
 from typing import Any, NamedTuple
@@ -63,7 +62,7 @@ def compiled(model: nn.Module, optimizer: Pure) -> Loop:
     """Return the loop over the step of `functional` under `torch.compile`: one call for each step.
 
     Raises:
-        NotImplementedError: There is no C++ compiler.
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
     return _compiled_steps(model, optimizer, 1)
 
@@ -72,7 +71,7 @@ def compiled_four(model: nn.Module, optimizer: Pure) -> Loop:
     """Return the loop with four steps, unrolled, in one compiled function.
 
     Raises:
-        NotImplementedError: There is no C++ compiler.
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
     return _compiled_steps(model, optimizer, 4)
 
@@ -81,7 +80,7 @@ def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
     """Return the loop with thirty-two steps in one compiled function, which takes most of a minute to compile.
 
     Raises:
-        NotImplementedError: There is no C++ compiler.
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
     return _compiled_steps(model, optimizer, 32)
 
@@ -93,21 +92,20 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     and `run` copies them into that state; this takes 0.03 ms of a lap of 30.
 
     Raises:
-        NotImplementedError: There is no C++ compiler.
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
-    _need_compiler()
 
     def loss(net: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(net(inputs), targets)
 
-    compiled_loss = torch.compile(_own_code(loss), fullgraph=True, dynamic=False)
+    compiled_loss = runtime.compiled(_own_code(loss), fullgraph=True, dynamic=False)
     held: list[tuple[State, Callable[[], None]]] = []
 
     def begin(params: Params) -> State:
         """Return the one state with these parameters and with buffers of zero."""
         if not held:
             state = trained(model, optimizer, params)
-            held.append((state, torch.compile(_own_code(lambda: state.optimizer.step()), dynamic=False)))
+            held.append((state, runtime.compiled(_own_code(lambda: state.optimizer.step()), dynamic=False)))
         ((state, _),) = held
         state.model.load_state_dict(dict(params))
         for buffers in state.optimizer.state.values():
@@ -150,11 +148,10 @@ def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
     """Return the loop that records the step under `torch.compile` as a CUDA graph, which has few kernels.
 
     Raises:
-        NotImplementedError: The device is not a GPU, or there is no C++ compiler.
+        NotImplementedError: The device is not a GPU, or nothing would be compiled; see `runtime.compiled`.
     """
     _need_gpu()
-    _need_compiler()
-    one = torch.compile(_own_code(pure_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
+    one = runtime.compiled(_own_code(pure_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
     return recorded_loop(one, model, optimizer)
 
 
@@ -258,8 +255,7 @@ def pure_steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureS
 
 
 def _compiled_steps(model: nn.Module, optimizer: Pure, count: int) -> Loop:
-    _need_compiler()
-    steps = torch.compile(_own_code(pure_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
+    steps = runtime.compiled(_own_code(pure_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
     return _pure_loop(model, optimizer, steps, count, compiles=True)
 
 
@@ -309,11 +305,6 @@ def _windows(data: Batch, order: Any, count: int) -> Iterable[Batch]:
     if len(order) % count:
         raise ValueError(f"{len(order)} steps are no multiple of {count}")
     return zip(*(array[order].split(count) for array in data), strict=True)
-
-
-def _need_compiler() -> None:
-    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        raise NotImplementedError("torch.compile needs a C++ compiler: none of c++, g++, clang++ is found")
 
 
 def _need_gpu() -> None:

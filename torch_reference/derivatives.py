@@ -165,9 +165,12 @@ def hessian_compiled(loss: Loss) -> Dense:
     """Return the dense Hessian by reverse mode over reverse mode under `torch.compile`, which needs a C++ compiler.
 
     Of `torch.func`'s nestings this one runs fastest when compiled, and compiles fastest.
+
+    Raises:
+        NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
 
-    @torch.compile
+    @runtime.compiled
     def matrix(vector: Tensor, params: Params, batch: Any) -> Tensor:
         unravel = unravel_like(params)
         return torch.func.jacrev(torch.func.jacrev(lambda v: loss(unravel(v), batch)))(vector)

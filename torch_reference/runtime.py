@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 __all__ = [
     "compilation",
     "compilations",
+    "compiled",
     "configure",
     "describe",
     "from_numpy",
@@ -131,6 +133,28 @@ def compilation(function: Any, *arguments: Any) -> Iterator[str]:
     """
     wait(function(*arguments))
     yield "compile"
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return `torch.compile(function, **options)`.
+
+    Raises:
+        NotImplementedError: There is no C++ compiler, or a variable of the environment makes PyTorch call `function`
+            uncompiled, always or where compilation fails.
+    """
+    if options.get("backend") != "eager" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        raise NotImplementedError("torch.compile needs a C++ compiler: none of c++, g++, clang++ is found")
+    made: Callable[..., Any] = torch.compile(function, **options)
+    config = torch._dynamo.config
+    switches = {
+        "TORCHDYNAMO_DISABLE": made is function,
+        "TORCH_COMPILE_DISABLE": config.disable,
+        "TORCHDYNAMO_SUPPRESS_ERRORS": config.suppress_errors,
+    }
+    for name, on in switches.items():
+        if on:
+            raise NotImplementedError(f"torch.compile would leave functions uncompiled: {name} is set")
+    return made
 
 
 def compilations() -> int:

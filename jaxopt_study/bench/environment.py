@@ -1,4 +1,4 @@
-"""Where a run was made: versions, machine, cores, flags. A figure means nothing without it."""
+"""Where a run was made: versions, machine, cores, environment variables. A figure means nothing without it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,64 @@ from jaxopt_study.bench.timing import now, process_age
 ENVIRONMENT = "environment.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize")
 MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds", "seconds_per_unit")
-FLAGS = (
-    "XLA_FLAGS",
-    "JAX_PLATFORMS",
-    "JAX_ENABLE_X64",
-    "JAX_COMPILATION_CACHE_DIR",
-    "CUDA_VISIBLE_DEVICES",
+
+PREFIXES = (
+    *("JAX_", "XLA_", "FLAX_", "TORCH", "PYTORCH_", "FUNCTORCH_", "ATEN_", "TRITON_"),
+    # XLA reads these; others that begin with TF_ are Terraform's.
+    *("TF_XLA_", "TF_GPU_", "TF_CUDNN_", "TF_CPP_", "TF_ENABLE_", "TF_FORCE_"),
+    *("MKL_", "DNNL_", "ONEDNN_", "OMP_", "KMP_", "GOMP_", "OPENBLAS_", "GOTO_", "BLIS_", "NVPL_", "VECLIB_", "NPY_"),
+    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_"),
+    *("PYTHON", "MALLOC_", "GLIBC_", "LD_"),
 )
+"""A variable that begins so can change what is computed, compiled or timed, and is recorded."""
+
+COMPILERS = ("CC", "CXX")
+"""Variables that are recorded, too."""
+
+WITHOUT_EFFECT = (
+    *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONIOENCODING", "PYTHONUTF8"),
+    *("PYTHONCOERCECLOCALE", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_COLORS", "PYTHON_HISTORY"),
+)
+"""Variables that only change how Python loads code, reads and writes; they are not recorded."""
+
+SECRETS = ("API_KEY", "TOKEN", "SECRET", "PASSWORD")
+"""A variable whose name contains one of these is never recorded, because a report is shown to others."""
+
+JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 WORKERS_DEFAULTS = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     "MALLOC_MMAP_THRESHOLD_": f"{2**25}",
     "MALLOC_TRIM_THRESHOLD_": f"{2**30}",
 }
-"""What a worker's environment says unless the user's does.
+"""Variables of a worker's environment, unless the user sets them.
 
-JAX would take three quarters of a GPU, which all workers share. And glibc would give memory back to the system after
-each array of a few megabytes, and ask for it anew: a step of PyTorch's with 4,096 hidden units and 256 rows, 1,040 page
-faults, took 9.5 ms for 5.4. (The first threshold is the largest that glibc comes to by itself.)
+Without the first, JAX takes three quarters of a GPU, which all workers share. Without the others, glibc gives memory
+back to the system after each array of a few megabytes: a step of PyTorch with 4,096 hidden units and 256 rows then took
+9.5 ms instead of 5.4, with 1,040 page faults. (The first threshold is the largest that glibc chooses by itself.)
 """
+
+
+def of_worker(threads: int) -> dict[str, str]:
+    """Return the variables of a worker's environment: the user's, except for threads and caches.
+
+    With a cache, a worker would find what another run compiled. PyTorch needs a folder for it: `process` makes an empty
+    one.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in (JAX_CACHE, TORCH_CACHE)}
+    return {**WORKERS_DEFAULTS, **own, **dict.fromkeys(THREAD_VARIABLES, str(threads))}  # read as a library is loaded
+
+
+def that_matter(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that can change what is measured, by name."""
+    return {
+        name: value
+        for name, value in sorted(variables.items())
+        if (name.startswith(PREFIXES) or name in COMPILERS)
+        and name not in WITHOUT_EFFECT
+        and not any(part in name.upper() for part in SECRETS)
+    }
 
 
 def worker_cores(threads: int, place: int = 0) -> tuple[int, ...]:
@@ -62,6 +101,7 @@ def cores_at_hand() -> list[int]:
 
 def capture(
     plan: Plan,
+    variables: Mapping[str, str],
     workers: Mapping[str, tuple[Mapping[str, str], float]],
     calibrations: Mapping[str, Mapping[str, float]],
 ) -> dict[str, Any]:
@@ -69,6 +109,7 @@ def capture(
 
     Args:
         plan: What was asked for.
+        variables: Those of the workers' environment.
         workers: What each worker says of itself, and its import's seconds.
         calibrations: Of each framework what its probes take, in seconds per unit of their work.
     """
@@ -85,8 +126,7 @@ def capture(
         "cores": {"at hand": len(cores_at_hand()), "of the workers": list(worker_cores(plan.threads))},
         "affinity": "set" if hasattr(os, "sched_setaffinity") else "cannot be set on this system",
         "memory_bytes": psutil.virtual_memory().total,
-        "flags": WORKERS_DEFAULTS
-        | {name: os.environ[name] for name in (*FLAGS, *WORKERS_DEFAULTS) if name in os.environ},
+        "variables": that_matter(variables),
         "workers": {name: dict(words) for name, (words, _) in workers.items()},
     }
     fixed = plain(fixed)

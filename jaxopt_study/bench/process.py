@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,6 @@ from typing import Any
 from jaxopt_study.bench import environment
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.worker import cause_of_death
-
-JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class CaseFailed(Exception):  # noqa: N818 - an outcome that is recorded, not an error of the program
@@ -39,22 +37,23 @@ class WorkerProcess:
         plan: What the run was asked for.
         before: The worker that it takes the place of, which ends: it finds compiled what that one compiled. Without
             one, no compilation is found ready-made.
+        variables: Those of its environment; those of `environment.of_worker` if not given.
     """
 
-    def __init__(self, framework: str, plan: Plan, before: WorkerProcess | None = None) -> None:
+    def __init__(
+        self,
+        framework: str,
+        plan: Plan,
+        before: WorkerProcess | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._connection, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         self._cache = before.end() if before else tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        threads = str(plan.threads)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jaxopt_study.bench.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={
-                **environment.WORKERS_DEFAULTS,
-                **{name: value for name, value in os.environ.items() if name != JAX_CACHE},
-                **dict.fromkeys(THREAD_VARIABLES, threads),  # read when a library is loaded
-                TORCH_CACHE: self._cache.name,
-            },
+            env={**(variables or environment.of_worker(plan.threads)), environment.TORCH_CACHE: self._cache.name},
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
             stderr=self._errors,

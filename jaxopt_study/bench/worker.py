@@ -18,7 +18,7 @@ from typing import Any
 from jaxopt_study import backends
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.task import NotMeasured, Value
+from jaxopt_study.bench.task import NotMeasured, Skipped, Value
 from jaxopt_study.bench.timing import Stepper, machine_seconds, seconds_of, seconds_per_unit
 from jaxopt_study.data.workload import Workload
 
@@ -73,7 +73,10 @@ class Worker:
     def prepare(self, case: Case, workload: Workload) -> tuple[int, int, bool]:
         """Make the task of `case`; return its laps, the steps of a lap, and whether its time varies by process."""
         studies = importlib.import_module("jaxopt_study.studies")  # by name: bench knows no study
-        task = studies.experiment(case).task(self._backend, case, workload, self._plan)
+        try:
+            task = studies.experiment(case).task(self._backend, case, workload, self._plan)
+        except NotImplementedError as reason:  # a backend says so of what is not here: a compiler, a GPU
+            raise Skipped(str(reason)) from None
         self._steppers[case] = Stepper(task, self._backend.runtime)
         return task.laps, task.steps, task.varies_by_process
 

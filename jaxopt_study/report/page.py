@@ -44,7 +44,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("commit", environment["commit"] or "not run from a checkout"),
         ("settings", ", ".join(f"{name} {value}" for name, value in plan.items())),
-        ("flags", ", ".join(f"{name}={value}" for name, value in environment["flags"].items()) or "none"),
+        ("environment variables", ", ".join(f"{name}={value}" for name, value in environment["variables"].items())),
         *(
             (f"worker {name}", ", ".join(f"{k} {v}" for k, v in words.items()))
             for name, words in environment["workers"].items()
