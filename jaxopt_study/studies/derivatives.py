@@ -48,7 +48,6 @@ class Derivatives(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the gradient and the Hessian of the toy."""
-        del workload, plan
         gradient, hessian = backend.derivatives.gradient(toy), getattr(backend.derivatives, case.method)(toy)
         params = {name: backend.runtime.from_numpy(np.array(value)) for name, value in POINT.items()}
 
@@ -66,23 +65,19 @@ class Derivatives(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep all six derivatives by name."""
-        del case, workload, plan
         numbers = [*value["gradient"].tolist(), *value["hessian"].ravel().tolist()]
         return dict(zip(EXPECTED, numbers, strict=True))
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Compare each method with the derivatives worked out by hand."""
-        del plan
         return [compare("all derivatives, with those by hand", [r.case], _distance(r), 0) for r in records if r.ok]
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each method."""
-        del plan
         return [_row(r, results) for r in self.records(results)]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the six derivatives by each method."""
-        del plan
         by_hand = ("by hand", *(f"{value:g}" for value in EXPECTED.values()), ABSENT)
         columns = ("method", *(name.replace("df/", "").replace("d2f/", "") for name in EXPECTED), "time")
         title = "Derivatives of f(a, b) = a² b at (2, 3): df/da, df/db, d2f/da2, ...; time of gradient and Hessian"

@@ -109,7 +109,6 @@ class Optimizers(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep each epoch's mean loss, the first steps' losses, the final parameters, the accuracies."""
-        del case, workload, plan
         losses = value["losses"]
         (not_finite,) = np.nonzero(~np.isfinite(losses.ravel()))
         kept = {
@@ -159,7 +158,6 @@ class Optimizers(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how much faster which framework is, over all optimizers, and with which loops."""
-        del plan
         found = [row["torch_over_jax"] for row in rows if row["torch_over_jax"]]
         ratios = [ratio for ratio in found if np.isfinite(ratio.low)]
         if not ratios:

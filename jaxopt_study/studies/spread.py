@@ -59,12 +59,10 @@ class Spread(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep every final loss."""
-        del case, workload, plan
         return {"final_losses": value["final_losses"].tolist()}
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each optimizer."""
-        del plan
         return [_row(record) for record in self.records(results)]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:

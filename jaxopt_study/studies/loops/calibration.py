@@ -50,18 +50,15 @@ class Calibration(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return one run of a probe."""
-        del workload, plan
         probe = made(getattr(backend.calibration, case.method))
         return single(probe.run, lambda _: {"amount": np.array(probe.amount)})
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep how much work one run is."""
-        del case, workload, plan
         return {"amount": float(value["amount"])}
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each probe; that of PyTorch's fastest product has the ratio of both products."""
-        del plan
         records = self.records(results)
         fastest = {f: _fastest_product(records, f) for f in PROBES}
         found = []
@@ -74,7 +71,6 @@ class Calibration(Experiment):
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the rate of each probe."""
-        del plan
         notes = (
             "torch / jax: time of a large matrix product AB, of the fastest library of each framework. Where products "
             "take most of a step, the growth curves come near this ratio.",
@@ -88,7 +84,6 @@ class Calibration(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the ratio is of a large matrix product alone."""
-        del plan
         ratios = [row["torch_over_jax"] for row in rows if row["torch_over_jax"]]
         return "; ".join(f"PyTorch's time over JAX's for a large matrix product: {text.ratio(r)}" for r in ratios)
 

@@ -110,7 +110,6 @@ class Growth(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the ratio is where a step has most work."""
-        del plan
         largest = max((row for row in rows if row.get("fastest_ratio")), key=lambda r: r["flops"], default=None)
         if largest is None:
             return ""

@@ -110,7 +110,6 @@ class Ladder(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each optimizer and method."""
-        del plan
         records = self.records(results)
         return [_row(r, {o.method: o for o in records if o.subject == r.subject}, results) for r in records]
 

@@ -91,7 +91,6 @@ class Race(Experiment):
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep objective, accuracy, steps and work at each mark; of exact Newton, the whole path."""
-        del plan
         problem = problems.problem(case.subject, workload)
         path, outputs = value["path"], problem.widths[-1]
         kept: dict[str, Any] = {
@@ -116,7 +115,6 @@ class Race(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each method on each problem: its end, and what it took to each target."""
-        del plan
         found = []
         for mine in _by_problem(self.records(results)):
             peers = [r for r in (_of(mine, *peer) for peer in PEERS) if r is not None]

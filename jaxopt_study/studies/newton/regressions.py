@@ -42,13 +42,11 @@ class Regressions(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return all regressions as one lap, from parameters that are all 0."""
-        del workload
         data = breast_cancer_standardized(plan.seed, 1)
         return _at_once(backend, data, plan) if case.framework == "jax" else _one_by_one(data)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep each regression's objective, by formula, and the largest number of steps."""
-        del case, workload, plan
         rows = breast_cancer_standardized(0, 1).train
         pairs = zip(value["points"], PENALTIES, strict=True)
         return {
@@ -66,7 +64,6 @@ class Regressions(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each method."""
-        del plan
         records = self.records(results)
         return [_row(r, _pair(records), results) for r in records]
 
@@ -83,7 +80,6 @@ class Regressions(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how much faster all at once is."""
-        del plan
         return next(
             (
                 f"100 logistic regressions at once by vmap take {text.seconds(row['seconds'])}, a loop over "
