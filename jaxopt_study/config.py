@@ -15,6 +15,7 @@ import numpy as np
 from cyclopts import Parameter, Token
 
 from jaxopt_study.bench.case import PROFILES, Plan
+from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.environment import cores_at_hand
 from jaxopt_study.data.workload import WORKLOADS
 from jaxopt_study.report.export import FORMATS
@@ -128,8 +129,8 @@ def check(config: Config) -> Plan:
         raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
     if plan.learning_rate > float(np.finfo(plan.dtype).max):
         raise ConfigError(f"--learning-rate {plan.learning_rate:g} is more than {plan.dtype} can hold")
-    for name in config.studies and plan.studies:
-        if not STUDIES[name].groups(plan):
+    for name in plan.studies:
+        if not _has_cases(name, plan) and config.studies:
             raise ConfigError(f"nothing to run: the study {name} has no case for {', '.join(plan.frameworks)}")
     if "jax" in plan.frameworks:
         _refuse_variables()
@@ -139,6 +140,13 @@ def check(config: Config) -> Plan:
             f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
         )
     return plan
+
+
+def _has_cases(study: str, plan: Plan) -> bool:
+    try:
+        return bool(STUDIES[study].groups(plan))
+    except Exception as error:
+        raise ConfigError(f"the study {study} cannot say what to run: {at_its_place(error)}") from None
 
 
 def _threads(device: str) -> int:

@@ -12,18 +12,21 @@ from typing import Any
 from jaxopt_study import folders, terminal, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.engine import Engine
+from jaxopt_study.bench.engine import Engine, at_its_place
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
 from jaxopt_study.data.workload import WORKLOADS, Workload
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
+from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import STUDIES, experiment
+from jaxopt_study.verdict import Section
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""
@@ -126,14 +129,9 @@ def _kept(folder: Path) -> Iterator[None]:
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
     results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
-    drawn = verdict.sections(results, plan)
+    drawn = verdict.sections(results, plan, folder)
     words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
-    sections = [
-        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
-        for study in plan.studies
-        if (mine := [s for s in drawn if s.experiment.study == study])
-    ]
-    summary: dict[str, Any] = {}
+    sections, summary = _by_study(drawn, plan), _summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
         summary["against"], compared = _compared(beside.against, timed, where, plan)
@@ -141,25 +139,34 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     if beside.export is not None:
         export.pyperf(timed, folder)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records)], []))
-    shown = [t for _, tables, _ in sections for t in tables]
+    comparisons = [verdict.comparisons(results.findings)]
+    page.write(folder, words, [*sections, ("Which values were compared?", comparisons, [])], where)
+    summary |= {"verdict": words, "status": status, "folder": str(folder), "environment": where}
     doubtful = [f for f in results.findings if f.agrees is not True]
-    page.write(
-        folder, words, [*sections, ("Which values were compared?", [verdict.comparisons(results.findings)], [])], where
-    )
-    summary |= {
-        "verdict": words,
-        "status": status,
-        "folder": str(folder),
+    shown = [table for _, tables, _ in sections for table in tables]
+    shown += [verdict.comparisons(doubtful)] if doubtful else []
+    return Outcome(folder, words, status, list(results.findings), shown, summary)
+
+
+def _by_study(drawn: Sequence[Section], plan: Plan) -> list[tuple[str, list[Table], list[Figure]]]:
+    """Return (question, tables, figures) of each study that has a section."""
+    return [
+        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
+        for study in plan.studies
+        if (mine := [s for s in drawn if s.experiment.study == study])
+    ]
+
+
+def _summary(results: Results, drawn: Sequence[Section], plan: Plan) -> dict[str, Any]:
+    """Return what was found, as plain numbers."""
+    return {
         "findings": [record.plain(finding) for finding in results.findings],
         "withheld": sorted(case.key for case in results.withheld),
         "studies": {
             study: {s.experiment.name: record.plain(s.rows) for s in drawn if s.experiment.study == study}
             for study in plan.studies
         },
-        "environment": where,
     }
-    shown += [verdict.comparisons(doubtful)] if doubtful else []
-    return Outcome(folder, words, status, list(results.findings), shown, summary)
 
 
 def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
@@ -202,11 +209,18 @@ def _measure(
 
 
 def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:
-    """Return the group without the cases that the study skips after what came before, which are recorded as such."""
-    before = record.read(folder)
-    reasons = {case: experiment(case).skip(case, before, plan) for case in group.cases}
-    record.append(folder, [record.skipped(case, reason, key) for case, reason in reasons.items() if reason])
-    return replace(group, cases=tuple(case for case, reason in reasons.items() if not reason))
+    """Return the group without the cases that their study skips after what came before; those are recorded."""
+    before, rest = record.read(folder), []
+    for case in group.cases:
+        try:
+            status, reason = "skipped", experiment(case).skip(case, before, plan)
+        except Exception as error:  # of the study's own code: it costs this case alone
+            status, reason = "failed", f"its study cannot say whether to skip it: {at_its_place(error)}"
+        if reason:
+            record.append(folder, [record.not_measured(case, status, reason, key)])
+        else:
+            rest.append(case)
+    return replace(group, cases=tuple(rest))
 
 
 def _advance(progress: Progress, words: str, samples: int, done: int) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from jaxopt_study.bench import load, stats
+from jaxopt_study.bench import load, record, stats
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figure import Figure, save
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.experiment import Experiment, Rows
@@ -42,9 +42,9 @@ def evaluate(records: Sequence[Record], plan: Plan) -> Results:
     return Results(tuple(records), tuple(findings))
 
 
-def sections(results: Results, plan: Plan) -> list[Section]:
-    """Return a section for each experiment that has records."""
-    return [_section(e, results, plan) for e in _experiments(plan) if e.records(results)]
+def sections(results: Results, plan: Plan, folder: Path | None = None) -> list[Section]:
+    """Return a section for each experiment that has records, and write its figures into `folder`, if that is given."""
+    return [_section(e, results, plan, folder) for e in _experiments(plan) if e.records(results)]
 
 
 def comparisons(findings: Sequence[Finding]) -> Table:
@@ -92,25 +92,22 @@ def _findings(experiment: Experiment, records: Sequence[Record], plan: Plan) -> 
         return [Finding("all values", cases, math.nan, 0.0, agrees=False, note=note)]
 
 
-def _section(experiment: Experiment, results: Results, plan: Plan) -> Section:
+def _section(experiment: Experiment, results: Results, plan: Plan, folder: Path | None) -> Section:
+    """Return the section with all that is written of it; where the experiment's own code fails, only the error."""
     try:
         rows = experiment.rows(results, plan)
+        record.plain(rows)
         tables, figures = experiment.tables(rows, plan), experiment.figures(results, plan)
-        return Section(experiment, rows, tables, [_safe(f) for f in figures], experiment.verdict(rows, plan))
+        for table in tables:
+            text.markdown(table)
+        if folder is not None:
+            for figure in figures:
+                save(figure, folder)
+        return Section(experiment, rows, tables, figures, experiment.verdict(rows, plan))
+    except OSError:  # of the disk
+        raise
     except Exception as error:
         return Section(experiment, [], [], [], "", error=at_its_place(error))
-
-
-def _safe(figure: Figure) -> Figure:
-    """Return the figure; where drawing it fails, it says so in its place."""
-
-    def draw(axes: Any) -> None:
-        try:
-            figure.draw(axes)
-        except Exception as error:
-            axes.set_title(f"not drawn: {at_its_place(error)}", fontsize="small")
-
-    return Figure(figure.name, figure.caption, draw)
 
 
 def _word(finding: Finding) -> str:

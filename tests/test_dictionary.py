@@ -666,7 +666,7 @@ def test_another_workload_is_skipped_with_the_reason(backends):
     case = STUDIES["dictionary"].groups(SMOKE)[0].cases[0]
     with pytest.raises(Skipped, match="the dictionary is checked on digits-linear"):
         Configurations().task(backends["jax"], case, breast_cancer_raw(0, 1), SMOKE)
-    records = [record.skipped(case, "the dictionary is checked on digits-linear", "")]
+    records = [record.not_measured(case, "skipped", "the dictionary is checked on digits-linear", "")]
     _, said = read(records)
     assert said["configurations"].tables[2].rows[0][2] == "skipped: the dictionary is checked on digits-linear"
     assert set(ROWS) == {row.key for row in TABLE}

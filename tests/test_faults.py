@@ -12,16 +12,21 @@ import sys
 import termios
 import time
 
+import numpy as np
 import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import folders, studies
+from jaxopt_study import folders, session, studies
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.bench.worker import Worker
 from jaxopt_study.config import Config, ConfigError, check
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
+from jaxopt_study.studies.derivatives import Derivatives
+from tests.cases import plan_of
 from tests.conftest import compare, make_plan
 from tests.processes import lines, start, wait_for, workers
 
@@ -384,3 +389,67 @@ def test_what_a_backend_has_not_is_skipped(monkeypatch):
     monkeypatch.setattr(studies, "experiment", lambda case: Lacking())
     with pytest.raises(Skipped, match="there is no compiler"):
         worker.prepare(Case("a", "b", "c", "numpy", "d"), None)
+
+
+# A study's own mistakes.
+
+
+def mistaken(*_):
+    return 1 / 0
+
+
+def returns(value):
+    return lambda *_: value
+
+
+@pytest.mark.parametrize(
+    ("method", "mistake"),
+    [
+        *((name, mistaken) for name in ("findings", "rows", "tables", "figures", "verdict")),
+        ("rows", returns([{"seconds": np.float32(1)}])),
+        ("tables", returns([Table("of numbers", ("one", "two"), [("1", 2)])])),
+        ("figures", returns([Figure("wrong", "its drawing fails", mistaken)])),
+        ("figures", returns([Figure("wrong", "its text fails", lambda axes: axes.set_title("$\\frac$"))])),
+    ],
+)
+def test_a_mistake_in_the_report_costs_its_section(tiny, tmp_path, monkeypatch, method, mistake):
+    folder = tmp_path / "run"
+    shutil.copytree(tiny, folder)
+    monkeypatch.setattr(Derivatives, method, mistake)
+    outcome = session.report(plan_of(environment.read(folder)), folder)
+    assert outcome.status == 1
+    assert "FAILED" in outcome.verdict or "the comparison itself failed" in outcome.verdict
+    if mistake is mistaken:
+        assert "ZeroDivisionError: division by zero (test_faults.py:" in outcome.verdict
+    assert "The whole run" in (folder / "report.md").read_text()
+    json.dumps(outcome.summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "mistake", "words"),
+    [
+        ("summarize", mistaken, "its value cannot be summarized: ZeroDivisionError: division by zero (test_faults.py:"),
+        ("summarize", returns({"x": np.float32(1)}), "its value cannot be summarized: TypeError: float32"),
+        ("skip", mistaken, "its study cannot say whether to skip it: ZeroDivisionError: division by zero (test_faults"),
+    ],
+)
+def test_a_mistake_with_a_case_costs_the_case(tmp_path, monkeypatch, method, mistake, words):
+    monkeypatch.setattr(Derivatives, method, mistake)
+    folder = tmp_path / "run"
+    assert command_line.main([*TINY, "--out", str(folder)]) == 1
+    (failed,) = record.read(folder)
+    assert failed.status == "failed"
+    assert failed.reason.startswith(words)
+    monkeypatch.undo()
+    assert command_line.main([*TINY, "--resume", str(folder)]) == 0
+
+
+@pytest.mark.parametrize("arguments", [TINY, []])
+def test_a_study_that_cannot_say_what_to_run_is_one_line(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Derivatives, "groups", mistaken)
+    assert command_line.main([*arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: the study derivatives cannot say what to run: ZeroDivisionError: division by zero (")
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -233,7 +233,9 @@ class Engine:
         if facts.setdefault("digest", digest) != digest:
             raise CaseFailed("two processes gave different values, so neither its value nor its time holds")
         try:
-            facts["value"] = dict(self._summarize(case, value, workload, self._plan))
+            kept = dict(self._summarize(case, value, workload, self._plan))
+            record.plain(kept)
+            facts["value"] = kept
         except Exception as error:  # of the study's own code: it costs this case alone
             raise CaseFailed(f"its value cannot be summarized: {at_its_place(error)}") from None
 

@@ -106,9 +106,9 @@ class Record:
         return self.laps * self.steps
 
 
-def skipped(case: Case, reason: str, environment: str) -> Record:
-    """Return the record of a case that is not measured."""
-    return Record(**asdict(case), status="skipped", group="", environment=environment, reason=reason)
+def not_measured(case: Case, status: str, reason: str, environment: str) -> Record:
+    """Return the record of a case that is not measured, with the status `skipped` or `failed`."""
+    return Record(**asdict(case), status=status, group="", environment=environment, reason=reason)
 
 
 def slowed_cases(records: Iterable[Record]) -> set[Case]:
@@ -167,13 +167,19 @@ def claim(folder: Path, new: bool = False) -> BinaryIO:
 
 
 def plain(node: Any) -> Any:
-    """Return dataclasses, mappings, sequences and numbers as strict JSON can say them: NaN and infinities are null."""
+    """Return dataclasses, mappings, sequences and numbers as strict JSON can say them: NaN and infinities are null.
+
+    Raises:
+        TypeError: JSON has nothing of this kind, as for an array.
+    """
     if is_dataclass(node) and not isinstance(node, type):
         return plain(asdict(node))
     if isinstance(node, Mapping):
         return {name: plain(child) for name, child in node.items()}
     if isinstance(node, list | tuple):
         return [plain(child) for child in node]
+    if not isinstance(node, str | int | float | None):
+        raise TypeError(f"{type(node).__name__} is no plain number or text")
     return None if isinstance(node, float) and not math.isfinite(node) else node
 
 

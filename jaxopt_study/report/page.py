@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_study.report import table as tables
-from jaxopt_study.report.figure import Figure, save
+from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 
 REPORT = "report.md"
@@ -19,14 +19,12 @@ def write(
     sections: Sequence[tuple[str, Iterable[Table], Iterable[Figure]]],
     environment: Mapping[str, Any],
 ) -> None:
-    """Write report.md and its figures into `folder`; a section is (question, tables, figures)."""
+    """Write report.md into `folder`, which holds the figures; a section is (question, tables, figures)."""
     parts = ["# jaxopt_study: what was run, what agreed, what it took\n", f"**{verdict}**\n"]
     for question, section_tables, figures in sections:
         parts.append(f"# {question}\n")
         parts += [tables.markdown(table) for table in section_tables]
-        for figure in figures:
-            save(figure, folder)
-            parts.append(f"![{figure.caption}]({figure.name}.png)\n\n{figure.caption}\n")
+        parts += [f"![{figure.caption}]({figure.name}.png)\n\n{figure.caption}\n" for figure in figures]
     parts.append(tables.markdown(environment_table(environment)))
     (folder / REPORT).write_text("\n".join(parts), encoding="utf-8", errors="replace")  # a path may be any bytes
 
