@@ -3,6 +3,7 @@
 import doctest
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +14,24 @@ WITH_EXAMPLES = [
     for path in sorted((ROOT / package).rglob("*.py"))
     if ">>> " in path.read_text()
 ]
+BY_A_USER = {
+    "blocks": ("diagonal_exact", "gauss_newton", "hessian_blocked"),
+    "derivatives": (
+        "gradient",
+        "hvp_forward_over_reverse",
+        "hvp_reverse_over_forward",
+        "hvp_reverse_over_reverse",
+    ),
+    "newton_step": ("newton_step",),
+    "newton.minimize": ("minimize",),
+}
+"""The functions of both twins that a user calls."""
+CALLED = [
+    *((f"{twin}.{module}", names) for twin in ("jaxopt_study.backends.jax", "torch_reference")
+      for module, names in BY_A_USER.items()),
+    ("jaxopt_study.parity.locate", ("locate", "assert_same_training")),
+    ("jaxopt_study.dictionary", ("translate",)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
@@ -22,5 +41,13 @@ def test_examples_give_what_they_show(module):
     assert not result.failed
 
 
-def test_both_minimizers_have_an_example():
-    assert {"jaxopt_study.backends.jax.newton.minimize", "torch_reference.newton.minimize"} <= set(WITH_EXAMPLES)
+@pytest.mark.parametrize(("text", "failed"), [(">>> 1 + 1\n2\n", 0), (">>> 1 + 1\n3\n", 1)])
+def test_a_wrong_example_is_found(text, failed, capsys):
+    planted = ModuleType("planted", text)
+    assert doctest.testmod(planted).failed == failed
+
+
+@pytest.mark.parametrize(("module", "names"), CALLED)
+def test_functions_that_a_user_calls_have_examples(module, names):
+    loaded = importlib.import_module(module)
+    assert [name for name in names if ">>> " not in getattr(loaded, name).__doc__] == []

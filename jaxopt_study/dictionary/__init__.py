@@ -37,6 +37,11 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
 
     Raises:
         DictionaryError: There is no such class or option, torch refuses a value, or it cannot be translated.
+
+    Example:
+        >>> translation = translate("SGD", lr=0.1, momentum=0.9)
+        >>> translation.expression
+        'optax.sgd(0.1, momentum=0.9)'
     """
     if isinstance(optimizer, str):
         return rules.translate(optimizer, options)

@@ -76,6 +76,14 @@ def locate(
     Raises:
         ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, `steps` or
             `tolerance` is below 0 or no number.
+
+    Example:
+        >>> import numpy as np
+        >>> first = [{"w": np.array([1.0, 2.0])}, {"w": np.array([0.5, 1.0])}]
+        >>> second = [{"w": np.array([1.0, 2.0])}, {"w": np.array([0.5, 1.1])}]
+        >>> report = locate(first, second)
+        >>> report.same, report.difference.step, report.difference.leaf, report.difference.index
+        (False, 1, 'w', (1,))
     """
     for name, value in (("steps", steps), ("tolerance", tolerance)):
         if value is not None and not value >= 0:
@@ -113,6 +121,11 @@ def assert_same_training(
         AssertionError: They differ; the message says at which step, leaf and element, by how much, and what it looks
             like.
         ValueError: They cannot be compared.
+
+    Example:
+        >>> import numpy as np
+        >>> training = [{"w": np.array([1.0, 2.0])}, {"w": np.array([0.5, 1.0])}]
+        >>> assert_same_training(training, training)
     """
     report = locate(first, second, steps=steps, tolerance=tolerance)
     if not report.same:
