@@ -35,7 +35,11 @@ __all__ = ["Config", "ConfigError", "Outcome", "main", "run"]
 
 HELP = """Run the notebook's experiments in JAX and in PyTorch, check that they agree, and time them.
 
-Exit status: 0 all values agree; 1 a value disagreed or a case failed; 2 the command line was wrong; 130 stopped.
+Exit status:
+0    all values agree
+1    a value disagrees, or something failed
+2    the command line is wrong
+130  the run was stopped
 """
 
 app = cyclopts.App(
@@ -45,7 +49,6 @@ app = cyclopts.App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-
 
 LEAST_WIDTH = 60
 """Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""

@@ -62,44 +62,44 @@ class ConfigError(ValueError):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to run, and how. Names can be given one after the other or with commas between."""
+    """What to run, and how. Several names are separated by spaces or commas."""
 
     studies: Annotated[Names, Parameter(show_default=False)] = ()
-    """The questions to answer, in full; if none is named, the main job answers several in short. See --list."""
+    """The studies to run, each in full. Without this option the main job runs several in short. See --list."""
     optimizers: Names = tuple(OPTIMIZERS)
     """The optimizers to train with."""
     frameworks: Names = FRAMEWORKS
-    """jax, torch or both."""
+    """The frameworks to run: jax, torch or both."""
     workload: str = "digits-linear"
-    """What is trained on."""
+    """The data and the network that are trained. See --list."""
     profile: Literal["smoke", "default", "full"] = "default"
     """How much is measured: smoke takes seconds, default under a minute, full several minutes."""
     dtype: Literal["float32", "float64"] = "float32"
-    """The floating point type, in all frameworks."""
+    """The floating point type of all frameworks."""
     device: Literal["cpu", "gpu"] = "cpu"
-    """Where it runs."""
+    """The device to run on."""
     threads: Annotated[int | None, Parameter(converter=_whole)] = None
-    """Cores that a framework may use; if not given, one, or (gpu) all, which feed the device and compile for it."""
+    """The number of CPU cores that a framework may use. Default: 1 on a CPU; all with a GPU, to feed it and compile."""
     seed: Whole = 0
     """The seed of the initial parameters."""
     epochs: Annotated[int | None, Parameter(converter=_whole)] = None
-    """Epochs of training; by the profile, 15 or (smoke) 2."""
+    """Epochs of training. Default: 15; 2 with --profile smoke."""
     learning_rate: float = 1e-3
     """The learning rate of every optimizer."""
     repeats: Annotated[int | None, Parameter(converter=_whole)] = None
-    """Samples per case; by the profile, 13, 58 (full) or 4 (smoke)."""
+    """Samples per case. Default: 13; 4 with --profile smoke, 58 with --profile full."""
     out: Path | None = None
-    """The folder to write; runs/<date and time> if not given."""
+    """The folder to write, which must be new or empty. Default: runs/<date and time>."""
     resume: Path | None = None
-    """The folder of a run that was cut off: finish it, under the options it was started with."""
+    """The folder of an interrupted run, which is finished. Give the options that it was started with."""
     against: Path | None = None
-    """The folder of another run: compare this one with it, case by case, and say what changed around them."""
+    """The folder of another run. This run is compared with it, case by case; what changed around them is listed."""
     export: Literal["pyperf"] | None = None
-    """Write the times also for another tool: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
+    """Another format for the times: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
     json: Switch = False
-    """Print the summary on standard output as JSON, and nothing else there."""
+    """Print the summary as JSON on standard output, and nothing else there."""
     list: Switch = False
-    """Say what can be run, and stop."""
+    """List what can be run, and exit."""
 
 
 def check(config: Config) -> Plan:

@@ -16,17 +16,14 @@ from jaxopt_study.bench.engine import Engine, at_its_place
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
 from jaxopt_study.data.workload import WORKLOADS, Workload
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import STUDIES, experiment
-from jaxopt_study.verdict import Section
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""
@@ -70,7 +67,7 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
     """The run ended before it was done.
 
     Attributes:
-        folder: What was recorded, which is kept.
+        folder: The run's folder; its records are kept.
         status: The exit status: 130 where the user stopped it, 1 where something else did.
     """
 
@@ -131,7 +128,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
     words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
-    sections, summary = _by_study(drawn, plan), _summary(results, drawn, plan)
+    sections, summary = verdict.by_study(drawn, plan), verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
         summary["against"], compared = _compared(beside.against, timed, where, plan)
@@ -146,27 +143,6 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     return Outcome(folder, words, status, list(results.findings), shown, summary)
-
-
-def _by_study(drawn: Sequence[Section], plan: Plan) -> list[tuple[str, list[Table], list[Figure]]]:
-    """Return (question, tables, figures) of each study that has a section."""
-    return [
-        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
-        for study in plan.studies
-        if (mine := [s for s in drawn if s.experiment.study == study])
-    ]
-
-
-def _summary(results: Results, drawn: Sequence[Section], plan: Plan) -> dict[str, Any]:
-    """Return what was found, as plain numbers."""
-    return {
-        "findings": [record.plain(finding) for finding in results.findings],
-        "withheld": sorted(case.key for case in results.withheld),
-        "studies": {
-            study: {s.experiment.name: record.plain(s.rows) for s in drawn if s.experiment.study == study}
-            for study in plan.studies
-        },
-    }
 
 
 def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
@@ -202,9 +178,10 @@ def _measure(
 ) -> None:
     samples = sum(group.samples for group in groups)
     for group in groups:
-        words = f"{group.cases[0].study}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-        progress(words, 0, samples)
+        name = " ".join(dict.fromkeys((group.cases[0].study, group.cases[0].experiment)))
+        words = f"{name}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
         chosen = _without_skipped(group, folder, key, plan)
+        progress(words, group.samples - chosen.samples, samples)
         record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
 
 

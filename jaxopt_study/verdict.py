@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxopt_study.bench import load, record, stats
 from jaxopt_study.bench.case import Plan
@@ -45,6 +46,27 @@ def evaluate(records: Sequence[Record], plan: Plan) -> Results:
 def sections(results: Results, plan: Plan, folder: Path | None = None) -> list[Section]:
     """Return a section for each experiment that has records, and write its figures into `folder`, if that is given."""
     return [_section(e, results, plan, folder) for e in _experiments(plan) if e.records(results)]
+
+
+def by_study(drawn: Sequence[Section], plan: Plan) -> list[tuple[str, list[Table], list[Figure]]]:
+    """Return (question, tables, figures) of each study that has a section."""
+    return [
+        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
+        for study in plan.studies
+        if (mine := [s for s in drawn if s.experiment.study == study])
+    ]
+
+
+def summary(results: Results, drawn: Sequence[Section], plan: Plan) -> dict[str, Any]:
+    """Return what was found, as plain numbers."""
+    return {
+        "findings": [record.plain(finding) for finding in results.findings],
+        "withheld": sorted(case.key for case in results.withheld),
+        "studies": {
+            study: {s.experiment.name: record.plain(s.rows) for s in drawn if s.experiment.study == study}
+            for study in plan.studies
+        },
+    }
 
 
 def comparisons(findings: Sequence[Finding]) -> Table:

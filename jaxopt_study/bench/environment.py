@@ -39,8 +39,9 @@ COMPILERS = ("CC", "CXX")
 WITHOUT_EFFECT = (
     *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONIOENCODING", "PYTHONUTF8"),
     *("PYTHONCOERCECLOCALE", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONBREAKPOINT", "PYTHON_COLORS", "PYTHON_HISTORY"),
+    *("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"),  # scikit-learn sets both in whatever process loads it
 )
-"""Variables that only change how Python loads code, reads and writes; they are not recorded."""
+"""Variables that change how a process is loaded, reads and writes, and no measurement; they are not recorded."""
 
 SECRETS = ("API_KEY", "TOKEN", "SECRET", "PASSWORD")
 """A variable whose name contains one of these is never recorded, because a report is shown to others."""
