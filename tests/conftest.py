@@ -1,6 +1,7 @@
 """What several tests need: plans, whole runs, and the command line as a user calls it."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,11 @@ import pytest
 from jaxopt_study import backends
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data.workload import digits_linear
+
+# A shell's background jobs and nohup ignore these, and so would whatever the tests start there.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def make_plan(**changes):
