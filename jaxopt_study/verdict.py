@@ -122,14 +122,28 @@ def _section(experiment: Experiment, results: Results, plan: Plan, folder: Path 
         tables, figures = experiment.tables(rows, plan), experiment.figures(results, plan)
         for table in tables:
             text.markdown(table)
-        if folder is not None:
-            for figure in figures:
-                save(figure, folder)
-        return Section(experiment, rows, tables, figures, experiment.verdict(rows, plan))
+        words = experiment.verdict(rows, plan)
+    except Exception as error:
+        return Section(experiment, [], [], [], "", error=at_its_place(error))
+    errors = [] if folder is None else [_draw(figure, folder) for figure in figures]
+    return Section(experiment, rows, tables, figures, words, "; ".join(filter(None, errors)))
+
+
+def _draw(figure: Figure, folder: Path) -> str:
+    """Write a figure; where drawing it fails, it says so in its place, and the reason is returned."""
+    try:
+        save(figure, folder)
     except OSError:  # of the disk
         raise
     except Exception as error:
-        return Section(experiment, [], [], [], "", error=at_its_place(error))
+        reason = at_its_place(error)
+
+        def draw(axes: Any) -> None:
+            axes.set_title(f"not drawn: {reason}", fontsize="small", parse_math=False)
+
+        save(Figure(figure.name, figure.caption, draw), folder)
+        return reason
+    return ""
 
 
 def _word(finding: Finding) -> str:

@@ -117,7 +117,10 @@ def test_a_figure_that_cannot_be_drawn_says_so(recorded, tmp_path, monkeypatch):
         return [dataclasses.replace(f, draw=lambda axes: {}["planted"]) for f in figures(self, results, plan)]
 
     monkeypatch.setattr(type(optimizers), "figures", broken)
-    session.report(plan, tmp_path / "run")
+    outcome = session.report(plan, tmp_path / "run")
+    assert outcome.status == 1
+    assert "the report of optimizers FAILED: KeyError: 'planted' (test_verdict.py:" in outcome.verdict
+    assert any(table.title.startswith("What was learned") for table in outcome.tables)
     assert "not drawn: KeyError" in (tmp_path / "run" / "time_per_step.svg").read_text()
 
 
