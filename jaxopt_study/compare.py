@@ -204,6 +204,7 @@ class Bar:
                 self._bar.stop()
 
     def _move(self, words: str, done: int, samples: int) -> None:
+        terminal.check_stop()
         self._bar.update(self._task, description=words, advance=done, total=samples or None)
         if not self._bar.console.is_terminal:
             self._log(words, samples)

@@ -93,9 +93,10 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
             held.enter_context(folders.claim(folder))
             folders.check_readable("--resume", folder, plan)
         held.callback(engine.close)
-        progress("loading the frameworks", 0, 0)
+        progress("loading the data", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
+        progress("loading the frameworks", 0, 0)
         where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
         if resumed:
             folders.check_environment(folder, where)

@@ -24,6 +24,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ASCII = {"µ": "u", "²": "^2", "±": "+-", "…": "...", "─": "-"}
 """What is written where an encoding lacks a character; of others, a question mark."""
 
+_signals: list[int] = []
+"""The signals that came since `stop_on_signals`."""
+
 
 class Stop(KeyboardInterrupt):
     """A signal asked for the end.
@@ -41,13 +44,27 @@ def exit_on_signals() -> None:
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Let the first signal raise `Stop` here; a second one ends the process at once."""
+    _signals.clear()
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    hook = sys.unraisablehook
+    # Where Python cannot raise it, as while it deletes an object, it comes with the next progress: see `check_stop`.
+    sys.unraisablehook = lambda dropped: None if dropped.exc_type is Stop else hook(dropped)
     _handle(_stop)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_stop() -> None:
+    """Raise `Stop` if a signal came.
+
+    It was raised then, but Cython drops exceptions in a part of an import, and Python does while it deletes an object.
+    """
+    if _signals:
+        raise Stop
 
 
 def write_any_character() -> None:
@@ -97,7 +114,8 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    del number, frame
+    del frame
+    _signals.append(number)
     _handle(_exit)
     raise Stop
 

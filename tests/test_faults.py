@@ -217,6 +217,33 @@ def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
     assert not (tmp_path / "run").exists()
 
 
+DROPPED = {
+    "Cython, in a part of an import": """
+            try:
+                os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+            except KeyboardInterrupt:
+                pass
+""",
+    "Python, while it deletes an object": """
+            class Deleted:
+                def __del__(self):
+                    os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+            Deleted()
+""",
+}
+
+
+@pytest.mark.parametrize("where", DROPPED)
+def test_a_stop_that_is_dropped_comes_with_the_next_progress(tmp_path, where):
+    kill = '            os.kill(os.getpid(), int(os.environ["SIGNAL"]))\n'
+    (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT.replace(kill, DROPPED[where]))
+    variables = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "STOP_AT": "sklearn", "SIGNAL": str(int(signal.SIGINT))}
+    run = start(*TINY, "--out", tmp_path / "run", env=variables)
+    said = run.communicate(timeout=60)
+    assert (run.returncode, *said) == (130, "", "stopped before anything was recorded\n")
+    assert not (tmp_path / "run").exists()
+
+
 def gone(processes, seconds):
     """Say whether processes end in this time; one whose parent has not asked for its status is a zombie."""
 
