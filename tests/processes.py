@@ -1,7 +1,6 @@
 """Runs of the command line that a test stops, kills or watches."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -9,21 +8,19 @@ import time
 import psutil
 import pytest
 
+THEN_RUN = "; import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 
-def start(*arguments, before=lambda: None, **options):
-    """Start the command line; `before` is called in its process first.
 
-    As in a terminal, Ctrl-C reaches it, which the background jobs of a shell ignore.
+def start(*arguments, before="", **options):
+    """Start the command line; `before` is Python code that its process runs first.
+
+    As in a terminal, signals reach it: `conftest` sees to that. There is no `preexec_fn`, which would fork a process
+    that may have JAX's threads.
     """
-
-    def prepare():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        before()
-
+    prepare = ["-c", before + THEN_RUN] if before else []
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {}} | options
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxopt_study.compare", *map(str, arguments)],
-        preexec_fn=prepare,
+        [sys.executable, *prepare, "-m", "jaxopt_study.compare", *map(str, arguments)],
         **settings | {"env": os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": ""} | settings["env"]},
     )
 

@@ -1,15 +1,12 @@
 """What goes wrong around a run: folders, disks, terminals, signals, switches, and a study's own mistakes."""
 
 import errno
-import fcntl
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 
 import numpy as np
@@ -102,7 +99,9 @@ def test_an_environment_is_written_whole_or_not_at_all(tmp_path, monkeypatch, fa
 def test_after_a_full_disk_the_same_command_runs(tmp_path):
     """No file may be over 1 KiB: the environment cannot be written whole, and nothing of it stays."""
     folder = tmp_path / "new" / "run"
-    run = start(*TINY, "--out", folder, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+    run = start(
+        *TINY, "--out", folder, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))"
+    )
     said = run.communicate(timeout=120)[1]
     assert (run.returncode, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
     assert not list(tmp_path.iterdir())
@@ -268,7 +267,7 @@ def test_a_run_and_its_workers_end_with_the_terminal(tmp_path):
     master, slave = os.openpty()
     run = start(
         *LONG, "--out", tmp_path / "run", stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        before=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        before="import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)",
     )  # fmt: skip
     os.close(slave)
     wait_for(lambda: (tmp_path / "run" / "records.jsonl").exists())
