@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -103,7 +103,7 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
             record.drop_cut_line(folder)
         else:
             held.enter_context(folders.make(folder, where))
-        _measure(engine, workload, _pending(groups, record.read(folder)), folder, where["key"], plan, progress)
+        _measure(engine, workload, groups, folder, where["key"], plan, progress)
         progress("writing the report", 0, 0)
         return report(plan, folder, beside)
 
@@ -150,7 +150,7 @@ def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapp
     return experiment(case).summarize(case, value, workload, plan)
 
 
-def _pending(groups: Sequence[Group], done: Sequence[Record]) -> list[Group]:
+def _pending(groups: Sequence[Group], done: Iterable[Record]) -> list[Group]:
     measured = {r.case for r in done if not r.failed}
     rest = [replace(group, cases=tuple(c for c in group.cases if c not in measured)) for group in groups]
     return [group for group in rest if group.cases]
@@ -177,28 +177,34 @@ def _measure(
     plan: Plan,
     progress: Progress,
 ) -> None:
+    """Measure what the folder does not hold yet, and record each group as it ends."""
+    done = {r.case: r for r in record.read(folder)}
+    groups = _pending(groups, done.values())
     samples = sum(group.samples for group in groups)
     for group in groups:
         name = " ".join(dict.fromkeys((group.cases[0].study, group.cases[0].experiment)))
         words = f"{name}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-        chosen = _without_skipped(group, folder, key, plan)
+        chosen, skipped = _without_skipped(group, list(done.values()), key, plan)
+        record.append(folder, skipped)
         progress(words, group.samples - chosen.samples, samples)
-        record.append(folder, engine.measure(chosen, workload, key, partial(_advance, progress, words, samples)))
+        measured = engine.measure(chosen, workload, key, partial(_advance, progress, words, samples))
+        record.append(folder, measured)
+        done |= {r.case: r for r in (*skipped, *measured)}
 
 
-def _without_skipped(group: Group, folder: Path, key: str, plan: Plan) -> Group:
-    """Return the group without the cases that their study skips after what came before; those are recorded."""
-    before, rest = record.read(folder), []
+def _without_skipped(group: Group, before: Sequence[Record], key: str, plan: Plan) -> tuple[Group, list[Record]]:
+    """Return the group without the cases that their study skips after what came before, and the records of those."""
+    rest, skipped = [], []
     for case in group.cases:
         try:
             status, reason = "skipped", experiment(case).skip(case, before, plan)
         except Exception as error:  # of the study's own code: it costs this case alone
             status, reason = "failed", f"its study cannot say whether to skip it: {at_its_place(error)}"
         if reason:
-            record.append(folder, [record.not_measured(case, status, reason, key)])
+            skipped.append(record.not_measured(case, status, reason, key))
         else:
             rest.append(case)
-    return replace(group, cases=tuple(rest))
+    return replace(group, cases=tuple(rest)), skipped
 
 
 def _advance(progress: Progress, words: str, samples: int, done: int) -> None:
