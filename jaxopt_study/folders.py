@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,8 +117,10 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
         ConfigError: It cannot be read, or was asked for something else.
     """
     with _reading(option, path):
-        before = environment.read(path)["plan"]
-    changed = environment.differences(before, environment.plain(asdict(plan))) if plan else []
+        where = environment.read(path)
+        if plan is None:
+            environment.plan_of(where)
+    changed = environment.differences(where["plan"], record.plain(plan)) if plan else []
     if changed:
         raise ConfigError(f"{option} {path} was run under another configuration: {changed[0]}")
     with _reading(option, path):

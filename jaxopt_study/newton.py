@@ -3,28 +3,5 @@
 The public face of `jaxopt_study.backends.jax.newton`; `torch_reference.newton` has the same in PyTorch.
 """
 
-from jaxopt_study.backends.jax.newton import (
-    METHODS,
-    Composite,
-    Counts,
-    Result,
-    Status,
-    System,
-    logistic_hessian,
-    many,
-    minimize,
-    softmax_system,
-)
-
-__all__ = [
-    "METHODS",
-    "Composite",
-    "Counts",
-    "Result",
-    "Status",
-    "System",
-    "logistic_hessian",
-    "many",
-    "minimize",
-    "softmax_system",
-]
+from jaxopt_study.backends.jax.newton import *  # noqa: F403 - all that it makes public
+from jaxopt_study.backends.jax.newton import __all__ as __all__

@@ -132,7 +132,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     sections, summary = verdict.by_study(drawn, plan), verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
-        summary["against"], compared = _compared(beside.against, timed, where, plan)
+        summary["against"], compared = _compared(beside.against, timed, where)
         sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
     if beside.export is not None:
         export.pyperf(timed, folder)
@@ -156,14 +156,14 @@ def _pending(groups: Sequence[Group], done: Iterable[Record]) -> list[Group]:
     return [group for group in rest if group.cases]
 
 
-def _compared(
-    folder: Path, timed: Sequence[Record], where: Mapping[str, Any], plan: Plan
-) -> tuple[list[Any], list[Table]]:
+def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -> tuple[list[Any], list[Table]]:
     """Return this run's times beside those of the run in `folder`, as plain rows and as tables."""
-    earlier = verdict.evaluate(record.read(folder), plan)
+    there = environment.read(folder)
+    # By its own plan: another dtype has other bounds.
+    earlier = verdict.evaluate(record.read(folder), environment.plan_of(there))
     before = [r for r in earlier.records if earlier.shows(r)]
     rows = against.rows(before, timed)
-    lines = environment.differences(environment.read(folder), where)
+    lines = environment.differences(there, where)
     only_one = len({r.case for r in before} ^ {r.case for r in timed})
     return record.plain(rows), against.tables(rows, lines, str(folder), only_one)
 

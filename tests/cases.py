@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
-from jaxopt_study.data.workload import Workload, draw_params
+from jaxopt_study.data.workload import Workload, draw_params, enumerate_params
 
 
 def a_record(**changes):
@@ -22,14 +21,18 @@ def a_record(**changes):
     return Record(**(facts | changes))
 
 
-def plan_of(where):
-    """Return the plan of a recorded environment."""
-    return Plan(**{name: tuple(value) if isinstance(value, list) else value for name, value in where["plan"].items()})
-
-
 def iris(seed=0, epochs=1):
     """Return Fisher's irises as a workload: a softmax regression other than the notebook's."""
     from sklearn.datasets import load_iris
 
     rows, widths = load_iris(return_X_y=True), (4, 3)
     return Workload("iris", widths, rows, rows, draw_params(widths, seed), np.tile(np.arange(150), (epochs, 1)))
+
+
+def shift(tree, by):
+    """Return the tree with a vector, in the order of `ravel`, added to it."""
+    places = enumerate_params(tree)
+    return {
+        layer: {name: leaf + by[places[layer][name].astype(int)] for name, leaf in leaves.items()}
+        for layer, leaves in tree.items()
+    }

@@ -23,7 +23,6 @@ from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives
-from tests.cases import plan_of
 from tests.conftest import compare, make_plan
 from tests.processes import lines, start, wait_for, workers
 
@@ -442,7 +441,7 @@ def test_a_mistake_in_the_report_costs_its_section(tiny, tmp_path, monkeypatch, 
     folder = tmp_path / "run"
     shutil.copytree(tiny, folder)
     monkeypatch.setattr(Derivatives, method, mistake)
-    outcome = session.report(plan_of(environment.read(folder)), folder)
+    outcome = session.report(environment.plan_of(environment.read(folder)), folder)
     assert outcome.status == 1
     assert "FAILED" in outcome.verdict or "the comparison itself failed" in outcome.verdict
     if mistake is mistaken:

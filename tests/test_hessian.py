@@ -17,12 +17,12 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, TooLarge
 from jaxopt_study.data import problem as problems
-from jaxopt_study.data.workload import WORKLOADS, digits_linear, draw_params, ravel, shift
+from jaxopt_study.data.workload import WORKLOADS, digits_linear, draw_params, ravel
 from jaxopt_study.studies.hessian import curves
 from jaxopt_study.studies.hessian.curves import Curves
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, places
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
-from tests.cases import iris
+from tests.cases import iris, shift
 from tests.conftest import load_backend, make_plan
 
 BACKENDS = ("jax", "torch")

@@ -13,7 +13,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.report import export
 from jaxopt_study.session import Beside
 from jaxopt_study.studies import STUDIES
-from tests.cases import a_record, plan_of
+from tests.cases import a_record
 from tests.conftest import compare as run_compare
 
 STUDIED = ("optimizers", "spread", "derivatives")
@@ -34,7 +34,7 @@ def copied(source, target, change):
     where = environment.read(source)
     environment.write(target, where)
     record.append(target, [change(r) for r in record.read(source)])
-    return plan_of(where)
+    return environment.plan_of(where)
 
 
 def planted(r):
@@ -85,7 +85,7 @@ def test_the_report_shows_every_comparison_with_its_bound(recorded, tmp_path):
 
 
 def test_nothing_is_withheld_where_all_agree(recorded):
-    plan = plan_of(environment.read(recorded))
+    plan = environment.plan_of(environment.read(recorded))
     outcome = session.report(plan, recorded)
     assert (outcome.status, outcome.summary["withheld"]) == (0, [])
     assert not [t for t in outcome.tables if t.title == "Comparisons"]
@@ -150,3 +150,13 @@ def test_what_cannot_be_compared_keeps_its_time():
     assert not Results((r,), (compare("loss", [r.case], 1.0, 0.1),)).shows(r)
     assert not Results((dataclasses.replace(r, status="failed"),), ()).shows(dataclasses.replace(r, status="failed"))
     assert verdict.status(Results((r,), (unclear,)), []) == 0
+
+
+def test_an_earlier_run_is_judged_by_its_own_plan(recorded, tmp_path):
+    """Its float32 values, called float64, are far beyond float64's bounds: their times may not be compared."""
+    plan = copied(recorded, tmp_path / "now", lambda r: r)
+    copied(recorded, tmp_path / "before", lambda r: r)
+    where = environment.read(tmp_path / "before")
+    environment.write(tmp_path / "before", where | {"plan": where["plan"] | {"dtype": "float64"}})
+    outcome = session.report(plan, tmp_path / "now", Beside(against=tmp_path / "before"))
+    assert {row["case"].split("/")[0] for row in outcome.summary["against"]} == {"spread", "derivatives"}

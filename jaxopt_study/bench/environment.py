@@ -17,6 +17,7 @@ import psutil
 
 from jaxopt_study import __version__
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.record import plain
 from jaxopt_study.bench.timing import now, process_age
 
 ENVIRONMENT = "environment.json"
@@ -142,9 +143,17 @@ def capture(
     return {"key": key, **moment, **fixed}
 
 
-def plain(node: Any) -> Any:
-    """Return `node` as it will be when written and read again: tuples become lists."""
-    return json.loads(json.dumps(node))
+def plan_of(environment: Mapping[str, Any]) -> Plan:
+    """Return what the run of a recorded environment was asked for.
+
+    Raises:
+        ValueError: This version knows no such plan.
+    """
+    entries: Any = {name: tuple(x) if isinstance(x, list) else x for name, x in environment["plan"].items()}
+    try:
+        return Plan(**entries)
+    except TypeError as error:
+        raise ValueError(f"its plan is another version's: {error}") from None
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:

@@ -134,15 +134,6 @@ def enumerate_params(tree: ParameterTree) -> ParameterTree:
     }
 
 
-def shift(tree: ParameterTree, by: Array) -> ParameterTree:
-    """Return the tree with a vector, in the order of `ravel`, added to it."""
-    places = enumerate_params(tree)
-    return {
-        layer: {name: leaf + by[places[layer][name].astype(int)] for name, leaf in leaves.items()}
-        for layer, leaves in tree.items()
-    }
-
-
 def _paths(tree: ParameterTree) -> list[tuple[str, str]]:
     return [(layer, name) for layer in sorted(tree) for name in sorted(tree[layer])]
 

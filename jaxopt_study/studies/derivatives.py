@@ -17,7 +17,7 @@ from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study, facts
 
 POINT = {"a": 2.0, "b": 3.0}
 
@@ -95,11 +95,7 @@ def _distance(record: Record) -> float:
 def _row(record: Record, results: Results) -> dict[str, Any]:
     shown = results.shows(record)
     return {
-        "framework": record.framework,
-        "method": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record),
+        **facts(record, results),
         "seconds": record.seconds if shown else None,
         "first_seconds": record.first_seconds if shown else None,
         **record.value,

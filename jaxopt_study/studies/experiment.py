@@ -81,6 +81,17 @@ class Experiment(ABC):
         return results.of(self.study, self.name)
 
 
+def facts(record: Record, results: Results) -> dict[str, Any]:
+    """Return what the rows of every experiment say of a record."""
+    return {
+        "framework": record.framework,
+        "method": record.method,
+        "status": record.status,
+        "reason": record.reason,
+        "agrees": results.agrees(record),
+    }
+
+
 @dataclass(frozen=True)
 class Study:
     """One question, and the experiments that answer it."""

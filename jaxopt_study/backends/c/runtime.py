@@ -1,31 +1,4 @@
-"""Conversion to and from the C backend, which works on NumPy arrays: the functions of the NumPy backend."""
+"""Conversion to and from the loops in C, which work on NumPy arrays: the NumPy backend's."""
 
-from jaxopt_study.backends.numpy.runtime import (
-    compilations,
-    configure,
-    describe,
-    from_numpy,
-    is_ready,
-    params_from_numpy,
-    params_to_numpy,
-    preload,
-    ravel,
-    temporary_memory,
-    to_numpy,
-    wait,
-)
-
-__all__ = [
-    "compilations",
-    "configure",
-    "describe",
-    "from_numpy",
-    "is_ready",
-    "params_from_numpy",
-    "params_to_numpy",
-    "preload",
-    "ravel",
-    "temporary_memory",
-    "to_numpy",
-    "wait",
-]
+from jaxopt_study.backends.numpy.runtime import *  # noqa: F403 - all that it makes public
+from jaxopt_study.backends.numpy.runtime import __all__ as __all__

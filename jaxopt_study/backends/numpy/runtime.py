@@ -8,6 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Array",
+    "ParameterTree",
+    "compilations",
+    "configure",
+    "describe",
+    "from_numpy",
+    "is_ready",
+    "params_from_numpy",
+    "params_to_numpy",
+    "preload",
+    "ravel",
+    "temporary_memory",
+    "to_numpy",
+    "wait",
+]
+
 Array = npt.NDArray[Any]
 ParameterTree = dict[str, dict[str, Array]]
 """Layer -> {kernel (inputs, outputs), bias (outputs,)}: flax's layout."""

@@ -14,7 +14,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS
 from jaxopt_study.report.table import ABSENT
-from jaxopt_study.studies.experiment import Row
+from jaxopt_study.studies.experiment import Row, facts
 from jaxopt_study.studies.hessian.methods import short
 
 COLUMNS = ("residual", "first call", "time", "IQR")
@@ -29,11 +29,7 @@ def row_of(record: Record, results: Results) -> dict[str, Any]:
     shown = results.shows(record)
     return {
         "problem": record.subject,
-        "framework": record.framework,
-        "method": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record) if record.ok else None,
+        **facts(record, results),
         "first_seconds": record.first_seconds if shown else None,
         "seconds": record.seconds if shown else None,
         "spread": stats.spread(record.step_seconds) if shown and len(record.samples) > 1 else None,

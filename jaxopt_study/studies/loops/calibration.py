@@ -17,7 +17,7 @@ from jaxopt_study.data.workload import Workload
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
-from jaxopt_study.studies.loops.methods import LABELS, facts, made
+from jaxopt_study.studies.loops.methods import LABELS, made, timed_facts
 
 PROBES = {
     "jax": ("empty_call", "empty_scan", "matrix_product", "transposed_product", "copy"),
@@ -63,7 +63,7 @@ class Calibration(Experiment):
         fastest = {f: _fastest_product(records, f) for f in PROBES}
         found = []
         for record in records:
-            row = facts(record, results)
+            row = timed_facts(record, results)
             row["seconds_per_unit"] = record.seconds / record.value["amount"] if record.ok else None
             row["torch_over_jax"] = results.ratio(record, fastest["jax"]) if record is fastest["torch"] else None
             found.append(row)

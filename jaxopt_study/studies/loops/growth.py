@@ -150,7 +150,7 @@ def _size_row(curve: str, size: Size, records: Sequence[Record], results: Result
         "flops": size.flops,
         "parameters": size.parameters,
         "trained_on": next((r.value["trained_on"] for r in records if r.ok), None),
-        "cases": [methods.facts(r, results) for r in records],
+        "cases": [methods.timed_facts(r, results) for r in records],
         "fastest": {f: r and {"method": r.method, "step_seconds": r.seconds} for f, r in fastest.items()},
         "not_measured": _without_time(size, {(r.framework, r.method): r for r in records}, results, plan),
         "fastest_ratio": results.ratio(fastest["torch"], fastest["jax"]),

@@ -143,7 +143,9 @@ class Ladder(Experiment):
 
 def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[str, Any]:
     """Return the row of a record; `peers` are the records of the same optimizer by method."""
-    row = {"optimizer": record.subject} | methods.facts(record, results) | {"slow_machine": results.slowed(record)}
+    row = (
+        {"optimizer": record.subject} | methods.timed_facts(record, results) | {"slow_machine": results.slowed(record)}
+    )
     if not record.ok:
         return row
     row |= {"distance": record.value["distance"], "import_seconds": record.stages["import"]}

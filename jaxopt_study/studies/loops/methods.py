@@ -17,7 +17,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, ravel
 from jaxopt_study.report.figure import COLOURS
-from jaxopt_study.studies.experiment import Row
+from jaxopt_study.studies.experiment import Row, facts
 from jaxopt_study.studies.optimizers import FIRST_STEPS
 from jaxopt_study.studies.registry import OPTIMIZERS
 from jaxopt_study.studies.tolerances import PINNED_LEARNING_RATE, PINNED_WORKLOAD, Bound
@@ -250,15 +250,11 @@ def compare_losses(record: Record, first: Bound, every: Bound, plan: Plan) -> li
     return found
 
 
-def facts(record: Record, results: Results) -> dict[str, Any]:
+def timed_facts(record: Record, results: Results) -> dict[str, Any]:
     """Return what the rows of all experiments say of a record."""
     shown = results.shows(record)
     return {
-        "framework": record.framework,
-        "method": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record),
+        **facts(record, results),
         "step_seconds": record.seconds if shown else None,
         "spread": stats.spread(record.step_seconds) if shown else None,
     }

@@ -18,7 +18,7 @@ from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts
 from jaxopt_study.studies.newton import methods, problems, report
 from jaxopt_study.studies.newton.methods import FIRST_ORDER, METHODS, NEWTON, REFERENCE, method_of, runs
 from jaxopt_study.studies.newton.report import TARGETS
@@ -214,11 +214,7 @@ def _row(record: Record, best: float, peers: Sequence[Record], results: Results)
     shown = results.shows(record)
     row: dict[str, Any] = {
         "problem": record.subject,
-        "framework": record.framework,
-        "method": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record),
+        **facts(record, results),
         "ratios": {peer.method: found for peer in peers if (found := _ratio(record, peer, results))},
         "targets": dict.fromkeys(map(str, TARGETS)),
     }

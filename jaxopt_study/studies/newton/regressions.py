@@ -18,7 +18,7 @@ from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data.workload import Workload, breast_cancer_standardized, zero_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts
 from jaxopt_study.studies.tolerances import REGRESSIONS
 
 SUBJECT = "breast-cancer-standardized"
@@ -137,11 +137,7 @@ def _distance(vmap: Record, loop: Record) -> float:
 def _row(record: Record, pair: tuple[Record | None, Record | None], results: Results) -> dict[str, Any]:
     vmap, loop = pair
     row: dict[str, Any] = {
-        "framework": record.framework,
-        "method": record.method,
-        "status": record.status,
-        "reason": record.reason,
-        "agrees": results.agrees(record),
+        **facts(record, results),
         "loop_over_vmap": results.ratio(loop, vmap) if record is vmap else None,
     }
     if vmap and loop and record is vmap:
