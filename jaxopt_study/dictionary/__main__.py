@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
 import sys
-from io import TextIOWrapper
 from typing import Any
 
+from jaxopt_study import terminal
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
 from jaxopt_study.dictionary.rules import translate
 
@@ -73,18 +72,15 @@ def _listing() -> str:
 
 def run() -> int:
     """Run the command line; its reader may know ASCII alone, and may go before the end."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    terminal.write_any_character()
     try:
         try:
             return main()
-        finally:
-            print(end="", flush=True)
+        finally:  # also of --help, which ends by SystemExit
+            terminal.flush(sys.stdout)
     except OSError as error:
-        # Python flushes standard output once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            terminal.say(f"error: standard output: {error.strerror}")
         return 1
 
 
