@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from jaxopt_study import backends
+from jaxopt_study import compare as command_line
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data.workload import digits_linear
 
@@ -15,6 +16,11 @@ from jaxopt_study.data.workload import digits_linear
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the file that is one long run, so that no process is alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_recipes.py")
 
 
 def make_plan(**changes):
@@ -47,6 +53,19 @@ def compare(*arguments, **options):
         env=os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": ""},
         **options,
     )
+
+
+@pytest.fixture
+def compare_here(monkeypatch, capsys):
+    """The same in this process, which has loaded what the command line needs; its workers are processes as ever."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        status = command_line.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import config, folders
-from jaxopt_study.bench import record
+from jaxopt_study import config, folders, verdict
+from jaxopt_study.bench import environment, record
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from tests.conftest import compare
@@ -88,43 +89,42 @@ def test_a_wrong_command_line_ends_with_status_2(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_not_there_is_refused(tmp_path):
-    for framework in ("jax", "torch"):
-        answer = compare("--device", "gpu", "--frameworks", framework, *SMALL, "--out", tmp_path / "run")
-        if answer.returncode == 0:
-            pytest.skip("there is a GPU here")
-        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
-        assert f"error: {framework}: " in answer.stderr
-        assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_gpu_that_is_not_there_is_refused(framework, tmp_path, compare_here):
+    answer = compare_here("--device", "gpu", "--frameworks", framework, *SMALL, "--out", tmp_path / "run")
+    if answer.returncode == 0:
+        pytest.skip("there is a GPU here")
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert f"error: {framework}: " in answer.stderr
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(small):
+def test_a_folder_that_holds_a_run_is_not_overwritten(small, compare_here):
     folder, _ = small
     before = (folder / "records.jsonl").read_bytes()
-    answer = compare("--out", folder)
+    answer = compare_here("--out", folder)
     assert answer.returncode == 2
     assert "already holds a run" in answer.stderr
     assert (folder / "records.jsonl").read_bytes() == before
 
 
-def test_a_run_is_compared_with_another_and_exported_for_pyperf(small, tmp_path):
+def test_a_run_is_compared_with_another_and_exported_for_pyperf(small, tmp_path, compare_here):
     folder, _ = small
     other = tmp_path / "other"
     options = ("--studies", "optimizers", "--optimizers", "sgd", *SMALL)
-    answer = compare(*options, "--out", other, "--against", folder, "--export", "pyperf")
+    answer = compare_here(*options, "--out", other, "--against", folder, "--export", "pyperf")
     assert answer.returncode == 0, answer.stderr
     assert "nothing but the time" in answer.stdout
     assert "optimizers/sgd/jax/native_scan" in answer.stdout
     assert "Then and now" in (other / "report.md").read_text()
-    again = compare(*options, "--resume", folder, "--export", "pyperf", "--json")
+    again = compare_here(*options, "--resume", folder, "--export", "pyperf", "--json")
     assert "against" not in json.loads(again.stdout)
-    for words in (["stats"], ["compare_to", folder / "pyperf.json"]):
-        read = subprocess.run(
-            [sys.executable, "-m", "pyperf", *map(str, words), str(other / "pyperf.json")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert read.returncode == 0, read.stderr
-        assert "sgd/torch/notebook" in read.stdout
+    both = [str(run / "pyperf.json") for run in (folder, other)]
+    read = subprocess.run(
+        [sys.executable, "-m", "pyperf", "compare_to", *both], capture_output=True, text=True, check=False
+    )
+    assert read.returncode == 0, read.stderr
+    assert "sgd/torch/notebook" in read.stdout
 
 
 def test_a_run_that_cannot_be_read_is_refused_before_anything_is_measured(small, tmp_path):
@@ -145,12 +145,12 @@ def test_a_missing_exporter_is_one_sentence(monkeypatch):
         check(Config(export="pyperf"))
 
 
-def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path):
+def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path, compare_here):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ConfigError, match="is not a folder"):
         folders.new(file)
-    answer = compare("--studies", "derivatives", "--frameworks", "jax", *SMALL, "--out", file / "run")
+    answer = compare_here("--studies", "derivatives", "--frameworks", "jax", *SMALL, "--out", file / "run")
     assert answer.returncode == 2
     assert "cannot be written" in answer.stderr
 
@@ -163,9 +163,9 @@ def test_a_missing_framework_is_one_sentence_and_the_other_still_runs(monkeypatc
     assert check(Config(frameworks=("jax",))).frameworks == ("jax",)
 
 
-def test_a_run_of_another_configuration_is_not_resumed(small):
+def test_a_run_of_another_configuration_is_not_resumed(small, compare_here):
     folder, _ = small
-    answer = compare("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--seed", 7, "--resume", folder)
+    answer = compare_here("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--seed", 7, "--resume", folder)
     assert answer.returncode == 2
     assert "another configuration: seed was 0, is 7" in answer.stderr
 
@@ -225,16 +225,16 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     assert "Environment" in report
 
 
-def test_the_summary_is_json_alone(tmp_path):
-    answer = compare("--studies", "derivatives", *SMALL, "--json", "--out", tmp_path / "run")
+def test_the_summary_is_json_alone(tmp_path, compare_here):
+    answer = compare_here("--studies", "derivatives", *SMALL, "--json", "--out", tmp_path / "run")
     summary = json.loads(answer.stdout)
     assert summary["status"] == answer.returncode == 0
     assert len(summary["findings"]) == 3
     assert {row["framework"] for row in summary["studies"]["derivatives"]["derivatives"]} == {"jax", "torch"}
 
 
-def test_one_framework_runs_alone(tmp_path):
-    answer = compare("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
+def test_one_framework_runs_alone(tmp_path, compare_here):
+    answer = compare_here("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
     assert answer.returncode == 0
     assert "torch" not in {r.framework for r in record.read(tmp_path / "run")}
     assert "The values of jax agree with their references in" in answer.stdout
@@ -248,12 +248,16 @@ def test_an_environment_that_is_none_is_one_line(content, small, tmp_path, capsy
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_one_sample_gives_no_ratio_rather_than_nan(tmp_path):
-    answer = compare(
-        "--studies", "optimizers", "--optimizers", "sgd", "--epochs", 1, "--repeats", 1, "--out", tmp_path / "r"
-    )
-    assert answer.returncode == 0
-    assert "nan" not in answer.stdout
+def test_one_sample_gives_no_ratio_rather_than_nan(small):
+    folder, _ = small
+    plan = environment.plan_of(environment.read(folder))
+    results = verdict.evaluate([replace(r, samples=r.samples[:1]) for r in record.read(folder)], plan)
+    drawn = verdict.sections(results, plan)
+    assert all(r.ok and len(r.samples) == 1 for r in results.records)
+    assert "nan" not in verdict.closing(results, drawn, plan)
+    for table in (table for section in drawn for table in section.tables):
+        assert "nan" not in " ".join(cell for row in table.rows for cell in row)
+        assert " [" not in " ".join(cell for row in table.rows for cell in row)  # an interval
 
 
 def test_two_runs_cannot_take_one_folder(tmp_path):
@@ -264,8 +268,8 @@ def test_two_runs_cannot_take_one_folder(tmp_path):
     assert sorted(run.returncode for run in both) == [0, 2]
 
 
-def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path):
-    answer = compare(
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path, compare_here):
+    answer = compare_here(
         "--studies", "optimizers", "--optimizers", "sgd", "--learning-rate", "1e38", *SMALL, "--out", tmp_path / "run"
     )
     assert answer.returncode == 0, answer.stdout
@@ -275,10 +279,10 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path):
     assert answer.stdout.count("diverged at step") == 2
 
 
-def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path):
-    answer = compare(
+def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path, compare_here):
+    answer = compare_here(
         "--studies", "optimizers", "--optimizers", "adam", "--learning-rate", "0.01",
-        "--epochs", 15, "--repeats", 1, "--out", tmp_path / "run",
+        "--epochs", 6, "--repeats", 1, "--profile", "smoke", "--out", tmp_path / "run",
     )  # fmt: skip
     assert answer.returncode == 0
     assert "not comparable: optimizers/adam" in answer.stdout
@@ -293,9 +297,9 @@ def test_python_users_get_the_same(tmp_path):
 # What it outlives.
 
 
-def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):
+def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path, compare_here):
     folder = tmp_path / "run"
-    options = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "rmsprop", "--epochs", 6, "--repeats", 1)
+    options = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "rmsprop", "--epochs", 2, "--repeats", 1)
     run = start(*options, "--out", folder)
     wait_for(lambda: len(lines(folder)) == 2)
     (torch,) = [child for child in workers(run) if any("libtorch_cpu" in m.path for m in child.memory_maps())]
@@ -311,17 +315,15 @@ def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path):
     assert failed.framework == "torch"
     assert "SIGKILL" in failed.reason
     assert "1 FAILED" in said
-    again = compare(*options, "--resume", folder)
+    again = compare_here(*options, "--resume", folder)
     assert again.returncode == 0, again.stderr
     assert len(lines(folder)) == 7  # the case that failed, and nothing twice
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stop_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path, sent):
-    folder = tmp_path / "run"
-    options = ("--studies", "optimizers", "derivatives", "--optimizers", "sgd", "adam", "--epochs", 3, "--repeats", 1)
+def stop(folder, sent, *options):
+    """Start a run, send it a signal after two records, and return the last line that it wrote."""
     run = start(*options, "--out", folder)
-    wait_for(lambda: len(lines(folder)) == 2)
+    wait_for(lambda: len(lines(folder)) >= 2)
     children = workers(run)
     run.send_signal(sent)
     said, errors = run.communicate(timeout=30)
@@ -329,15 +331,26 @@ def test_a_stop_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path, s
     assert "Traceback" not in said + errors
     psutil.wait_procs(children, timeout=5)
     assert not any(child.is_running() for child in children)
+    return errors.strip().splitlines()[-1].split()
+
+
+def test_a_stop_keeps_what_was_recorded_and_resume_finishes_the_rest(tmp_path, compare_here):
+    folder = tmp_path / "run"
+    options = ("--studies", "optimizers", "derivatives", "--optimizers", "sgd", "adam", "--epochs", 2, "--repeats", 1)
+    command = stop(folder, signal.SIGINT, *options)
     before = lines(folder)
-    command = errors.strip().splitlines()[-1].split()
     assert command[:3] == ["python", "-m", "jaxopt_study.compare"]
-    again = compare(*command[3:])
+    again = compare_here(*command[3:])
     assert again.returncode == 0, again.stderr
     after = lines(folder)
     assert after[: len(before)] == before
     assert len(after) == 7
     assert len(record.read(folder)) == 7
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_stop_a_run_as_ctrl_c_does(tmp_path, sent):
+    assert "--resume" in stop(tmp_path / "run", sent, "--studies", "timer", "--frameworks", "jax")
 
 
 def test_ctrl_c_before_the_first_record_writes_nothing_strange(tmp_path):

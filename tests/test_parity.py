@@ -15,15 +15,16 @@ from jaxopt_study.studies.tolerances import BEGINNING, HESSIAN
 from tests.cases import a_record
 from tests.conftest import load_backend, make_plan
 
-DTYPES = ("float64", "float32")
-EPOCHS = 15
+# The notebook's 15 epochs, in its dtype. In float64 an error of the code is far above rounding after 2.
+EPOCHS = {"float64": 2, "float32": 15}
+in_the_notebooks_dtype = pytest.mark.parametrize("whole", ["float32"], indirect=True)
 
 
-@pytest.fixture(scope="module", params=DTYPES)
+@pytest.fixture(scope="module", params=EPOCHS)
 def whole(request, tmp_path_factory):
-    """The notebook's 15 epochs with every optimizer, the toy's derivatives and the Hessian's methods."""
-    studies = ("optimizers", "derivatives", "hessian")
-    plan = make_plan(studies=studies, overview=True, dtype=request.param, epochs=EPOCHS)
+    """Training with every optimizer; in the notebook's dtype the toy's derivatives and the Hessian's methods too."""
+    studies = ("optimizers", "derivatives", "hessian") if request.param == "float32" else ("optimizers",)
+    plan = make_plan(studies=studies, overview=True, dtype=request.param, epochs=EPOCHS[request.param])
     folder = tmp_path_factory.mktemp(request.param) / "run"
     outcome = session.run(plan, folder, False, lambda *_: None)
     return plan, record.read(folder), outcome
@@ -53,7 +54,7 @@ def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
     plan, records, _ = whole
     bounds = OPTIMIZERS[name].training[plan.dtype]
     jax, torch = (r.value for r in pair(records, name))
-    assert len(jax["epoch_losses"]) == len(torch["epoch_losses"]) == EPOCHS
+    assert len(jax["epoch_losses"]) == len(torch["epoch_losses"]) == plan.epochs
     loss = stats.relative_distance(jax["epoch_losses"], torch["epoch_losses"])
     params = stats.scaled_distance(jax["params"], torch["params"])
     if loss > bounds.loss.bound or params > bounds.params.bound:
@@ -64,6 +65,7 @@ def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
     assert abs(jax["test_accuracy"] - torch["test_accuracy"]) <= 1.2e-3
 
 
+@in_the_notebooks_dtype
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_losses_are_the_notebooks(whole, name):
     """The notebook's figure lies where 500 initial parameters put it: mean +- 4 standard deviations."""
@@ -78,6 +80,7 @@ def test_the_losses_are_the_notebooks(whole, name):
         assert abs(r.value["epoch_losses"][-1] - mean) < 4 * deviation
 
 
+@in_the_notebooks_dtype
 def test_derivatives_are_exact(whole):
     _, records, _ = whole
     mine = [r for r in records if r.study == "derivatives"]
@@ -85,6 +88,7 @@ def test_derivatives_are_exact(whole):
     assert all(r.value == derivatives.EXPECTED for r in mine)
 
 
+@in_the_notebooks_dtype
 def test_every_hessian_agrees_with_the_closed_form(whole):
     plan, records, _ = whole
     mine = [r for r in records if r.study == "hessian"]
@@ -105,7 +109,7 @@ def test_a_planted_error_is_found_withheld_and_named(whole):
     plan, records, _ = whole
     jax, torch = pair(records, "adam")
     moved = list(torch.value["epoch_losses"])
-    moved[7] *= 1 + 2 * OPTIMIZERS["adam"].training[plan.dtype].loss.bound + 1e-3
+    moved[-1] *= 1 + 2 * OPTIMIZERS["adam"].training[plan.dtype].loss.bound + 1e-3
     results, section = read(changed(records, torch, epoch_losses=moved), plan, "optimizers")
     (wrong,) = [f for f in results.findings if f.agrees is False]
     assert wrong.cases == (jax.case, torch.case)
@@ -140,6 +144,7 @@ def test_a_divergence_at_another_step_is_a_disagreement():
     assert (found.what, found.distance, found.bound) == ("step of divergence", 1, 0)
 
 
+@in_the_notebooks_dtype
 def test_a_wrong_hessian_is_found_and_not_timed(whole):
     plan, records, _ = whole
     old = next(r for r in records if r.study == "hessian")
@@ -186,13 +191,13 @@ def test_the_paths_of_single_steps_do_not_differ(name):
     assert where_they_differ(make_plan(epochs=1), name, 2e-15) is None
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", EPOCHS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_torch_backend_is_the_notebooks_loop_to_the_bit(name, dtype):
     """The notebook's steps, written out with torch alone: the same initial parameters give the same losses."""
     import torch
 
-    workload = digits_linear(seed=0, epochs=2)
+    workload, few = digits_linear(seed=0, epochs=2), 200
     backend = load_backend("torch", dtype)
     kind = getattr(torch, dtype)
     classifier = torch.nn.Linear(64, 10, dtype=kind)
@@ -204,7 +209,7 @@ def test_the_torch_backend_is_the_notebooks_loop_to_the_bit(name, dtype):
     criterion = torch.nn.CrossEntropyLoss()
     losses = []
     for _ in range(2):
-        for row, digit in zip(*workload.train, strict=True):
+        for row, digit in zip(*(array[:few] for array in workload.train), strict=True):
             optimizer.zero_grad()
             loss = criterion(classifier(torch.from_numpy(row).to(kind)), torch.tensor(digit))
             loss.backward()
@@ -212,5 +217,5 @@ def test_the_torch_backend_is_the_notebooks_loop_to_the_bit(name, dtype):
             losses.append(loss.item())
     loop = backend.loops.notebook(backend.models.network((64, 10)), backend.optimizers.OPTIMIZERS[name](1e-3))
     state = loop.init(backend.runtime.params_from_numpy(workload.params))
-    _, ours = loop.run(state, workload.train, workload.order.ravel())
+    _, ours = loop.run(state, workload.train, workload.order[:, :few].ravel())
     assert np.array_equal(ours, np.array(losses))

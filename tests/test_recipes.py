@@ -31,7 +31,7 @@ def records(tmp_path_factory):
     for path, code in blocks:
         with (root / path).open("a") as file:
             file.write("\n\n" + code)
-    options = ["--profile", "smoke", "--workload", "iris", "--optimizers", "nesterov", "adam", "--out", "run", "--json"]
+    options = ["--profile", "smoke", "--workload", "iris", "--optimizers", "nesterov", "--out", "run", "--json"]
     answer = subprocess.run(
         [sys.executable, "-m", "jaxopt_study.compare", "--studies", *STUDIES, "noise", *options],
         capture_output=True, text=True, check=False, cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
