@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from jaxopt_study import backends
 from jaxopt_study import compare as command_line
+from jaxopt_study.backends import load
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data.workload import digits_linear
 
@@ -76,6 +76,17 @@ def digits():
 
 def load_backend(name, dtype="float64"):
     """Load a backend into this process, and set its type."""
-    backend = backends.load(name)
+    backend = load(name)
     backend.runtime.configure(dtype, "cpu", 1)
     return backend
+
+
+@pytest.fixture(scope="module")
+def backends():
+    """Both backends. What is compiled here runs for milliseconds, so it is not worth optimizing for seconds."""
+    import jax
+
+    loaded = {name: load_backend(name) for name in ("jax", "torch")}
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield loaded
+    jax.config.update("jax_disable_most_optimizations", False)

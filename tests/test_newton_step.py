@@ -90,7 +90,7 @@ def test_a_step_in_the_wrong_direction_is_wrong_and_has_no_time(framework, monke
     backend = load_backend(framework)
     right = backend.newton_step.newton_step
     monkeypatch.setattr(backend.newton_step, "newton_step", lambda *given: lambda *data: -right(*given)(*data))
-    (row,) = rows_of(run(framework, "newton_step"))
+    (row,) = rows_of(run(framework, "newton_step", workload=iris()))
     assert_withheld(row)
 
 
@@ -121,7 +121,7 @@ def test_a_damping_that_is_not_allowed_is_named(name, damping):
 
 
 def test_a_ratio_needs_the_same_rounds():
-    solve, epoch = (run("jax", part) for part in ("solve", ADAM))
+    solve, epoch = (run("jax", part, workload=iris()) for part in ("solve", ADAM))
     elsewhere = dataclasses.replace(epoch, group="another")
     assert rows_of(solve, epoch)[0]["in_epochs"].value == 1
     assert rows_of(solve, elsewhere)[0]["in_epochs"] is None

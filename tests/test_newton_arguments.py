@@ -1,0 +1,123 @@
+"""The minimizers of both backends: what they take, what they refuse, and what they compile."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tests.newton import METHODS, both, compilations, minimize
+
+
+def test_a_second_run_compiles_nothing(backends):
+    def fun(x, shift):
+        return ((x - shift) ** 4).sum()
+
+    start, shifts = jnp.zeros(3), [jnp.asarray(shift) for shift in (1.0, 2.0)]
+    assert compilations(backends, fun, start, shifts[0]) > 0
+    assert compilations(backends, fun, start, shifts[1]) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_trees_in_float32_stay_so(name, method, backends):
+    def fun(tree):
+        return ((tree["a"] - 1) ** 2).sum() + (tree["b"][0] ** 4).sum() + (tree["b"][0] ** 2).sum()
+
+    start = {"a": np.zeros((2, 3), np.float32), "b": [np.ones(2, np.float32)]}
+    as_array = jnp.asarray if name == "jax" else torch.as_tensor
+    tree = {"a": as_array(start["a"]), "b": [as_array(start["b"][0])]}
+    result = backends[name].newton.minimize(fun, tree, method=method)
+    assert result.converged, result.reason
+    assert str(result.x["a"].dtype).endswith("float32")
+    assert np.allclose(np.asarray(result.x["a"]), 1, atol=1e-3)
+
+
+def test_what_closes_over_a_batch_is_batched(backends):
+    shifts = jnp.arange(3.0)
+    many = jax.vmap(lambda shift: backends["jax"].newton.minimize(lambda x: ((x - shift) ** 2).sum(), jnp.zeros(2)))
+    assert np.allclose(many(shifts).x, shifts[:, None])
+
+
+def test_torch_minimizes_without_the_callers_gradients(backends):
+    w = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        result = backends["torch"].newton.minimize(lambda x, w: ((x - w) ** 4).sum() + (x**2).sum(), w * 0, w)
+    assert result.converged
+    assert not result.x.requires_grad
+
+
+def good(x):
+    return (x**2).sum()
+
+
+BAD = [
+    (lambda x: x**2, {}, TypeError, r"the objective must be one floating point number, this one returns shape \(2,\)"),
+    (good, {"x0": np.array([np.nan, 1.0])}, ValueError, "x0 holds NaN or infinite values"),
+    (lambda x: (x - 1).sum() / (x.sum() - x.sum()), {}, ValueError, "not finite at the start"),
+    (lambda x: (x**0.5).sum(), {"x0": np.array([1.0, 0.0])}, ValueError, "not finite at the start"),
+    (good, {"x0": np.array([1, 2])}, TypeError, "x0 has leaves of type .*int"),
+    (good, {"x0": np.zeros(0)}, ValueError, "no parameters"),
+    (good, {"hessian": lambda x: x}, ValueError, r"the Hessian function returns shape .*must return shape \(2, 2\)"),
+    (good, {"hessian": lambda x: x[:, None] * x[:1]}, ValueError, r"must return shape \(2, 2\)"),
+    (good, {"hessian": lambda x: x[:, None] * (x + 1)}, ValueError, "not symmetric"),
+    (good, {"hessian": lambda x: x[:, None] * (x + 1), "method": "trust_exact"}, ValueError, "not symmetric"),
+    (good, {"hessian": lambda x: x, "method": "lbfgs"}, ValueError, "method 'lbfgs' uses no hessian"),
+    (good, {"hessian": "exact"}, TypeError, "hessian 'exact' is neither"),
+    (good, {"tolerance": 0.0}, ValueError, "tolerance 0.0 is not a positive"),
+    (good, {"tolerance": float("nan")}, ValueError, "tolerance nan is not"),
+    (good, {"decrement_tolerance": -1.0}, ValueError, "decrement_tolerance -1.0 is not"),
+    (good, {"max_iterations": 0}, ValueError, "max_iterations 0 is not a positive whole number"),
+    (good, {"max_iterations": 2.5}, ValueError, "max_iterations 2.5 is not"),
+    (good, {"block_size": 0}, ValueError, "block_size 0 is not"),
+    (good, {"method": "newton"}, ValueError, "method 'newton' is not known: choose from exact, newton_cg"),
+    (good, {"line_search": "wolfe"}, ValueError, "line_search 'wolfe' is not known: choose from backtracking"),
+    (good, {"method": "gauss_newton"}, TypeError, "give fun as Composite"),
+]
+
+
+@pytest.mark.parametrize(("fun", "options", "kind", "words"), BAD, ids=[words for *_, words in BAD])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_bad_input_is_one_clear_line(name, fun, options, kind, words, backends):
+    options = dict(options)
+    x0 = options.pop("x0", np.array([1.0, 2.0]))
+    with pytest.raises(kind, match=words) as caught:
+        minimize(backends, name, fun, x0, **options)
+    assert "\n" not in str(caught.value)
+
+
+STARTS = [
+    (lambda f: 3.0, "type float; they must be .* of one type, float32 or float64"),
+    (lambda f: f("float16"), "float16; they must be .* of one type, float32 or float64"),
+    (lambda f: [f("float32"), f("float64")], "float32 and .*float64; they must be .* of one type"),
+]
+
+
+@pytest.mark.parametrize(("start", "words"), STARTS, ids=[words for _, words in STARTS])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_start_of_another_type_is_refused(name, start, words, backends):
+    as_array = both(name, jnp.asarray, torch.as_tensor)
+    with pytest.raises(TypeError, match=words):
+        backends[name].newton.minimize(good, start(lambda kind: as_array(np.ones(2, kind))))
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_an_objective_of_another_type_is_refused(name, backends):
+    as_array = both(name, jnp.asarray, torch.as_tensor)
+    with pytest.raises(ValueError, match=r"returns .*float64 where x0 is .*float32"):
+        backends[name].newton.minimize(
+            lambda x, w: (x * w).sum(), as_array(np.ones(2, "float32")), as_array(np.ones(2))
+        )
+
+
+def test_what_can_be_checked_before_compiling_is(backends):
+    minimize(backends, "jax", good, np.array([1.0, 2.0]))
+    before = backends["jax"].runtime.compilations()
+    for fun, options, kind, words in BAD:
+        if "not symmetric" in words or "at the start" in words:
+            continue  # they depend on values
+        options = dict(options)
+        x0 = options.pop("x0", np.array([1.0, 2.0]))
+        with pytest.raises(kind, match=words):
+            minimize(backends, "jax", fun, x0, **options)
+    assert backends["jax"].runtime.compilations() == before
