@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxopt_study import dictionary, session, verdict
@@ -36,6 +37,7 @@ from jaxopt_study.studies.dictionary.growth import Growth
 from jaxopt_study.studies.dictionary.paths import FIRST, ROWS, Trainer
 from jaxopt_study.studies.dictionary.rows import LBFGS_STEPS, Configurations, steps_of
 from tests.conftest import load_backend, make_plan
+from tests.here import compiled_quickly, workers_here
 from torch_reference import defects as torch_defects
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,12 @@ CLASSES = sorted(
     if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
 )
 SEARCHLESS = [row for row in TABLE if not row.options.get("line_search_fn")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly():
+    with compiled_quickly():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +67,15 @@ def digits2():
 
 
 def differences(backends, row, name, workload, steps):
-    """Return how far the two frameworks' paths differ, with torch's sensitivity to rounding, and torch's path."""
+    """Return how far the two frameworks' paths differ, and torch's path.
+
+    With them comes torch's sensitivity to rounding, where a bound depends on it: a replay's seldom does.
+    """
     jax, torch = (Trainer(backends[name], name, row, workload, 0) for name in ("jax", "torch"))
-    ours, theirs, moved = jax.path(name, steps), torch.path(name, steps), torch.path(name, steps, moved="float64")
-    return paths.differences(ours, theirs, np.abs(moved - theirs).max(axis=1), steps), theirs
+    ours, theirs, moved = jax.path(name, steps), torch.path(name, steps), None
+    if name not in paths.REPLAYS or bounds.fed_back(translate(row.name, row.options)):
+        moved = np.abs(torch.path(name, steps, moved="float64") - theirs).max(axis=1)
+    return paths.differences(ours, theirs, moved, steps), theirs
 
 
 # The table.
@@ -107,18 +120,19 @@ def values_of(name, option):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@given(data=st.data())
-@settings(deadline=None, max_examples=60)
-def test_what_torch_refuses_is_refused_and_nothing_else(name, data):
-    chosen = data.draw(st.lists(st.sampled_from(sorted(OPTIONS[name])), max_size=3, unique=True))
-    options = {option: data.draw(st.sampled_from(values_of(name, option)), label=option) for option in chosen}
-    try:
-        getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(2, 2))], **options)
-    except ValueError:
-        with pytest.raises(DictionaryError, match=f"torch.optim.{name} refuses"):
+def test_what_torch_refuses_is_refused_and_nothing_else(name):
+    """Each value of each option, and each with each value of every other option."""
+    chosen = [(option, value) for option in OPTIONS[name] for value in values_of(name, option)]
+    leaf = torch.nn.Parameter(torch.zeros(2, 2))
+    for one, other in itertools.combinations_with_replacement(chosen, 2):
+        options = dict([one, other])
+        try:
+            getattr(torch.optim, name)([leaf], **options)
+        except ValueError:
+            with pytest.raises(DictionaryError, match=f"torch.optim.{name} refuses"):
+                check(name, options)
+        else:
             check(name, options)
-    else:
-        check(name, options)
 
 
 def test_every_installed_optimizer_is_listed():
@@ -130,13 +144,22 @@ def test_every_installed_optimizer_is_listed():
 # Replay and closed loop.
 
 
+def bound_after_100_steps(translation, sensitivity):
+    """Return how far replayed parameters may differ then: closer than the study's bounds, which hold for 1,000."""
+    if translation.name == "Muon" or bounds.fed_back(translation):
+        return bounds.replay_bound(translation, sensitivity)
+    return 5e-15 if translation.decays else 2e-15  # 2.1e-15 and 8.3e-16 were measured
+
+
 @pytest.mark.parametrize("row", [row for row in SEARCHLESS if row.name != "LBFGS"], ids=lambda row: row.key)
 def test_replayed_gradients_give_the_same_parameters(backends, row):
-    """1,000 steps under a learning rate that is constant, and one that changes, float64."""
+    """100 steps under a learning rate that is constant, and one that changes, float64; 1,000 once for each class."""
     translation = translate(row.name, row.options)
     for name in paths.REPLAYS:
-        found, _ = differences(backends, row, name, None, (1, 10, 100, 1000))
-        assert max(found.distance) <= bounds.replay_bound(translation, found.sensitivity), (name, found)
+        many = row in FIRST and name == "schedule"
+        found, _ = differences(backends, row, name, None, (1, 10, 100, 1000) if many else (1, 10, 100))
+        allowed = (bounds.replay_bound if many else bound_after_100_steps)(translation, found.sensitivity)
+        assert max(found.distance) <= allowed, (name, found)
 
 
 def test_replay_leaves_the_arrays_it_is_given(backends):
@@ -177,43 +200,56 @@ CHOICES = {
 }
 
 
-@st.composite
-def configurations(draw, name):
-    """Draw options of a class, at the learning rate of its first row."""
+def configurations(name, number):
+    """Draw options of a class, at the learning rate of its first row: those that pair most values for the first time.
+
+    Five of them pair as many values of two options as eight drawn at random do.
+    """
+    generator = np.random.default_rng(0)
+    drawn, chosen, paired = [_draw(generator, name) for _ in range(100)], [], set()
+    for _ in range(number):
+        chosen.append(max(drawn, key=lambda row: len(_pairs(row) - paired)))
+        paired |= _pairs(chosen[-1])
+    return chosen
+
+
+def _draw(generator, name):
+    def one_of(values):
+        return values[generator.integers(len(values))]
+
     first = next(row for row in TABLE if row.name == name)
     options = {"lr": first.options["lr"]}
     for option, (default, _) in OPTIONS[name].items():
         if isinstance(default, bool):
-            options[option] = draw(st.booleans())
+            options[option] = one_of([False, True])
         elif name == "Adafactor" and option == "eps":
-            options[option] = draw(st.sampled_from([(None, 1e-3), (1e-4, 1e-2)]))
+            options[option] = one_of([(None, 1e-3), (1e-4, 1e-2)])
         elif option in CHOICES:
-            options[option] = draw(st.sampled_from(CHOICES[option]))
+            options[option] = one_of(CHOICES[option])
     if name == "SGD" and options["nesterov"]:
         options |= {"dampening": 0.0, "momentum": options["momentum"] or 0.9}
     return Row(name, options)
 
 
+def _pairs(row):
+    return set(itertools.combinations(sorted(row.options.items()), 2))
+
+
 @pytest.mark.parametrize("name", [name for name in CLASSES if name != "LBFGS"])
-@given(data=st.data())
-@settings(deadline=None, max_examples=8, derandomize=True, database=None)
-def test_options_drawn_at_random_are_replayed_exactly(backends, name, data):
-    row = data.draw(configurations(name))
-    found, path = differences(backends, row, data.draw(st.sampled_from(paths.REPLAYS)), None, (1, 10, 100))
-    allowed = bounds.replay_bound(translate(row.name, row.options), found.sensitivity)
-    assert max(found.distance) <= allowed * max(1.0, np.abs(path).max()), row
+def test_options_drawn_at_random_are_replayed_exactly(backends, name):
+    for row, path in zip(configurations(name, 5), itertools.cycle(paths.REPLAYS)):
+        found, theirs = differences(backends, row, path, None, (1, 10, 100))
+        allowed = bounds.replay_bound(translate(row.name, row.options), found.sensitivity)
+        assert max(found.distance) <= allowed * max(1.0, np.abs(theirs).max()), row
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@given(data=st.data())
-@settings(deadline=None, max_examples=3, derandomize=True, database=None)
-def test_options_drawn_at_random_train_alike(backends, digits2, name, data):
-    """Closed loops within 20 times the sensitivity to rounding, on digits or on the small network."""
-    row = data.draw(configurations(name))
-    problem = data.draw(st.sampled_from(["digits", "mlp"]))
-    found, _ = differences(backends, row, problem, digits2, steps_of(row, problem, SMOKE))
-    allowed = bounds.trained_bounds(translate(row.name, row.options), found.sensitivity)
-    assert np.all(found.distance <= allowed), (row, found)
+def test_options_drawn_at_random_train_alike(backends, digits2, name):
+    """Closed loops within 20 times the sensitivity to rounding, on digits and on the small network."""
+    for row, problem in zip(configurations(name, 2), ("digits", "mlp"), strict=True):
+        found, _ = differences(backends, row, problem, digits2, steps_of(row, problem, SMOKE))
+        allowed = bounds.trained_bounds(translate(row.name, row.options), found.sensitivity)
+        assert np.all(found.distance <= allowed), (row, found)
 
 
 def test_a_wrong_translation_is_seen(backends, digits2):
@@ -270,8 +306,7 @@ def test_muon_follows_the_bfloat16_iteration_at_first(backends):
     assert max(found.distance) < 1e-15
 
 
-@given(row=configurations("Muon"))
-@settings(deadline=None, max_examples=8, derandomize=True, database=None)
+@pytest.mark.parametrize("row", configurations("Muon", 5), ids=lambda row: row.key)
 def test_muon_follows_at_first_whatever_its_options(backends, row):
     """A flipped bit is 2^-8 of an element's step, whose size is the learning rate; a wrong rule makes whole steps."""
     found, _ = differences(backends, row, "replay", None, (1, 2))
@@ -286,16 +321,17 @@ def test_muon_takes_matrices_alone():
 
 @pytest.mark.parametrize("row", FIRST, ids=lambda row: row.name)
 def test_a_transformation_keeps_dtype_and_compiles_once(row):
+    """What is traced once is compiled once; nothing need be compiled to see it."""
     load_backend("jax", "float32")
     try:
         rule = dictionary.build(translate(row.name, row.options).expression)
-        params = {"w": jnp.ones((3, 2), jnp.float32)}
+        params = {"w": jax.ShapeDtypeStruct((3, 2), jnp.float32)}
         traced = []
         update = jax.jit(lambda g, s, p: traced.append(True) or rule.update(g, s, p))
-        state = rule.init(params)
+        state = jax.eval_shape(rule.init, params)
         if row.options.get("line_search_fn") is None:
             for _ in range(3):
-                updates, state = update(params, state, params)
+                updates, state = update.eval_shape(params, state, params)
             assert updates["w"].dtype == jnp.float32
             assert traced == [True]
     finally:
@@ -416,6 +452,7 @@ def follow(optimizer, network, translation, steps=20, after=lambda: None):
     }
     rule = translation.transformation()
     state = rule.init(params)
+    update = jax.jit(rule.update)
     generator = np.random.default_rng(0)
     for _ in range(steps):
         gradient = jax.tree.map(lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape)), params)
@@ -424,7 +461,7 @@ def follow(optimizer, network, translation, steps=20, after=lambda: None):
             network.get_parameter(name).grad = torch.tensor(np.asarray(gradient[layer][leaf]))
         optimizer.step()
         after()
-        updates, state = rule.update(gradient, state, params)
+        updates, state = update(gradient, state, params)
         params = optax.apply_updates(params, updates)
     return max(
         np.abs(np.asarray(params[layer][leaf]) - network.get_parameter(f"{layer}.{leaf}").detach().numpy()).max()
@@ -527,7 +564,8 @@ def test_what_is_no_optimizer_is_refused():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dictionary") / "run"
-    return session.run(SMOKE, folder, False, lambda *_: None), record.read(folder)
+    with workers_here("jax", "torch"):
+        return session.run(SMOKE, folder, False, lambda *_: None), record.read(folder)
 
 
 def read(records):

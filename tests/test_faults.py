@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO, TextIOWrapper
 
 import numpy as np
 import psutil
@@ -23,7 +24,8 @@ from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives
-from tests.conftest import compare, make_plan
+from tests.conftest import make_plan
+from tests.here import workers_here
 from tests.processes import lines, start, wait_for, workers
 
 LONG = ("--studies", "optimizers", "--optimizers", "sgd", "adam", "--epochs", "200", "--repeats", "1")
@@ -34,8 +36,15 @@ TINY = ("--studies", "derivatives", "--frameworks", "jax", "--repeats", "1")
 def tiny(tmp_path_factory):
     """The folder of a run of the fewest cases."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
-    assert command_line.main([*TINY, "--out", str(folder)]) == 0
+    with workers_here("jax"):
+        assert command_line.main([*TINY, "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture
+def here():
+    with workers_here("jax"):
+        yield
 
 
 # The folder.
@@ -95,7 +104,7 @@ def test_an_environment_is_written_whole_or_not_at_all(tmp_path, monkeypatch, fa
     assert {path.name for path in (tmp_path / "new" / "run").iterdir()} == {"environment.json", "records.jsonl"}
 
 
-def test_after_a_full_disk_the_same_command_runs(tmp_path):
+def test_after_a_full_disk_the_same_command_runs(here, tmp_path):
     """No file may be over 1 KiB: the environment cannot be written whole, and nothing of it stays."""
     folder = tmp_path / "new" / "run"
     run = start(
@@ -104,10 +113,10 @@ def test_after_a_full_disk_the_same_command_runs(tmp_path):
     said = run.communicate(timeout=120)[1]
     assert (run.returncode, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
     assert not list(tmp_path.iterdir())
-    assert compare(*TINY, "--out", folder).returncode == 0
+    assert command_line.main([*TINY, "--out", str(folder)]) == 0
 
 
-def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(here, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(record, "append", full)
     folder = tmp_path / "run"
     assert command_line.main([*TINY, "--out", str(folder)]) == 1
@@ -131,17 +140,23 @@ def shell(line, **variables):
     )
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_what_ascii_lacks_is_written_in_ascii(tiny, options):
-    run = start(*TINY, "--resume", tiny, *options, env=ASCII)
+def test_what_ascii_lacks_is_written_in_ascii(tiny):
+    """Also in a terminal that says it has one column: tables are not folded into it."""
+    run = start(*TINY, "--resume", tiny, env=ASCII | {"COLUMNS": "1"})
     said, errors = run.communicate(timeout=120)
     assert (run.returncode, "Traceback" in said + errors) == (0, False)
     assert (said + errors).isascii()
-    if options:
-        assert json.loads(said)["status"] == 0
-    else:
-        assert "Derivatives of f(a, b) = a^2 b" in said
-        assert " us" in said
+    assert "Derivatives of f(a, b) = a^2 b" in said
+    assert " us" in said
+    assert "jax forward_over_reverse " in said
+    assert len(said.splitlines()) < 100
+
+
+def test_json_is_ascii(here, tiny, monkeypatch):
+    with TextIOWrapper(BytesIO(), encoding="ascii") as ascii_alone:
+        monkeypatch.setattr(sys, "stdout", ascii_alone)
+        assert command_line.main([*TINY, "--resume", str(tiny), "--json"]) == 0
+        assert json.loads(ascii_alone.buffer.getvalue())["status"] == 0
 
 
 def test_a_path_of_any_bytes_is_written_as_it_is(tmp_path):
@@ -154,35 +169,71 @@ def test_a_path_of_any_bytes_is_written_as_it_is(tmp_path):
     )
 
 
+def nobody():
+    """Return a stream whose reader has gone, as `| true` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def status_of(*arguments):
+    """Return the exit status; rich raises it where a pipe is broken."""
+    try:
+        return command_line.main(list(map(str, arguments)))
+    except SystemExit as end:
+        return end.code
+
+
 @pytest.mark.parametrize("option", ["--help", "--list", "--version"])
-def test_a_line_of_output_always_ends_quietly(option):
-    assert shell(f"$COMPARE {option}", **ASCII).returncode == 0
-    answer = shell(f"$COMPARE {option} > /dev/full")
+def test_a_line_of_output_always_ends_quietly(option, monkeypatch, capsys):
+    """As Python ends it closes its streams: what they still hold would be an error here as well."""
+    outputs = {
+        "ascii": (TextIOWrapper(BytesIO(), encoding="ascii"), 0, ""),
+        "full": (os.fdopen(os.open("/dev/full", os.O_WRONLY), "w"), 1, "error: No space left on device\n"),
+        "a pipe": (nobody(), 1, ""),
+    }
+    for stream, status, words in outputs.values():
+        with stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            assert status_of(option) == status
+            assert capsys.readouterr().err == words
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)  # as it is where the shell closed both
+        patch.setattr(sys, "stderr", None)
+        assert command_line.main([option]) == 0
+
+
+def test_a_process_with_a_line_of_output_always_ends_quietly():
+    answer = shell("$COMPARE --list > /dev/full")
     assert (answer.returncode, answer.stderr) == (1, "error: No space left on device\n")
-    assert shell(f"set -o pipefail; $COMPARE {option} | true").stderr == ""
-    assert shell(f"$COMPARE {option} >&- 2>&-").returncode == 0
+    assert shell("set -o pipefail; $COMPARE --list | true").stderr == ""
+    assert shell("$COMPARE --help >&- 2>&-").returncode == 0
     assert "Traceback" not in shell("$COMPARE --epochs 0 2> /dev/full").stdout
 
 
-def test_output_that_nobody_reads_any_more_ends_a_run_quietly(tiny):
-    answer = shell(f"set -o pipefail; $COMPARE {' '.join(TINY)} --resume {tiny} 2>&1 | head -1")
-    assert answer.returncode in (0, 1)
-    assert "Traceback" not in answer.stdout + answer.stderr
-    assert "Exception" not in answer.stdout + answer.stderr
+def test_output_that_nobody_reads_any_more_ends_a_run_quietly(here, tiny, monkeypatch):
+    with nobody() as output, nobody() as errors:
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert status_of(*TINY, "--resume", tiny) == 1
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "2", "20"])
-def test_a_terminal_without_width_is_written_as_60_columns(columns):
-    narrow = shell("$COMPARE --help", COLUMNS=columns)
-    assert narrow.returncode == 0
-    assert narrow.stdout == shell("$COMPARE --help", COLUMNS="60").stdout
-    assert "--learning-rate" in narrow.stdout
+EACH_WIDTH = """
+import os
+from jaxopt_study.compare import main
+for columns in ("60", "0", "1", "2", "20"):
+    os.environ["COLUMNS"] = columns
+    assert main(["--help"]) == 0
+    print("end of help")
+"""
 
 
-def test_tables_are_not_folded_into_one_column(tiny):
-    said = shell(f"$COMPARE {' '.join(TINY)} --resume {tiny}", COLUMNS="1").stdout
-    assert "jax forward_over_reverse " in said
-    assert len(said.splitlines()) < 100
+def test_a_terminal_without_width_is_written_as_60_columns():
+    """In a process, since cyclopts could take for ever."""
+    said = subprocess.run([sys.executable, "-c", EACH_WIDTH], capture_output=True, text=True, check=True, timeout=60)
+    helps = said.stdout.split("end of help\n")
+    assert helps == [helps[0]] * 5 + [""]
+    assert "--learning-rate" in helps[0]
 
 
 # Signals.
@@ -200,8 +251,14 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("module", ["json", "cyclopts", "rich.progress", "numpy", "jaxopt_study.studies", "sklearn"])
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOADED_FIRST = ("json", "cyclopts", "rich.progress", "numpy", "jaxopt_study.studies")
+
+
+# Before `main` runs, one handler takes all signals: each module is stopped by one of them. Another does after.
+@pytest.mark.parametrize(
+    ("module", "sent"), [*zip(LOADED_FIRST, SIGNALS * 2, strict=False), *(("sklearn", number) for number in SIGNALS)]
+)
 @pytest.mark.parametrize("command", ["jaxopt_study.compare", "jaxopt_study"])
 def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
     (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT)
@@ -287,35 +344,36 @@ def test_workers_that_are_loading_end_when_their_parent_is_killed(tmp_path, seco
     run.communicate()
 
 
-A_LONG_LAP = """
-import sys
-
+LONG_LAPS = """
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.process import WorkerProcess
 from jaxopt_study.data.workload import digits_linear
 from tests.conftest import make_plan
 
-worker = WorkerProcess("jax", make_plan(epochs=50_000))
-worker.loaded()
-if sys.argv[1] == "forked":
-    worker.ask("preload")
-    worker.fork()
-else:
-    worker.configure()
+itself, server = (WorkerProcess("jax", make_plan()) for _ in range(2))
+itself.loaded(), server.loaded()
+itself.configure()
+server.ask("preload")
+server.fork()
 case = Case("optimizers", "optimizers", "sgd", "jax", "native_scan")
-worker.ask("prepare", case, digits_linear(0, 50_000))
+for worker in (itself, server):
+    worker.ask("prepare", case, digits_linear(0, 5_000))
+    worker._send("first", case)
 print("lap", flush=True)
-worker.ask("first", case)
+itself._receive()
 """
 
 
-@pytest.mark.parametrize("which", ["itself", "forked"])
-def test_a_worker_in_a_long_lap_ends_when_its_parent_is_killed(which):
-    parent = subprocess.Popen([sys.executable, "-c", A_LONG_LAP, which], stdout=subprocess.PIPE)
+def test_workers_in_a_long_lap_end_when_their_parent_is_killed():
+    """One worker itself, and one that was forked."""
+    parent = subprocess.Popen([sys.executable, "-c", LONG_LAPS], stdout=subprocess.PIPE)
     assert parent.stdout.readline() == b"lap\n"
     processes = psutil.Process(parent.pid).children(recursive=True)
-    assert len(processes) == (2 if which == "forked" else 1)
-    measuring(processes[-1])
+    assert len(processes) == 3
+    (forked,) = [process for process in processes if process.ppid() != parent.pid]
+    (itself,) = [process for process in processes if process not in (forked, forked.parent())]
+    for process in (itself, forked):
+        measuring(process)
     parent.kill()
     parent.communicate()
     assert gone(processes, 1)
@@ -348,7 +406,7 @@ def test_what_makes_the_times_of_jax_meaningless_is_refused(name, value, words, 
     assert check(Config())
 
 
-def test_what_the_workers_were_given_is_recorded_and_shown(tmp_path):
+def test_what_the_workers_were_given_is_recorded_and_shown(here, tmp_path, capsys):
     ours = {
         "TORCHDYNAMO_DISABLE": "1",
         "XLA_FLAGS": "--xla_cpu_enable_fast_math=false",
@@ -378,29 +436,43 @@ def test_what_the_workers_were_given_is_recorded_and_shown(tmp_path):
     assert "JAX_COMPILATION_CACHE_DIR" not in given
     (row,) = [line for line in (folder / "report.md").read_text().splitlines() if "environment variables" in line]
     assert "TORCHDYNAMO_DISABLE=1, XLA_FLAGS=--xla_cpu_enable_fast_math=false" in row
-    again = compare(*TINY, "--resume", folder)
-    assert again.returncode == 2
-    assert "run in another environment: variables." in again.stderr
+    assert command_line.main([*TINY, "--resume", str(folder)]) == 2
+    assert "run in another environment: variables." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_SUPPRESS_ERRORS"])
-@pytest.mark.parametrize(
-    "maker",
-    ["runtime.compiled(abs, backend='eager')", "derivatives.hessian_compiled(sum)", "calibration.recompiling()"],
-)
-def test_what_would_not_be_compiled_is_not_made(name, maker):
-    code = f"""
+UNCOMPILED = """
+import os, torch
 from torch_reference import calibration, derivatives, runtime
-try:
-    print({maker})
-except NotImplementedError as error:
-    print(error)
+
+def refusals():
+    for make in (lambda: runtime.compiled(abs, backend="eager"), lambda: derivatives.hessian_compiled(sum),
+                 lambda: calibration.recompiling()):
+        try:
+            print(make())
+        except NotImplementedError as error:
+            print(error)
+
+refusals()
+del os.environ["TORCHDYNAMO_DISABLE"]  # read at each call; the others as torch._dynamo is loaded
+refusals()
+torch._dynamo.config.disable = False
+refusals()
+torch._dynamo.config.suppress_errors = False
+print(runtime.compiled(abs, backend="eager"))
 """
+
+
+def test_what_would_not_be_compiled_is_not_made():
+    """Three variables, of which the first that is on is named, until none is: each is seen without those before."""
+    names = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_SUPPRESS_ERRORS")
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {name: "1"}, check=True
-    )
-    assert f"{name}" in answer.stdout
-    assert "torch.compile" in answer.stdout
+        [sys.executable, "-c", UNCOMPILED],
+        capture_output=True, text=True, env=os.environ | dict.fromkeys(names, "1"), check=True,
+    )  # fmt: skip
+    *refused, made = answer.stdout.splitlines()
+    expected = [f"torch.compile would leave functions uncompiled: {name} is set" for name in names for _ in range(3)]
+    assert refused == expected
+    assert made.startswith("<function ")
 
 
 def test_what_a_backend_has_not_is_skipped(monkeypatch):
@@ -458,7 +530,7 @@ def test_a_mistake_in_the_report_costs_its_section(tiny, tmp_path, monkeypatch, 
         ("skip", mistaken, "its study cannot say whether to skip it: ZeroDivisionError: division by zero (test_faults"),
     ],
 )
-def test_a_mistake_with_a_case_costs_the_case(tmp_path, monkeypatch, method, mistake, words):
+def test_a_mistake_with_a_case_costs_the_case(here, tmp_path, monkeypatch, method, mistake, words):
     monkeypatch.setattr(Derivatives, method, mistake)
     folder = tmp_path / "run"
     assert command_line.main([*TINY, "--out", str(folder)]) == 1

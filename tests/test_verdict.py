@@ -14,18 +14,24 @@ from jaxopt_study.report import export
 from jaxopt_study.session import Beside
 from jaxopt_study.studies import STUDIES
 from tests.cases import a_record
-from tests.conftest import compare as run_compare
+from tests.conftest import make_plan
+from tests.here import compiled_quickly, workers_here
 
 STUDIED = ("optimizers", "spread", "derivatives")
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A whole run of three studies that share their subjects' names."""
+def ran(tmp_path_factory):
+    """The outcome of a whole run of three studies that share their subjects' names."""
     folder = tmp_path_factory.mktemp("recorded") / "run"
-    answer = run_compare("--studies", *STUDIED, "--profile", "smoke", "--repeats", 2, "--out", folder)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return folder
+    plan = make_plan(studies=STUDIED, optimizers=("adam", "sgd"), dtype="float32", repeats=2)
+    with workers_here("jax", "torch"), compiled_quickly():
+        return session.run(plan, folder, False, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def recorded(ran):
+    return ran.folder
 
 
 def copied(source, target, change):
@@ -44,55 +50,63 @@ def planted(r):
     return dataclasses.replace(r, value={**r.value, "params": [9.0, *r.value["params"][1:]]})
 
 
-def test_a_planted_disagreement_withholds_exactly_its_own_times(recorded, tmp_path):
-    plan = copied(recorded, tmp_path / "bad", planted)
-    outcome = session.report(plan, tmp_path / "bad", Beside(against=recorded, export="pyperf"))
+@pytest.fixture(scope="module")
+def bad(recorded, tmp_path_factory):
+    """The outcome of the same records with a disagreement, beside the run that had none."""
+    folder = tmp_path_factory.mktemp("bad") / "run"
+    plan = copied(recorded, folder, planted)
+    return session.report(plan, folder, Beside(against=recorded, export="pyperf"))
+
+
+def test_a_planted_disagreement_withholds_exactly_its_own_times(recorded, bad):
     adam = {"optimizers/adam/jax/native_scan", "optimizers/adam/torch/notebook"}
     everything = {r.case.key for r in record.read(recorded)}
 
-    assert outcome.status == 1
-    assert set(outcome.summary["withheld"]) == adam
+    assert bad.status == 1
+    assert set(bad.summary["withheld"]) == adam
     shown = {
         f"optimizers/{row['optimizer']}/{row['framework']}/{row['loop']}"
-        for row in outcome.summary["studies"]["optimizers"]["optimizers"]
+        for row in bad.summary["studies"]["optimizers"]["optimizers"]
         if "step_seconds" in row
     }
     assert shown == {key for key in everything if key.startswith("optimizers")} - adam
-    assert {row["case"] for row in outcome.summary["against"]} == everything - adam
-    exported = pyperf.BenchmarkSuite.load(str(tmp_path / "bad" / export.PYPERF)).get_benchmarks()
+    assert {row["case"] for row in bad.summary["against"]} == everything - adam
+    exported = pyperf.BenchmarkSuite.load(str(bad.folder / export.PYPERF)).get_benchmarks()
     assert {benchmark.get_name() for benchmark in exported} == everything - adam
-    report = (tmp_path / "bad" / "report.md").read_text()
+    report = (bad.folder / "report.md").read_text()
     assert report.count("withheld: values disagree") == 2
-    json.dumps(outcome.summary, allow_nan=False)
+    json.dumps(bad.summary, allow_nan=False)
 
 
-def test_the_report_shows_every_comparison_with_its_bound(recorded, tmp_path):
-    plan = copied(recorded, tmp_path / "bad", planted)
-    outcome = session.report(plan, tmp_path / "bad")
-    report = (tmp_path / "bad" / "report.md").read_text()
+def test_the_report_shows_every_comparison_with_its_bound(bad):
+    report = (bad.folder / "report.md").read_text()
     table = report.split("## Comparisons")[1].split("##")[0]
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(lines) == len(outcome.findings)
-    (wrong,) = [f for f in outcome.findings if f.agrees is False]
+    assert len(lines) == len(bad.findings)
+    (wrong,) = [f for f in bad.findings if f.agrees is False]
     (line,) = [line for line in lines if "DISAGREES" in line]
     assert "final parameters" in line
     assert f"{wrong.bound:.1e}" in line
-    assert "VALUES DISAGREE in 1 of" in outcome.verdict
-    assert f"bound {wrong.bound:.2g}" in outcome.verdict
+    assert "VALUES DISAGREE in 1 of" in bad.verdict
+    assert f"bound {wrong.bound:.2g}" in bad.verdict
     # A terminal shows those that a reader must know of.
-    (doubtful,) = [t for t in outcome.tables if t.title == "Comparisons"]
+    (doubtful,) = [t for t in bad.tables if t.title == "Comparisons"]
     assert len(doubtful.rows) == 1
 
 
-def test_nothing_is_withheld_where_all_agree(recorded):
-    plan = environment.plan_of(environment.read(recorded))
-    outcome = session.report(plan, recorded)
-    assert (outcome.status, outcome.summary["withheld"]) == (0, [])
-    assert not [t for t in outcome.tables if t.title == "Comparisons"]
+def test_nothing_is_withheld_where_all_agree(ran):
+    assert (ran.status, ran.summary["withheld"]) == (0, [])
+    assert not [t for t in ran.tables if t.title == "Comparisons"]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, but not drawn: that takes a second."""
+    monkeypatch.setattr(verdict, "save", lambda *_: None)
 
 
 @pytest.mark.parametrize("method", ["findings", "rows", "tables", "figures", "verdict"])
-def test_an_error_in_a_studys_own_code_costs_its_section_alone(method, recorded, tmp_path, monkeypatch):
+def test_an_error_in_a_studys_own_code_costs_its_section_alone(method, recorded, tmp_path, monkeypatch, undrawn):
     plan = copied(recorded, tmp_path / "run", lambda r: r)
     (spread,) = STUDIES["spread"].experiments
 
@@ -152,7 +166,7 @@ def test_what_cannot_be_compared_keeps_its_time():
     assert verdict.status(Results((r,), (unclear,)), []) == 0
 
 
-def test_an_earlier_run_is_judged_by_its_own_plan(recorded, tmp_path):
+def test_an_earlier_run_is_judged_by_its_own_plan(recorded, tmp_path, undrawn):
     """Its float32 values, called float64, are far beyond float64's bounds: their times may not be compared."""
     plan = copied(recorded, tmp_path / "now", lambda r: r)
     copied(recorded, tmp_path / "before", lambda r: r)
