@@ -9,7 +9,7 @@ import pytest
 
 from jaxopt_study import backends, session
 from jaxopt_study.bench.process import CaseFailed
-from jaxopt_study.bench.worker import Worker, _answer
+from jaxopt_study.bench.worker import Worker, answer_of
 from tests.conftest import load_backend
 
 ONE_AT_A_TIME = threading.Lock()  # frameworks that compute side by side would share Python's warnings, its locale, ...
@@ -46,7 +46,7 @@ class WorkerHere:
     def ask(self, command, *arguments):
         with ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # in a process of its own a worker's warnings are read by nobody
-            ok, answer = _answer(getattr(self._worker, command), arguments)
+            ok, answer = answer_of(getattr(self._worker, command), arguments)
         if not ok:
             status, reason = answer
             raise CaseFailed(reason, status)

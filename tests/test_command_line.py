@@ -15,6 +15,7 @@ from jaxopt_study.bench import environment, record
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from tests.conftest import compare
+from tests.here import workers_here
 from tests.processes import lines, start, wait_for, workers
 
 SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
@@ -25,6 +26,13 @@ def small(tmp_path_factory):
     """One optimizer in both frameworks, one epoch."""
     folder = tmp_path_factory.mktemp("small") / "run"
     return folder, compare("--studies", "optimizers", "--optimizers", "sgd", *SMALL, "--out", folder)
+
+
+@pytest.fixture
+def all_here(compare_here):
+    """The command line with its workers in this process too."""
+    with workers_here("jax", "torch"):
+        yield compare_here
 
 
 # What is refused: one clear line, status 2, nothing written.
@@ -225,16 +233,16 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     assert "Environment" in report
 
 
-def test_the_summary_is_json_alone(tmp_path, compare_here):
-    answer = compare_here("--studies", "derivatives", *SMALL, "--json", "--out", tmp_path / "run")
+def test_the_summary_is_json_alone(tmp_path, all_here):
+    answer = all_here("--studies", "derivatives", *SMALL, "--json", "--out", tmp_path / "run")
     summary = json.loads(answer.stdout)
     assert summary["status"] == answer.returncode == 0
     assert len(summary["findings"]) == 3
     assert {row["framework"] for row in summary["studies"]["derivatives"]["derivatives"]} == {"jax", "torch"}
 
 
-def test_one_framework_runs_alone(tmp_path, compare_here):
-    answer = compare_here("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
+def test_one_framework_runs_alone(tmp_path, all_here):
+    answer = all_here("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
     assert answer.returncode == 0
     assert "torch" not in {r.framework for r in record.read(tmp_path / "run")}
     assert "The values of jax agree with their references in" in answer.stdout
@@ -268,8 +276,8 @@ def test_two_runs_cannot_take_one_folder(tmp_path):
     assert sorted(run.returncode for run in both) == [0, 2]
 
 
-def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path, compare_here):
-    answer = compare_here(
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path, all_here):
+    answer = all_here(
         "--studies", "optimizers", "--optimizers", "sgd", "--learning-rate", "1e38", *SMALL, "--out", tmp_path / "run"
     )
     assert answer.returncode == 0, answer.stdout
@@ -279,8 +287,8 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path, com
     assert answer.stdout.count("diverged at step") == 2
 
 
-def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path, compare_here):
-    answer = compare_here(
+def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path, all_here):
+    answer = all_here(
         "--studies", "optimizers", "--optimizers", "adam", "--learning-rate", "0.01",
         "--epochs", 6, "--repeats", 1, "--profile", "smoke", "--out", tmp_path / "run",
     )  # fmt: skip

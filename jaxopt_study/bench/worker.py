@@ -121,10 +121,11 @@ def serve(connection: Connection) -> None:
         elif command == "leave":
             os._exit(0)
         else:
-            connection.send(_answer(getattr(worker, command), arguments))
+            connection.send(answer_of(getattr(worker, command), arguments))
 
 
-def _answer(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, Any]:
+def answer_of(command: Callable[..., Any], arguments: list[Any]) -> tuple[bool, Any]:
+    """Return (True, what the command gives), or (False, (status, reason)) where it raises."""
     try:
         return True, command(*arguments)
     except Exception as error:  # whatever a framework raises costs this case alone

@@ -1,12 +1,18 @@
 """The optimizer dictionary: torch.optim in optax.
 
-    translate("RMSprop", lr=0.01, momentum=0.9)      a class and its options
-    translate(optimizer)                             a live torch.optim object, its groups and all
+    translate("RMSprop", lr=0.01, momentum=0.9)                a class and its options
+    translate(optimizer, model=model, scheduler=scheduler)     a live torch.optim object, its groups and all
+    translate_schedule(scheduler)                              a scheduler, as a function of the number of steps made
 
 Either is a `Translation` or, of a live object, a `LiveTranslation`: `.expression` is the code to paste, `.status` how
 exact it is, `.reason` why the function of the same name differs, and `.transformation()` the
 `optax.GradientTransformation` itself; printed, it is all of that as a script. From the shell:
 `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
+
+`exact` says that parameters in float32 and in float64 differ by rounding alone, if each parameter of torch's
+optimizer has a gradient in each step. What a live object has beyond that is in its status and its condition: frozen
+parameters without names, a scheduler that is not given, momentum that a scheduler moves, parameters of 16 bits.
+Complex parameters are refused.
 
 Importing it loads no framework. `rules` holds the translations, `table` the configurations that are checked by
 `python -m jaxopt_study.compare --studies dictionary`.
@@ -18,12 +24,23 @@ from typing import Any
 
 from jaxopt_study.dictionary import rules
 from jaxopt_study.dictionary.build import build
+from jaxopt_study.dictionary.leaves import labels_by_name
 from jaxopt_study.dictionary.live import LiveTranslation, translate_live
 from jaxopt_study.dictionary.options import DictionaryError
+from jaxopt_study.dictionary.schedules import translate_schedule
 from jaxopt_study.dictionary.table import TABLE
 from jaxopt_study.dictionary.translation import Translation
 
-__all__ = ["TABLE", "DictionaryError", "LiveTranslation", "Translation", "build", "translate"]
+__all__ = [
+    "TABLE",
+    "DictionaryError",
+    "LiveTranslation",
+    "Translation",
+    "build",
+    "labels_by_name",
+    "translate",
+    "translate_schedule",
+]
 
 
 def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
@@ -31,9 +48,9 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
 
     Args:
         optimizer: The name of a class, or a live `torch.optim` object, which brings its own options.
-        **options: Of a named class, what differs from torch's defaults. Of a live object, `schedule`: a function from
-            the number of steps made to the learning rate; and `labels`: which leaf is in which group, see
-            `LiveTranslation`.
+        **options: Of a named class, what differs from torch's defaults. Of a live object, `scheduler`: its scheduler,
+            or `schedule`: a function from the number of steps made to the learning rate; `model`: the module whose
+            parameters it has; and `labels`: which leaf is in which group. See `live.translate_live`.
 
     Raises:
         DictionaryError: There is no such class or option, torch refuses a value, or it cannot be translated.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from typing import Any
 
 from jaxopt_study import terminal
-from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError
+from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, short
 from jaxopt_study.dictionary.rules import translate
+
+LONGEST = 300
+"""Characters of a value that are read; a longer one is a mistake, and Python's parser may not end it in time."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,15 +46,19 @@ def _answer(name: str, options: list[str], schedule: bool) -> str:
 def _option(name: str, word: str) -> tuple[str, Any]:
     option, equals, value = word.partition("=")
     if not equals:
-        raise DictionaryError(f"{word!r} is no option: write OPTION=VALUE, as lr=0.01")
+        raise DictionaryError(f"{short(word)} is no option: write OPTION=VALUE, as lr=0.01")
     return option, _value(name, option, value)
 
 
 def _value(name: str, option: str, text: str) -> Any:
     """Read a value: a Python literal, numbers with commas between, or a word."""
+    if len(text) > LONGEST:
+        raise DictionaryError(f"the value of {option} has {len(text)} characters: at most {LONGEST} are read")
+    if any(map(_underflows, text.split(","))):
+        raise DictionaryError(f"{option}={text} is below the smallest number that can be held")
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         lowered = {"true": True, "false": False, "none": None}
         if text.lower() in lowered:
             return lowered[text.lower()]
@@ -60,6 +68,14 @@ def _value(name: str, option: str, text: str) -> Any:
         except ValueError:
             return text
     return text
+
+
+def _underflows(number: str) -> bool:
+    """Say whether a number that is not 0 would be read as 0."""
+    try:
+        return float(number) == 0 and bool(re.search("[1-9]", number.lower().partition("e")[0]))
+    except ValueError:
+        return False
 
 
 def _listing() -> str:

@@ -6,21 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 
-def build(expression: str, schedule: Callable[[Any], Any] | None = None, labels: Any = None) -> Any:
+def build(expression: str, **names: Any) -> Any:
     """Evaluate an expression of this package where `optax`, `jnp` and `transforms` are known.
 
     Args:
         expression: What `rules.translate` returned.
-        schedule: What the name `schedule` means in it, a function of the number of steps made.
-        labels: What the name `labels` means in it: which leaf is in which group.
+        **names: What other names in it mean: `schedule`, a function of the number of steps made, and `labels`, which
+            leaf is in which group.
     """
     import jax.numpy as jnp  # here, so that the dictionary can be read without a framework
     import optax
 
     from jaxopt_study.dictionary import transforms
 
-    known = {"jnp": jnp, "optax": optax, "transforms": transforms, "schedule": schedule, "labels": labels}
-    return eval(expression, known)
+    return eval(expression, {"jnp": jnp, "optax": optax, "transforms": transforms, **names})
 
 
 def map_with_path(function: Callable[[Any, Any], Any], tree: Any) -> Any:

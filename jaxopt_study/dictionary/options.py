@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +18,26 @@ class DictionaryError(ValueError):
 
 @dataclass(frozen=True)
 class Allowed:
-    """What torch accepts: a test, and the words for it."""
+    """What is accepted: a test, and the words for it.
+
+    Attributes:
+        test: Whether a value is.
+        words: What a value must be.
+        by_torch: Whether torch refuses other values itself; else it takes them, and no training has them.
+    """
 
     test: Callable[[Any], bool]
     words: str
+    by_torch: bool = True
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LARGEST or value in (math.inf, -math.inf)
+
+
+LARGEST = sys.float_info.max
 
 
 def _all(count: int, test: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -37,8 +50,11 @@ NOT_POSITIVE = Allowed(lambda v: _number(v) and v <= 0, "a number of at most 0")
 FRACTION = Allowed(lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]")
 AT_LEAST_ONE = Allowed(lambda v: _number(v) and v >= 1, "a number of at least 1")
 SWITCH = Allowed(lambda v: isinstance(v, bool), "True or False")
-COUNT = Allowed(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1")
-COUNT_OR_NONE = Allowed(lambda v: v is None or COUNT.test(v), "a whole number of at least 1, or None")
+COUNT = Allowed(
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1", by_torch=False
+)
+COUNT_OR_NONE = Allowed(lambda v: v is None or COUNT.test(v), "a whole number of at least 1, or None", by_torch=False)
+ITERATIONS = Allowed(lambda v: isinstance(v, int) and not isinstance(v, bool) and v < 100, "a whole number below 100")
 BETAS = Allowed(_all(2, lambda v: _number(v) and 0 <= v < 1), "two numbers in [0, 1), as 0.9,0.999")
 # torch's SparseAdam takes them likewise, and its lr and eps must be above 0.
 POSITIVE = Allowed(lambda v: _number(v) and v > 0, "a number above 0")
@@ -120,7 +136,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Allowed]]] = {
         "nesterov": (True, SWITCH),
         "ns_coefficients": ((3.4445, -4.775, 2.0315), COEFFICIENTS),
         "eps": (1e-7, NUMBER),
-        "ns_steps": (5, COUNT),
+        "ns_steps": (5, ITERATIONS),
         "adjust_lr_fn": (None, ADJUST),
     },
     "NAdam": {
@@ -162,24 +178,16 @@ def check(name: str, options: Options) -> dict[str, Any]:
     Args:
         name: The class, `RMSprop` say.
         options: What differs from torch's defaults; options of the implementation (`foreach`, ...) are dropped.
+            Numbers may be Python's, NumPy's or tensors of one element.
 
     Raises:
-        DictionaryError: There is no such class or option, or torch refuses the value.
+        DictionaryError: There is no such class or option, torch refuses the value, or it cannot be translated.
     """
-    known = OPTIONS[_known("torch.optim class", name, OPTIONS)]
-    values = {option: default for option, (default, _) in known.items()}
-    for option, value in options.items():
-        if option in IMPLEMENTATION:
-            continue
-        _known(f"option of torch.optim.{name}", option, [*known, *IMPLEMENTATION])
-        value = tuple(value) if isinstance(value, list) else value
-        if not known[option][1].test(value):
-            raise DictionaryError(f"torch.optim.{name} refuses {option}={value!r}: it must be {known[option][1].words}")
-        if any(
-            isinstance(item, float) and math.isinf(item) for item in (value if isinstance(value, tuple) else [value])
-        ):
-            raise DictionaryError(f"{option}={value!r} cannot be translated: torch takes it, but no training has it")
-        values[option] = value
+    values = complete(name, options)
+    for option, (_, allowed) in OPTIONS[name].items():
+        if not allowed.test(values[option]):
+            who = f"torch.optim.{name} refuses" if allowed.by_torch else "cannot be translated:"
+            raise DictionaryError(f"{who} {option}={short(values[option])}: it must be {allowed.words}")
     if values.get("nesterov") and name == "SGD" and (values["momentum"] <= 0 or values["dampening"] != 0):
         raise DictionaryError(
             "torch.optim.SGD refuses nesterov=True: it needs a momentum above 0 and dampening 0, not "
@@ -188,10 +196,58 @@ def check(name: str, options: Options) -> dict[str, Any]:
     return values
 
 
+def complete(name: str, options: Options) -> dict[str, Any]:
+    """Return the options of a torch.optim class with every default filled in, without asking what torch refuses.
+
+    A live optimizer may have what its class refuses: a scheduler may set SparseAdam's learning rate to 0.
+
+    Raises:
+        DictionaryError: There is no such class or option, or a value is infinite.
+    """
+    known = OPTIONS[_known("torch.optim class", name, OPTIONS)]
+    values = {option: default for option, (default, _) in known.items()}
+    for option, given in options.items():
+        value = plain(option, given)
+        if option in IMPLEMENTATION:
+            if value not in (None, True, False):
+                raise DictionaryError(f"torch.optim.{name} refuses {option}={short(value)}: it must be True or False")
+            continue
+        _known(f"option of torch.optim.{name}", option, [*known, *IMPLEMENTATION])
+        if any(isinstance(v, float) and math.isinf(v) for v in (value if isinstance(value, tuple) else (value,))):
+            raise DictionaryError(f"{option}={value!r} cannot be translated: torch takes it, but no training has it")
+        values[option] = value
+    return values
+
+
+def plain(option: str, value: Any) -> Any:
+    """Return Python's numbers for NumPy's and for tensors of one element, tuples for lists.
+
+    Raises:
+        DictionaryError: It is an array or tensor of more than one element.
+    """
+    if isinstance(value, tuple | list):
+        return tuple(plain(option, item) for item in value)
+    if not hasattr(value, "item"):
+        return value
+    try:
+        return value.item()
+    except (ValueError, RuntimeError):
+        raise DictionaryError(f"{option} has more than one element: torch takes one number there") from None
+
+
+def short(value: Any) -> str:
+    """Return a value's text, cut where it is long, for a message of one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        return "a huge whole number"
+    return text if len(text) <= 60 else f"{text[:50]}..."
+
+
 def _known(kind: str, name: str, known: Mapping[str, Any] | list[str]) -> str:
     if name in known:
         return name
     by_lower = {item.lower(): item for item in known}
-    near = difflib.get_close_matches(str(name).lower().removeprefix("torch.optim."), by_lower, n=1)
+    near = difflib.get_close_matches(str(name)[:60].lower().removeprefix("torch.optim."), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
-    raise DictionaryError(f"unknown {kind} {name!r}: choose from {', '.join(known)}{hint}")
+    raise DictionaryError(f"unknown {kind} {short(name)}: choose from {', '.join(known)}{hint}")

@@ -47,3 +47,9 @@ OPTAX = frozenset(
 
 TORCH = frozenset(f"torch.optim.{name}" for name in OPTIONS)
 """Every class of torch.optim that is in the dictionary."""
+
+
+def place(name: str) -> str:
+    """Return where optax has an optimizer that torch.optim has not, `optax.lion` say, or nothing."""
+    plain = name.lower()
+    return next((f"{where}.{plain}" for where, names in OPTAX_ALONE.items() if plain in names), "")

@@ -7,8 +7,10 @@ source: what is printed for a user is what `build` evaluates, and so what the te
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from jaxopt_study.dictionary.options import Options, check
+from jaxopt_study.dictionary import others
+from jaxopt_study.dictionary.options import OPTIONS, DictionaryError, Options, check
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation
 
 
@@ -23,8 +25,26 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
     Raises:
         DictionaryError: There is no such class or option, or torch refuses the value.
     """
-    full = check(name, options)
-    return RULES[name](full, learning_rate or repr(full["lr"]))
+    if name not in OPTIONS and (place := others.place(name)):
+        raise DictionaryError(f"torch.optim has no {name}; {place} has it, and the dictionary compares none with it")
+    return from_complete(name, check(name, options), learning_rate)
+
+
+def from_complete(name: str, options: Options, learning_rate: str = "") -> Translation:
+    """Return the translation of all the options of a class; torch need not accept them in its constructor."""
+    made = RULES[name](options, learning_rate or repr(options["lr"]))
+    if made.status == EXACT and max(options.get("betas", (0,))) > LARGEST_BETA:
+        return replace(made, status=CONDITIONS, condition=LARGE_BETA)
+    return made
+
+
+STATIC = 'static_args=("b1", "b2")'
+"""Keeps Python's numbers: as arrays of the parameters' type, 0.999 would be 1 in bfloat16."""
+LARGEST_BETA = 0.999
+"""Up to here float32 is within the bounds that are checked; it is the default of Adam's b2."""
+LARGE_BETA = (
+    "in float64: in float32 optax computes 1 - beta^t with a relative error of up to 6e-8 / (1 - beta), torch does not"
+)
 
 
 def _chain(*parts: str) -> str:
@@ -86,8 +106,8 @@ def adam(o: Options, lr: str) -> Translation:
     if o["amsgrad"]:
         root = f"jnp.sqrt(1 - {b2!r} ** (c + 1.0))"
         rule = [
-            f"optax.inject_hyperparams(optax.scale_by_amsgrad)({moments}, eps=lambda c: {o['eps']!r} * {root}, "
-            "bias_correction_nu=False)",
+            f"optax.inject_hyperparams(optax.scale_by_amsgrad, {STATIC})({moments}, "
+            f"eps=lambda c: {o['eps']!r} * {root}, bias_correction_nu=False)",
             f"optax.scale_by_schedule(lambda c: {root})",
             _decoupled(options),
             _rate(lr),
@@ -115,14 +135,18 @@ def nadam(o: Options, lr: str) -> Translation:
         reason = (
             "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
         )
-    return _made("NAdam", o, _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr)), reason)
+    rule = _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr))
+    if "transforms" not in scale:
+        return _made("NAdam", o, rule, reason)
+    condition = "in float64, under torch.set_default_dtype(torch.float64): else torch keeps its product in float32"
+    return _made("NAdam", o, rule, reason, CONDITIONS, condition)
 
 
 def radam(o: Options, lr: str) -> Translation:
     """`optax.scale_by_radam`, with eps brought to before the bias correction."""
     b1, b2 = o["betas"]
     scale = (
-        f"optax.inject_hyperparams(optax.scale_by_radam)(b1={b1!r}, b2={b2!r}, "
+        f"optax.inject_hyperparams(optax.scale_by_radam, {STATIC})(b1={b1!r}, b2={b2!r}, "
         f"eps=lambda c: {o['eps']!r} / jnp.sqrt(1 - {b2!r} ** (c + 1.0)))"
     )
     reason = "torch adds eps to sqrt(v) before the bias correction, optax.radam after it"
@@ -146,6 +170,9 @@ def rmsprop(o: Options, lr: str) -> Translation:
         "rate in the momentum"
     )
     made = _chain(_ascent(o), _decay(o["weight_decay"]), *rule)
+    if o["centered"] and not 0 < o["alpha"] < 1:
+        condition = f"with alpha={o['alpha']!r} the variance is 0 but for rounding, and the step divides by its root"
+        return _made("RMSprop", o, made, reason, APPROXIMATE, condition)
     if not (o["momentum"] and o["weight_decay"]):
         return _made("RMSprop", o, made, reason)
     condition = (
@@ -190,7 +217,8 @@ def asgd(o: Options, lr: str) -> Translation:
     falling = f"(1 + {o['lambd']!r} * {before} * c) ** {o['alpha']!r}"
     rule = [_decay(o["lambd"] + o["weight_decay"]), f"optax.scale_by_schedule(lambda c: -{before} / {falling})"]
     reason = "optax has no such class; torch uses a changed learning rate one step late. The average `ax` is not kept"
-    return _made("ASGD", o, _chain(_ascent(o), *rule), reason)
+    condition = "in float64, under torch.set_default_dtype(torch.float64): else torch rounds the rate to float32"
+    return _made("ASGD", o, _chain(_ascent(o), *rule), reason, CONDITIONS, condition)
 
 
 def rprop(o: Options, lr: str) -> Translation:
@@ -214,7 +242,11 @@ def adafactor(o: Options, lr: str) -> Translation:
         "optax.adafactor does not factor axes below 128, has no min(lr, 1/sqrt(t)), decays without lr, and adds 1e-30 "
         "where torch clamps"
     )
-    return _made("Adafactor", o, _chain(_ascent(o), rule), reason)
+    condition = (
+        "if leaves of three or more axes are held as torch does (a convolution's kernel: outputs, inputs, height, "
+        "width), since the last two axes are factored; a matrix may be either way round"
+    )
+    return _made("Adafactor", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
 
 
 def muon(o: Options, lr: str) -> Translation:
@@ -250,9 +282,12 @@ def lbfgs(o: Options, lr: str) -> Translation:
     reason = (
         "optax.lbfgs keeps 10 pairs and every one of them, scales its first step by the 2-norm, and searches a line"
     )
+    # The first evaluation is made before the first iteration; after the last one torch makes none.
+    evaluations = o["max_iter"] * 5 // 4 if o["max_eval"] is None else o["max_eval"]
+    iterations = min(o["max_iter"], max(1, evaluations - 1))
     condition = (
-        f"one update is one iteration: make {o['max_iter']} on a batch for one step(closure), which may stop earlier "
-        "where the loss stands still or evaluations end"
+        f"one update is one iteration: make {iterations} on a batch for one step(closure), which may stop earlier "
+        "where the loss stands still"
     )
     return _made("LBFGS", o, rule, reason, CONDITIONS, condition)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from jaxopt_study.dictionary.build import build
@@ -44,27 +45,34 @@ class Translation:
         Args:
             schedule: What the name `schedule` means in the expression, if it was translated with one.
         """
-        return build(self.expression, schedule)
+        return build(self.expression, schedule=schedule)
 
 
-def show(expression: str, groups: Sequence[Translation], notes: Sequence[str] = ()) -> str:
-    """Return Python code that makes `optimizer`.
+def show(
+    expression: str,
+    groups: Sequence[Translation],
+    notes: Sequence[str] = (),
+    values: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return Python code that makes `optimizer`, and runs as it stands.
 
     Args:
         expression: The code of the transformation.
         groups: What it was made from, one translation for each parameter group.
-        notes: What is not carried over, and why.
+        notes: What holds of the whole and is in no group: conditions, and what is not carried over.
+        values: The code of names in the expression: of `labels`, and of schedules.
     """
-    names = re.findall(r"\w+", expression)
-    words = [line for group in groups for line in _comments(group)] + [f"# not carried over: {note}" for note in notes]
-    if "schedule" in names:
-        words.append("# schedule: your function from the number of steps made to the learning rate")
-    if "labels" in names:
-        words.append('# labels: which leaf is in which group ("0", "1", ...), as for optax.partition')
+    given = [f"{name} = {code}" for name, code in values.items()]
+    if "schedule" in re.findall(r"\w+", expression) and "schedule" not in values:
+        given += ["# schedule: put your own function here, from the number of steps made to the learning rate"]
+        given += [f"schedule = optax.constant_schedule({groups[0].options['lr']!r})"]
+    names = re.findall(r"\w+", "\n".join([*given, expression]))
+    words = [line for group in groups for line in _comments(group)] + [f"# {note}" for note in notes]
     imports = ["import jax.numpy as jnp"] if "jnp" in names else []
     imports += ["import optax"]
+    imports += ["from jaxopt_study.dictionary import labels_by_name"] if "labels_by_name" in names else []
     imports += ["from jaxopt_study.dictionary import transforms"] if "transforms" in names else []
-    return "\n".join([*words, *imports, "", f"optimizer = {expression}"])
+    return "\n".join([*words, *imports, "", *given, f"optimizer = {expression}"])
 
 
 def _comments(translation: Translation) -> list[str]:

@@ -72,7 +72,9 @@ def _mean_square(g: jax.Array, axis: int) -> jax.Array:
 
 
 def _follow(mean: jax.Array, now: jax.Array, weight: Any) -> jax.Array:
-    return mean + jnp.asarray(weight, mean.dtype) * (now - mean)
+    """Interpolate as `torch.lerp` does: from the nearer end, so that a weight of 1 gives `now` without rounding."""
+    near, far = jnp.asarray(weight, mean.dtype), jnp.asarray(1 - weight, mean.dtype)
+    return jnp.where(near < 0.5, mean + near * (now - mean), now - far * (now - mean))
 
 
 def _rms(x: jax.Array) -> jax.Array:

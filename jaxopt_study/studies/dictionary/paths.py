@@ -152,7 +152,7 @@ def in_optax(backend: Backend, row: Row, factors: Array | None) -> Any:
     if row.name == "Muon":
         expression = f'optax.partition({{"matrix": {expression}, "rest": optax.sgd({rate!r})}}, labels)'
     rates: Any = None if factors is None else backend.runtime.from_numpy(factors * rate)
-    return build(expression, lambda count: rates[count], matrices)
+    return build(expression, schedule=lambda count: rates[count], labels=matrices)
 
 
 def in_torch(backend: Backend, row: Row, factors: Array | None) -> Any:

@@ -1,0 +1,193 @@
+"""From a live scheduler of torch.optim.lr_scheduler to a function of the number of steps made, as code.
+
+The code is in terms of `c`, the steps made, and of `jnp`. It uses `c * 1.0` where it divides: under x64 JAX makes
+float32 of a quotient of int32 numbers, which is 1e-8 of the learning rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxopt_study.dictionary.options import DictionaryError
+
+__all__ = ["translate_schedule"]
+
+COUNT = "c"
+Rule = Callable[[Any, int, str, str], str]
+"""rule(scheduler, group, steps, base): code for the learning rate of a group after `steps` (code, too)."""
+
+
+def translate_schedule(scheduler: Any, group: int = 0) -> str:
+    """Return code for a function from the number of steps made to the learning rate.
+
+    It is the rate of the scheduler from its first step on, where `scheduler.step()` follows each `optimizer.step()`.
+
+    Args:
+        scheduler: A live object of `torch.optim.lr_scheduler`; only its attributes are read.
+        group: The place of the parameter group whose learning rate it is.
+
+    Raises:
+        DictionaryError: It is no scheduler of torch, or one that calls a function of the user's or reads the loss.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> translate_schedule(torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5))
+        'lambda c: 0.1 * 0.5 ** (c // 10)'
+    """
+    kind = type(scheduler)
+    if not kind.__module__.startswith("torch.optim.") and kind.__name__ in (*RULES, *REFUSED):
+        raise DictionaryError(f"{kind.__name__} is of {kind.__module__}, not torch.optim's: its rule may differ")
+    return f"lambda {COUNT}: {_rate(scheduler, group, COUNT)}"
+
+
+def _rate(scheduler: Any, group: int, steps: str, base: str | None = None) -> str:
+    """Return code for the rate after `steps`; `base` is the rate that it multiplies, if not the group's own."""
+    name = type(scheduler).__name__
+    if name in REFUSED:
+        raise DictionaryError(f"{name} {REFUSED[name]}")
+    if name not in RULES:
+        raise DictionaryError(f"{name} is not in the dictionary: choose from {', '.join(RULES)}")
+    return RULES[name](scheduler, group, steps, base or _base(scheduler, group))
+
+
+def _base(scheduler: Any, group: int) -> str:
+    rates: Sequence[Any] = getattr(scheduler, "base_lrs", None) or [
+        g.get("initial_lr", g["lr"]) for g in scheduler.optimizer.param_groups
+    ]
+    return repr(float(rates[group]))
+
+
+def _exact(steps: str) -> str:
+    """Return the steps as a floating point number."""
+    return f"({steps} * 1.0)"
+
+
+def _step(s: Any, _group: int, steps: str, base: str) -> str:
+    return f"{base} * {s.gamma!r} ** ({steps} // {s.step_size!r})"
+
+
+def _multi_step(s: Any, _group: int, steps: str, base: str) -> str:
+    # A milestone that is given twice multiplies twice.
+    milestones = [m for m, times in sorted(s.milestones.items()) for _ in range(times)]
+    passed = " + ".join(f"1 * ({steps} >= {milestone!r})" for milestone in milestones) or "0"
+    return f"{base} * {s.gamma!r} ** ({passed})"
+
+
+def _exponential(s: Any, _group: int, steps: str, base: str) -> str:
+    return f"{base} * {s.gamma!r} ** {_exact(steps)}"
+
+
+def _constant(s: Any, _group: int, steps: str, base: str) -> str:
+    if s.total_iters == 0:  # torch multiplies at the first step, and never divides; in a sequence it does not multiply
+        return f"{base} * {s.factor!r}" if steps == COUNT else base
+    return f"{base} * jnp.where({steps} < {s.total_iters!r}, {s.factor!r}, 1.0)"
+
+
+def _linear(s: Any, _group: int, steps: str, base: str) -> str:
+    if s.total_iters == 0:
+        return f"{base} * {s.start_factor!r}"
+    gone = f"jnp.minimum({_exact(steps)} / {s.total_iters!r}, 1.0)"
+    return f"{base} * ({s.start_factor!r} + ({s.end_factor!r} - {s.start_factor!r}) * {gone})"
+
+
+def _polynomial(s: Any, _group: int, steps: str, base: str) -> str:
+    # What is left, not 1 - what is gone: XLA divides by multiplying, and a root would make 1e-8 of the rounding at 0.
+    left = f"jnp.maximum({s.total_iters!r} - {steps}, 0)"
+    return f"{base} * ({_exact(left)} / {s.total_iters!r}) ** {s.power!r}"
+
+
+def _cosine(s: Any, _group: int, steps: str, base: str) -> str:
+    return _wave(base, repr(float(s.eta_min)), f"{_exact(steps)} / {s.T_max!r}")
+
+
+def _wave(high: str, low: str, share: str) -> str:
+    return f"{low} + ({high} - {low}) * (1 + jnp.cos(jnp.pi * ({share}))) / 2"
+
+
+def _warm_restarts(s: Any, _group: int, steps: str, base: str) -> str:
+    low, period = repr(float(s.eta_min)), s.T_0
+    if s.T_mult == 1:
+        return _wave(base, low, f"{_exact(f'({steps} % {period!r})')} / {period!r}")
+    starts = [0]
+    while starts[-1] < 2**31 - 1 - period:  # as far as a count of steps goes
+        starts.append(starts[-1] + period)
+        period *= s.T_mult
+    begins, number = f"jnp.array({starts!r})", f"jnp.searchsorted(jnp.array({starts[1:]!r}), {steps}, side='right')"
+    share = f"{_exact(f'({steps} - {begins}[{number}])')} / ({s.T_0!r} * {s.T_mult!r} ** ({number} * 1.0))"
+    return _wave(base, low, share)
+
+
+def _cyclic(s: Any, group: int, steps: str, _base: str) -> str:
+    if getattr(s, "_scale_fn_custom", None) is not None:
+        raise DictionaryError("CyclicLR with a scale_fn calls a function of yours: give schedule=, and write it there")
+    low, high = (float(rates[group]) for rates in (s.base_lrs, s.max_lrs))
+    cycles = f"({_exact(steps)} / {s.total_size!r})"
+    x, ratio = f"({cycles} - jnp.floor({cycles}))", s.step_ratio
+    height = f"jnp.where({x} <= {ratio!r}, {x} / {ratio!r}, ({x} - 1) / {ratio - 1 or -1.0!r})"
+    scale = {"triangular": "1.0", "triangular2": f"0.5 ** jnp.floor({cycles})", "exp_range": None}[s.mode]
+    if scale is None:
+        at = _exact(steps) if s.scale_mode == "iterations" else f"(1 + jnp.floor({cycles}))"
+        scale = f"{s.gamma!r} ** {at}"
+    return f"{low!r} + {high - low!r} * {height} * {scale}"
+
+
+def _one_cycle(s: Any, group: int, steps: str, _base: str) -> str:
+    rates = s.optimizer.param_groups[group]
+    code, start = "", 0.0
+    for phase in s._schedule_phases:
+        first, last, end = (float(v) for v in (rates[phase["start_lr"]], rates[phase["end_lr"]], phase["end_step"]))
+        share = f"({_exact(steps)} - {start!r}) / {end - start!r}" if end > start else "1.0"
+        cosine = s._anneal_func_type == "cos"
+        rate = _wave(repr(first), repr(last), share) if cosine else f"{first!r} + ({last!r} - {first!r}) * ({share})"
+        code += f"jnp.where({steps} <= {end!r}, {rate}, " if phase is not s._schedule_phases[-1] else f"({rate})"
+        start = end
+    return code + ")" * (len(s._schedule_phases) - 1)
+
+
+def _sequential(s: Any, group: int, steps: str, _base: str) -> str:
+    """At a milestone torch begins the next scheduler at its step 0."""
+    starts = [0, *s._milestones]
+    since = [f"({steps} - {start!r})" if start else steps for start in starts]
+    rates = [_rate(one, group, made) for one, made in zip(s._schedulers, since, strict=True)]
+    code = rates[-1]
+    for rate, end in zip(rates[-2::-1], s._milestones[::-1], strict=True):
+        code = f"jnp.where({steps} < {end!r}, {rate}, {code})"
+    return code
+
+
+def _chained(s: Any, group: int, steps: str, base: str) -> str:
+    """Each multiplies what the one before left, where it is one that multiplies."""
+    code = base
+    for one in s._schedulers:
+        if type(one).__name__ not in MULTIPLYING:
+            raise DictionaryError(f"ChainedScheduler with {type(one).__name__}, which does not multiply the rate alone")
+        code = _rate(one, group, steps, f"({code})" if code != base else base)
+    return code
+
+
+RULES: dict[str, Rule] = {
+    "ChainedScheduler": _chained,
+    "ConstantLR": _constant,
+    "CosineAnnealingLR": _cosine,
+    "CosineAnnealingWarmRestarts": _warm_restarts,
+    "CyclicLR": _cyclic,
+    "ExponentialLR": _exponential,
+    "LinearLR": _linear,
+    "MultiStepLR": _multi_step,
+    "OneCycleLR": _one_cycle,
+    "PolynomialLR": _polynomial,
+    "SequentialLR": _sequential,
+    "StepLR": _step,
+}
+MULTIPLYING = ("ConstantLR", "ExponentialLR", "LinearLR", "MultiStepLR", "PolynomialLR", "StepLR")
+"""What these do to a learning rate is a factor, whatever the rate is."""
+
+_OF_YOURS = "calls a function of yours: give schedule=, and write it there"
+REFUSED: Mapping[str, str] = {
+    "LambdaLR": _OF_YOURS,
+    "MultiplicativeLR": _OF_YOURS,
+    "ReduceLROnPlateau": "reads the loss: optax.contrib.reduce_on_plateau is the nearest, and its rule differs",
+    "SWALR": "averages weights, which the dictionary does not translate",
+}
