@@ -106,7 +106,7 @@ def rates_of(make, groups):
 @given(data=st.data())
 @settings(deadline=None, max_examples=15, derandomize=True, database=None)
 def test_the_rate_is_torchs_at_every_step(name, data):
-    """2.0e-13 of the largest rate was the worst: torch's cosine multiplies the rate of the step before, and so adds up rounding."""
+    """2.0e-13 of the largest rate was the worst, since torch's cosine adds up rounding from step to step."""
     expected, codes = rates_of(data.draw(DRAWN[name]), groups=2)
     for group, code in enumerate(codes):
         found = jax.vmap(dictionary.build(code))(jnp.arange(STEPS, dtype=jnp.int32))
