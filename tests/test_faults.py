@@ -358,9 +358,9 @@ server.fork()
 case = Case("optimizers", "optimizers", "sgd", "jax", "native_scan")
 for worker in (itself, server):
     worker.ask("prepare", case, digits_linear(0, 5_000))
-    worker._send("first", case)
+    worker.send("first", case)
 print("lap", flush=True)
-itself._receive()
+itself.receive()
 """
 
 

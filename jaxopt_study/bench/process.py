@@ -61,11 +61,11 @@ class WorkerProcess:
         )
         theirs.close()
         self._plan = plan
-        self._send("load", framework)
+        self.send("load", framework)
 
     def loaded(self) -> float:
         """Wait until the framework is loaded; return how many seconds that took."""
-        seconds: float = self._receive()
+        seconds: float = self.receive()
         return seconds
 
     def configure(self) -> dict[str, str]:
@@ -75,12 +75,12 @@ class WorkerProcess:
 
     def fork(self) -> None:
         """Let a fresh child answer from now on, until `leave`."""
-        self._send("fork")
+        self.send("fork")
         self.configure()
 
     def leave(self) -> None:
         """End the child."""
-        self._send("leave")
+        self.send("leave")
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Give a command and return its answer.
@@ -88,8 +88,8 @@ class WorkerProcess:
         Raises:
             CaseFailed: The command raised, or the process died.
         """
-        self._send(command, *arguments)
-        return self._receive()
+        self.send(command, *arguments)
+        return self.receive()
 
     @property
     def pid(self) -> int:
@@ -118,13 +118,23 @@ class WorkerProcess:
         self._errors.close()
         return self._cache
 
-    def _send(self, *message: Any) -> None:
+    def send(self, *message: Any) -> None:
+        """Give a command, whose answer is still to be received.
+
+        Raises:
+            WorkerDied: The process has died.
+        """
         try:
             self._connection.send(message)
         except OSError:
             raise WorkerDied(self._cause_of_death()) from None
 
-    def _receive(self) -> Any:
+    def receive(self) -> Any:
+        """Wait for the answer to the command that was given first, and return it.
+
+        Raises:
+            CaseFailed: The command raised, or the process died.
+        """
         try:
             ok, answer = self._connection.recv()
         except (EOFError, OSError):
