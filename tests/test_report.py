@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxopt_study.bench.ratio import NO_DIFFERENCE, UNSTABLE, Ratio
 from jaxopt_study.report import against, export, figure, table
@@ -105,3 +106,12 @@ def test_a_note_explains_the_flags_that_are_shown():
     assert "unstable: an equal run" in note.lower()
     assert "no difference" not in note.lower()
     assert table.flags([Ratio(2.0, 1.9, 2.1)]) == []
+
+
+def test_a_report_has_its_tables_where_a_jupyter_kernel_writes_it(monkeypatch):
+    """rich takes a process for a kernel whose `get_ipython` gives a shell of this name."""
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    assert Console().is_jupyter
+    page = table.markdown(table.Table("Times", ("loop", "per step"), [("scan", "2 ms")]))
+    assert "| scan |     2 ms |" in page

@@ -46,8 +46,10 @@ def markdown(table: Table) -> str:
     """Return `table` as a section of a Markdown page."""
     text = StringIO()
     plain = replace(table, rows=[[cell.replace("|", "\\|") for cell in row] for row in table.rows])
-    # Wide enough that no cell is folded: Markdown knows no folded cells.
-    Console(file=text, width=10_000, color_system=None).print(_rich(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
+    # Wide enough that no cell is folded: Markdown knows no folded cells. In a Jupyter kernel rich would display the
+    # table, and write nothing.
+    console = Console(file=text, width=10_000, color_system=None, force_jupyter=False)
+    console.print(_rich(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
     lines = [line.strip() for line in text.getvalue().strip().splitlines()]
     notes = "".join(f"\n{note}\n" for note in table.notes)
     return f"## {table.title}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
