@@ -1,5 +1,6 @@
 """What `exact` covers: live objects, types, edges of options, hard gradients; what is outside is said or refused."""
 
+import math
 import re
 import types
 
@@ -231,7 +232,7 @@ def test_frozen_parameters_without_names_are_a_condition():
     model[0].weight.requires_grad_(False)
     translation = dictionary.translate(torch.optim.AdamW(model.parameters()))
     assert translation.status == "exact under conditions"
-    assert "1 parameters with requires_grad=False" in translation.condition
+    assert "leave the 1 frozen parameters" in translation.condition
 
 
 def test_frozen_parameters_that_the_optimizer_names_are_labelled():
@@ -277,6 +278,55 @@ def test_a_class_of_another_package_with_torchs_name_is_refused(module):
         dictionary.translate(theirs([torch.nn.Parameter(torch.ones(2))], {"lr": 1e-3}))
 
 
+def test_frozen_parameters_that_have_a_gradient_are_moved_as_torch_moves_them():
+    """A gradient of zeros, as `zero_grad(set_to_none=False)` leaves it: AdamW decays it."""
+    model = network()
+    model[0].weight.grad = torch.zeros_like(model[0].weight)
+    model[0].weight.requires_grad_(False)
+    assert "frozen" not in dictionary.translate(torch.optim.AdamW(model.parameters()), model=model).names
+
+
+def test_step_hooks_are_not_exact():
+    optimizer = torch.optim.Adam(network().parameters())
+    optimizer.register_step_pre_hook(lambda *_: None)
+    translation = dictionary.translate(optimizer)
+    assert translation.status == "approximate"
+    assert "step hooks" in translation.condition
+
+
+def test_labels_freeze_leaves_of_a_single_group():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.0)
+    rule = dictionary.translate(optimizer, labels={"a": "0", "b": "frozen"}).transformation()
+    leaves = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    updates, _ = rule.update(leaves, rule.init(leaves), leaves)
+    assert (updates["a"] == -1).all()
+    assert (updates["b"] == 0).all()
+
+
+def test_a_rate_that_is_a_tensor_of_float32_is_a_condition():
+    optimizer = torch.optim.Adam(network().parameters(), lr=torch.tensor(1e-2, dtype=torch.float32))
+    assert "tensor of float32" in dictionary.translate(optimizer).condition
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda o: dictionary.translate(o, lr=0.1), "a live optimizer brings its own options: lr cannot be given"),
+        (lambda o: dictionary.translate(torch.optim.Adam), "Adam is a class: give its name"),
+        (lambda o: dictionary.translate(o, model=list(network().parameters())), "model is a list: give the torch.nn"),
+        (lambda o: dictionary.translate(o, model=network()), "model has not all the parameters"),
+        (
+            lambda o: o.param_groups[0].update(weight_decay=math.nan) or dictionary.translate(o),
+            "refuses weight_decay=nan",
+        ),
+    ],
+)
+def test_a_wrong_question_about_a_live_object_is_one_line(ask, words):
+    with pytest.raises(DictionaryError, match=words) as caught:
+        ask(torch.optim.Adam(network().parameters()))
+    assert "\n" not in str(caught.value)
+
+
 TREES = [
     lambda w, b: {"params": {"out": {"kernel": w, "bias": b}}},
     lambda w, b: {"out": {"kernel": {"value": w}, "bias": {"value": b}}},
@@ -289,8 +339,15 @@ TREES = [
 def test_groups_are_found_by_name_in_the_trees_that_people_have(tree):
     labels = dictionary.labels_by_name({"0": ["out.weight"], "1": ["out.bias"]})
     assert labels(tree(1.0, 2.0)) == tree("0", "1")
-    with pytest.raises(DictionaryError, match=r"no group has a parameter else\.weight"):
+    with pytest.raises(DictionaryError, match=r"torch has no parameter else\.kernel or else\.weight: give labels="):
         labels({"else": {"kernel": 1.0}})
+
+
+def test_a_name_is_looked_up_as_it_is_first():
+    labels = dictionary.labels_by_name({"0": ["w"], "1": ["params.w", "attn.value", "params.0"]})
+    assert labels({"w": 1.0, "params": {"w": 2.0}}) == {"w": "0", "params": {"w": "1"}}
+    assert labels({"params": [1.0]}) == {"params": ["1"]}
+    assert labels({"attn": {"value": 1.0}}) == {"attn": {"value": "1"}}
 
 
 def test_an_nnx_states_leaves_are_found_by_name():
@@ -314,11 +371,6 @@ def test_tied_weights_have_each_of_their_names():
     assert translation.names["0"] == ("embed.weight", "out.weight")
     for tied in ("embed.weight", "out.weight"):
         translation.transformation().init({tied: jnp.ones((5, 3)), "out.bias": jnp.ones(5)})
-
-
-def test_a_model_that_has_not_the_parameters_is_refused():
-    with pytest.raises(DictionaryError, match="model has not all the parameters"):
-        dictionary.translate(torch.optim.Adam(network().parameters()), model=network())
 
 
 @pytest.mark.parametrize("many", [True, False])

@@ -62,4 +62,7 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
     """
     if isinstance(optimizer, str):
         return rules.translate(optimizer, options)
+    unknown = [name for name in options if name not in ("schedule", "scheduler", "model", "labels")]
+    if unknown:
+        raise DictionaryError(f"a live optimizer brings its own options: {', '.join(unknown)} cannot be given")
     return translate_live(optimizer, **options)

@@ -17,12 +17,19 @@ FROZEN = "frozen"
 """The label of leaves that torch leaves as they are."""
 
 
+def is_frozen(leaf: Any) -> bool:
+    """Say whether torch leaves a parameter as it is: with a gradient, of zeros say, it moves, and decays."""
+    return not getattr(leaf, "requires_grad", True) and getattr(leaf, "grad", None) is None
+
+
 def names_of(groups: Groups, model: Any) -> dict[str, tuple[str, ...]]:
     """Return the names of the parameters of each group, and of those that torch leaves as they are."""
     if model is None:
         every = [p for group in groups for p in group["params"]]
         named = [pair for g in groups if "param_names" in g for pair in zip(g["params"], g["param_names"], strict=True)]
         known: dict[int, tuple[str, ...]] = {id(p): (name,) for p, name in named}
+    elif not callable(getattr(model, "named_parameters", None)):
+        raise DictionaryError(f"model is a {type(model).__name__}: give the torch.nn.Module")
     else:
         known = {}
         # Of tied weights each name: the tree of the other framework has one of them.
@@ -34,7 +41,7 @@ def names_of(groups: Groups, model: Any) -> dict[str, tuple[str, ...]]:
         raise DictionaryError("model has not all the parameters of the optimizer: give the module that it was made for")
     found: dict[str, tuple[str, ...]] = dict.fromkeys([*map(str, range(len(groups))), FROZEN], ())
     for leaf in every:
-        key = label.get(id(leaf), FROZEN) if getattr(leaf, "requires_grad", True) else FROZEN
+        key = FROZEN if is_frozen(leaf) else label.get(id(leaf), FROZEN)
         found[key] += known.get(id(leaf), ())
     return {key: names for key, names in found.items() if names or key != FROZEN}
 
@@ -60,15 +67,21 @@ def labels_by_name(names: Mapping[str, Sequence[str]]) -> Callable[[Any], Any]:
 
     def label(path: Any, _leaf: Any) -> str:
         words = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
-        words = words[words[:1] == ["params"] :]
-        words = words[: len(words) - (len(words) > 1 and words[-1] == "value")]
-        torchs = ".".join([*words[:-1], LEAF_NAMES.get(words[-1], words[-1])]) if words else ""
-        for candidate in (".".join(words), torchs):
+        paths = [words, words[1:]] if words[:1] == ["params"] else [words]
+        paths += [path[:-1] for path in paths if path[-1:] == ["value"]]
+        tried = [name for path in paths if path for name in _spellings(path)]
+        for candidate in tried:
             if candidate in groups:
                 return groups[candidate]
-        raise DictionaryError(f"no group has a parameter {torchs}: they have {', '.join(groups)}")
+        which = " or ".join(dict.fromkeys(tried)) or "without a name"
+        raise DictionaryError(f"torch has no parameter {which}: give labels=; it has {', '.join(groups)}")
 
     def labels(params: Any) -> Any:
         return map_with_path(label, params)
 
     return labels
+
+
+def _spellings(path: Sequence[str]) -> list[str]:
+    """Return a leaf's dotted name, as it is and with torch's word for the leaf."""
+    return [".".join(path), ".".join([*path[:-1], LEAF_NAMES.get(path[-1], path[-1])])]

@@ -11,10 +11,11 @@ from typing import Any
 
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.leaves import FROZEN, Groups, labels_by_name, names_of
+from jaxopt_study.dictionary.limits import limits_of, notes_of
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, complete
 from jaxopt_study.dictionary.rules import from_complete
 from jaxopt_study.dictionary.schedules import translate_schedule
-from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, STATUSES, Translation, show
+from jaxopt_study.dictionary.translation import STATUSES, Translation, show
 
 # What a group holds beside options.
 GROUP_KEYS = ("params", "param_names", "initial_lr", "swa_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -32,7 +33,8 @@ class LiveTranslation:
         notes: What is not carried over, and why.
         schedules: What the names of schedules mean in the expression: a function, or code for one.
         labels: Which leaf is in which group, as `optax.partition` takes it: a tree of the parameters' structure, or a
-            function from parameters to one, with the labels "0", "1", ...; needed for several groups without names.
+            function from parameters to one, with the labels "0", "1", ... of the groups and "frozen" of what stays as
+            it is; needed for several groups without names.
     """
 
     groups: tuple[Translation, ...]
@@ -43,7 +45,7 @@ class LiveTranslation:
     labels: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        notes = [f"{status}: {words}" for status, words in self.limits]
+        notes = [f"the whole is {self.status}: {words}" for _, words in self.limits]
         notes += [f"not carried over: {note}" for note in self.notes]
         values = {name: value for name, value in self.schedules.items() if isinstance(value, str)}
         if self._partitioned:
@@ -52,13 +54,13 @@ class LiveTranslation:
 
     @property
     def _partitioned(self) -> bool:
-        return len(self.groups) > 1 or bool(self.names.get(FROZEN))
+        return len(self.groups) > 1 or bool(self.names.get(FROZEN)) or self.labels is not None
 
     @property
     def expression(self) -> str:
         """The code; for several groups, `labels` in it says which leaf is in which."""
         parts = {str(number): group.expression for number, group in enumerate(self.groups)}
-        if self.names.get(FROZEN):
+        if self.names.get(FROZEN) or self.labels is not None:
             parts[FROZEN] = "optax.set_to_zero()"
         if not self._partitioned:
             return parts["0"]
@@ -109,7 +111,7 @@ class LiveTranslation:
 
 def translate_live(
     optimizer: Any,
-    schedule: Callable[[Any], Any] | None = None,
+    schedule: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
     labels: Any = None,
     model: Any = None,
     scheduler: Any = None,
@@ -118,17 +120,21 @@ def translate_live(
 
     Args:
         optimizer: The object; only its attributes are read.
-        schedule: The learning rate after so many steps, instead of the one the object has now; for one group.
+        schedule: The learning rate after so many steps, instead of the one the object has now; of several groups a
+            list of functions, one per group.
         labels: See `LiveTranslation`.
         model: The `torch.nn.Module` whose parameters it has: it names them, ties included, and says which ones torch
             leaves as they are, since they need no gradient or were not given to the optimizer.
         scheduler: Its scheduler, of `torch.optim.lr_scheduler`, instead of `schedule`; `scheduler.step()` must follow
-            each `optimizer.step()`. The functions of the steps made begin at its step 0.
+            each `optimizer.step()`. The functions of the steps made begin at its step 0. ReduceLROnPlateau leaves no
+            trace in the optimizer: a rate that it moves is taken for a constant.
 
     Raises:
         DictionaryError: It is no torch.optim optimizer, one that is not in the dictionary, or one of complex
             parameters; or the scheduler is of another optimizer, or cannot be translated.
     """
+    if isinstance(optimizer, type):
+        raise DictionaryError(f"{optimizer.__name__} is a class: give its name, or an optimizer that was made of it")
     kind, groups = type(optimizer), getattr(optimizer, "param_groups", None)
     if not isinstance(groups, list) or not groups:
         raise DictionaryError(f"{kind.__name__} is no torch.optim optimizer: it has no parameter groups")
@@ -145,29 +151,29 @@ def translate_live(
         for group, code in zip(groups, names_of_schedules, strict=True)
     )
     names = names_of(groups, model)
-    limits = _limits(optimizer, groups, scheduled=bool(schedules), known=bool(names.get(FROZEN)))
-    notes = _notes(optimizer, groups)
-    if getattr(scheduler, "last_epoch", 0) > 0:
-        notes.append(f"the scheduler's place, step {scheduler.last_epoch}: the schedule begins at step 0")
-    return LiveTranslation(made, names, tuple(limits), tuple(notes), schedules, labels)
+    limits = limits_of(optimizer, groups, bool(names.get(FROZEN)) or labels is not None, schedules, scheduler)
+    return LiveTranslation(
+        made, names, limits, notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler), schedules, labels
+    )
 
 
-def _schedules(
-    optimizer: Any, groups: Groups, schedule: Callable[[Any], Any] | None, scheduler: Any
-) -> dict[str, Callable[[Any], Any] | str]:
+def _schedules(optimizer: Any, groups: Groups, schedule: Any, scheduler: Any) -> dict[str, Callable[[Any], Any] | str]:
     """Return what the name of each group's schedule means, if there are schedules."""
-    if scheduler is None:
-        if schedule is not None and len(groups) > 1:
-            raise DictionaryError(
-                f"one schedule for {len(groups)} groups: give scheduler=, or translate them one by one"
-            )
-        return {} if schedule is None else {"schedule": schedule}
-    if schedule is not None:
-        raise DictionaryError("schedule= cannot be given with scheduler=: it is what the scheduler is translated to")
-    if getattr(scheduler, "optimizer", None) is not optimizer:
-        raise DictionaryError("scheduler is not the optimizer's: give the one that was made for it")
-    many = len(groups) > 1
-    return {f"schedule{g if many else ''}": translate_schedule(scheduler, g) for g in range(len(groups))}
+    names = ["schedule"] if len(groups) == 1 else [f"schedule{number}" for number in range(len(groups))]
+    if scheduler is not None:
+        if schedule is not None:
+            raise DictionaryError("schedule= cannot be given with scheduler=: the scheduler is translated to one")
+        if getattr(scheduler, "optimizer", None) is not optimizer:
+            raise DictionaryError("scheduler is not the optimizer's: give the one that was made for it")
+        return {name: translate_schedule(scheduler, number) for number, name in enumerate(names)}
+    if schedule is None:
+        return {}
+    functions = list(schedule) if isinstance(schedule, list | tuple) else [schedule]
+    if len(functions) != len(groups):
+        raise DictionaryError(f"schedule= has {len(functions)} of {len(groups)} functions: give a list, one per group")
+    if not all(map(callable, functions)):
+        raise DictionaryError("schedule= is no function: give one from the number of steps made to the learning rate")
+    return dict(zip(names, functions, strict=True))
 
 
 def _check_class(kind: type) -> None:
@@ -192,55 +198,6 @@ def _options(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
     if name == "LBFGS" and options.get("max_eval") == options["max_iter"] * 5 // 4:
         options["max_eval"] = None
     return options
-
-
-def _limits(optimizer: Any, groups: Groups, scheduled: bool, known: bool) -> list[tuple[str, str]]:
-    """Return (status, words) of what makes the whole less than exact."""
-    found = []
-    leaves = [p for group in groups for p in group["params"]]
-    if any(key in group for group in groups for key in ("max_momentum", "base_momentum")):
-        found.append((APPROXIMATE, "its scheduler moves momentum or betas too: here they stay those of this moment"))
-    if not scheduled and any("initial_lr" in group for group in groups):
-        words = "while the learning rate stays that of this moment: a scheduler is at work; give scheduler="
-        found.append((CONDITIONS, words))
-    frozen = sum(not getattr(p, "requires_grad", True) for p in leaves)
-    if frozen and not known:
-        words = f"if the {frozen} parameters with requires_grad=False are not given to it"
-        found.append((CONDITIONS, f"{words}: torch leaves them as they are; give model=, and they are named"))
-    if _misses_gradients(optimizer, [p for p in leaves if getattr(p, "requires_grad", True)]):
-        words = "if each parameter has a gradient in each step: here some had none, and torch leaves those as they are"
-        found.append((CONDITIONS, words))
-    if any("float16" in str(getattr(p, "dtype", "")) for p in leaves):
-        words = "to within rounding, which in 16 bits is up to 1 part in 256 of a parameter per step"
-        found.append((CONDITIONS, words))
-    return found
-
-
-def _misses_gradients(optimizer: Any, leaves: Sequence[Any]) -> bool:
-    """Say whether some parameters have a gradient, or a state, and others have none, or made fewer steps."""
-    state = getattr(optimizer, "state", {})
-    one_for_all = any("n_iter" in s for s in state.values())  # L-BFGS has it in the first parameter's place
-    steps = set() if one_for_all else {_steps(state.get(p, {})) for p in leaves}
-    return len({getattr(p, "grad", None) is None for p in leaves}) > 1 or len(steps) > 1
-
-
-def _steps(state: Mapping[str, Any]) -> float:
-    """Return the steps that a parameter made; where its state does not say so, 1 if it has one."""
-    return float(state.get("step", bool(state)))
-
-
-def _notes(optimizer: Any, groups: Groups) -> list[str]:
-    """Say what is not carried over."""
-    notes = []
-    if any(_steps(state) for state in getattr(optimizer, "state", {}).values()):
-        notes.append("its state (moments, steps made) is not carried over: the transformation begins at step 0")
-    hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    if any(getattr(optimizer, hook, None) for hook in hooks):
-        notes.append("its step hooks are functions of torch and are not carried over")
-    chosen = sorted({key for group in groups for key in IMPLEMENTATION if group.get(key)})
-    if chosen:
-        notes.append(f"{', '.join(chosen)}: torch's choice of code; the mathematics is the same, rounding is not")
-    return notes
 
 
 def _indent(expression: str) -> str:

@@ -202,7 +202,7 @@ def complete(name: str, options: Options) -> dict[str, Any]:
     A live optimizer may have what its class refuses: a scheduler may set SparseAdam's learning rate to 0.
 
     Raises:
-        DictionaryError: There is no such class or option, or a value is infinite.
+        DictionaryError: There is no such class or option, or a value is infinite or NaN.
     """
     known = OPTIONS[_known("torch.optim class", name, OPTIONS)]
     values = {option: default for option, (default, _) in known.items()}
@@ -213,8 +213,11 @@ def complete(name: str, options: Options) -> dict[str, Any]:
                 raise DictionaryError(f"torch.optim.{name} refuses {option}={short(value)}: it must be True or False")
             continue
         _known(f"option of torch.optim.{name}", option, [*known, *IMPLEMENTATION])
-        if any(isinstance(v, float) and math.isinf(v) for v in (value if isinstance(value, tuple) else (value,))):
+        numbers = [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, float)]
+        if any(map(math.isinf, numbers)):
             raise DictionaryError(f"{option}={value!r} cannot be translated: torch takes it, but no training has it")
+        if any(map(math.isnan, numbers)):
+            raise DictionaryError(f"torch.optim.{name} refuses {option}={value!r}: it must be {known[option][1].words}")
         values[option] = value
     return values
 

@@ -6,14 +6,20 @@ float32 of a quotient of int32 numbers, which is 1e-8 of the learning rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxopt_study.dictionary.options import DictionaryError
 
 __all__ = ["translate_schedule"]
 
 COUNT = "c"
+"""The name of the steps made in the code."""
+SAME, TINY = 1e-6, 1e-12
+"""How far the code's rate may be from the optimizer's: relative, for a tensor of float32, and absolute."""
 Rule = Callable[[Any, int, str, str], str]
 """rule(scheduler, group, steps, base): code for the learning rate of a group after `steps` (code, too)."""
 
@@ -34,17 +40,36 @@ def translate_schedule(scheduler: Any, group: int = 0) -> str:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
         >>> translate_schedule(torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5))
-        'lambda c: 0.1 * 0.5 ** (c // 10)'
+        'lambda c: 0.1 * jnp.exp(-0.6931471805599453 * (c // 10))'
     """
-    kind = type(scheduler)
-    if not kind.__module__.startswith("torch.optim.") and kind.__name__ in (*RULES, *REFUSED):
-        raise DictionaryError(f"{kind.__name__} is of {kind.__module__}, not torch.optim's: its rule may differ")
-    return f"lambda {COUNT}: {_rate(scheduler, group, COUNT)}"
+    code = f"lambda {COUNT}: {_rate(scheduler, group, COUNT)}"
+    _check(code, scheduler, group)
+    return code
+
+
+def place(scheduler: Any) -> int:
+    """Return the steps that a scheduler made."""
+    own = getattr(scheduler, "last_epoch", None)
+    return place(scheduler._schedulers[0]) if own is None else int(own)
+
+
+def _check(code: str, scheduler: Any, group: int) -> None:
+    """Refuse a schedule that is not at the optimizer's rate: torch multiplies what it finds there."""
+    steps, rate = place(scheduler), float(scheduler.optimizer.param_groups[group]["lr"])
+    with np.errstate(all="ignore"):
+        expected = float(eval(code, {"jnp": np})(np.int64(steps)))
+    if not abs(expected - rate) <= SAME * max(abs(rate), abs(expected)) + TINY:
+        raise DictionaryError(
+            f"after {steps} steps the scheduler gives the learning rate {expected:.6g}, and the optimizer has "
+            f"{rate:.6g}: it was set by hand, loaded, or moved by a second scheduler; give schedule="
+        )
 
 
 def _rate(scheduler: Any, group: int, steps: str, base: str | None = None) -> str:
     """Return code for the rate after `steps`; `base` is the rate that it multiplies, if not the group's own."""
-    name = type(scheduler).__name__
+    name, module = type(scheduler).__name__, type(scheduler).__module__
+    if not module.startswith("torch.optim.") and name in (*RULES, *REFUSED):
+        raise DictionaryError(f"{name} is of {module}, not torch.optim's: its rule may differ")
     if name in REFUSED:
         raise DictionaryError(f"{name} {REFUSED[name]}")
     if name not in RULES:
@@ -56,7 +81,14 @@ def _base(scheduler: Any, group: int) -> str:
     rates: Sequence[Any] = getattr(scheduler, "base_lrs", None) or [
         g.get("initial_lr", g["lr"]) for g in scheduler.optimizer.param_groups
     ]
+    if group >= len(rates):
+        raise DictionaryError(f"the scheduler knows {len(rates)} groups: one was added later; give schedule=")
     return repr(float(rates[group]))
+
+
+def _power(base: float, exponent: str) -> str:
+    """Return code for base ** exponent; its logarithm is taken here, since float32 of a base near 1 loses digits."""
+    return f"jnp.exp({math.log(base)!r} * {exponent})" if base > 0 else f"{base!r} ** {exponent}"
 
 
 def _exact(steps: str) -> str:
@@ -65,7 +97,7 @@ def _exact(steps: str) -> str:
 
 
 def _step(s: Any, _group: int, steps: str, base: str) -> str:
-    return f"{base} * {s.gamma!r} ** ({steps} // {s.step_size!r})"
+    return f"{base} * {_power(s.gamma, f'({steps} // {s.step_size!r})')}"
 
 
 def _multi_step(s: Any, _group: int, steps: str, base: str) -> str:
@@ -76,7 +108,7 @@ def _multi_step(s: Any, _group: int, steps: str, base: str) -> str:
 
 
 def _exponential(s: Any, _group: int, steps: str, base: str) -> str:
-    return f"{base} * {s.gamma!r} ** {_exact(steps)}"
+    return f"{base} * {_power(s.gamma, _exact(steps))}"
 
 
 def _constant(s: Any, _group: int, steps: str, base: str) -> str:
@@ -129,7 +161,7 @@ def _cyclic(s: Any, group: int, steps: str, _base: str) -> str:
     scale = {"triangular": "1.0", "triangular2": f"0.5 ** jnp.floor({cycles})", "exp_range": None}[s.mode]
     if scale is None:
         at = _exact(steps) if s.scale_mode == "iterations" else f"(1 + jnp.floor({cycles}))"
-        scale = f"{s.gamma!r} ** {at}"
+        scale = _power(s.gamma, at)
     return f"{low!r} + {high - low!r} * {height} * {scale}"
 
 
@@ -162,7 +194,10 @@ def _chained(s: Any, group: int, steps: str, base: str) -> str:
     code = base
     for one in s._schedulers:
         if type(one).__name__ not in MULTIPLYING:
-            raise DictionaryError(f"ChainedScheduler with {type(one).__name__}, which does not multiply the rate alone")
+            raise DictionaryError(
+                f"ChainedScheduler with {type(one).__name__}, which is no plain factor of the rate: give schedule=, or "
+                "use SequentialLR"
+            )
         code = _rate(one, group, steps, f"({code})" if code != base else base)
     return code
 
@@ -189,5 +224,5 @@ REFUSED: Mapping[str, str] = {
     "LambdaLR": _OF_YOURS,
     "MultiplicativeLR": _OF_YOURS,
     "ReduceLROnPlateau": "reads the loss: optax.contrib.reduce_on_plateau is the nearest, and its rule differs",
-    "SWALR": "averages weights, which the dictionary does not translate",
+    "SWALR": "begins at whatever rate it finds: give schedule=, and write it there",
 }

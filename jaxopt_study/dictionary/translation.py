@@ -54,7 +54,7 @@ def show(
     notes: Sequence[str] = (),
     values: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return Python code that makes `optimizer`, and runs as it stands.
+    """Return Python code that makes `optimizer`, and runs as it stands, but for labels that are not known.
 
     Args:
         expression: The code of the transformation.
