@@ -18,8 +18,8 @@ FROZEN = "frozen"
 
 
 def is_frozen(leaf: Any) -> bool:
-    """Say whether torch leaves a parameter as it is: with a gradient, of zeros say, it moves, and decays."""
-    return not getattr(leaf, "requires_grad", True) and getattr(leaf, "grad", None) is None
+    """Say whether a parameter needs no gradient: torch leaves it as it is, unless one was left in it."""
+    return not getattr(leaf, "requires_grad", True)
 
 
 def names_of(groups: Groups, model: Any) -> dict[str, tuple[str, ...]]:

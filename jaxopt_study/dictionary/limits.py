@@ -35,6 +35,9 @@ def limits_of(
     if frozen and not frozen_known:
         words = f"only if you leave the {frozen} frozen parameters (requires_grad=False) out of the JAX optimizer"
         found.append((CONDITIONS, f"{words}; with model= the translation does it"))
+    if any(is_frozen(p) and getattr(p, "grad", None) is not None for p in leaves):
+        words = "frozen parameters (requires_grad=False) have a gradient left in them, and torch moves them by it, or"
+        found.append((APPROXIMATE, f"{words} decays them: set their .grad to None"))
     if _misses_gradients(optimizer, [p for p in leaves if not is_frozen(p)]):
         words = "if each parameter has a gradient in each step: here some had none, and torch leaves those as they are"
         found.append((CONDITIONS, words))
