@@ -174,6 +174,8 @@ def test_a_scheduler_of_another_optimizer_or_beside_a_schedule_is_refused():
         dictionary.translate(one, schedule=0.1)
     both = dictionary.translate(an_optimizer(2), schedule=[lambda count: 0.1, lambda count: 0.2])
     assert [group.expression for group in both.groups] == [f"optax.sgd(schedule{n}, momentum=0.9)" for n in (0, 1)]
+    exec(str(both), space := {})
+    assert [float(space[f"schedule{n}"](0)) for n in (0, 1)] == pytest.approx([0.1, 0.2])
 
 
 def loaded_at_another_rate(optimizer):

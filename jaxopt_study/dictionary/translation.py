@@ -63,9 +63,10 @@ def show(
         values: The code of names in the expression: of `labels`, and of schedules.
     """
     given = [f"{name} = {code}" for name, code in values.items()]
-    if "schedule" in re.findall(r"\w+", expression) and "schedule" not in values:
-        given += ["# schedule: put your own function here, from the number of steps made to the learning rate"]
-        given += [f"schedule = optax.constant_schedule({groups[0].options['lr']!r})"]
+    for name, number in dict.fromkeys(re.findall(r"\b(schedule(\d*))\b", expression)):
+        if name not in values:
+            given += [f"# {name}: put your own function here, from the number of steps made to the learning rate"]
+            given += [f"{name} = optax.constant_schedule({groups[int(number or 0)].options['lr']!r})"]
     names = re.findall(r"\w+", "\n".join([*given, expression]))
     words = [line for group in groups for line in _comments(group)] + [f"# {note}" for note in notes]
     imports = ["import jax.numpy as jnp"] if "jnp" in names else []
