@@ -425,6 +425,41 @@ def test_a_wrong_or_huge_question_is_one_line(capsys, arguments, words):
     assert len(said.err) < 600
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "AdamW(lr=1e-3, betas=(0.8, 0.99))",
+        "torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.8, 0.99))",
+        " optim.AdamW([{'params': weights}], lr=0.001, betas=[0.8, 0.99], foreach=True)",
+    ],
+)
+def test_a_call_is_read_as_it_stands_in_a_script(capsys, call):
+    assert main([call]) == 0
+    expected = dictionary.translate("AdamW", lr=1e-3, betas=(0.8, 0.99))
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (["AdamW(lr=rate)"], "is no call of literals: write it as AdamW(lr=1e-3)"),
+        (["AdamW(lr=__import__('os').getpid())"], "is no call of literals"),
+        (["AdamW(p, 0.1)"], "is no call of literals"),
+        (["AdamW(**options)"], "is no call of literals"),
+        (["AdamW(" * 60], "is no call of literals"),
+        (["AdamW("], "is no call of literals"),
+        (["AdamW(lr=1e-400)"], "has a number below the smallest"),
+        (["AdamW(lr=0.1)", "eps=1"], "has its options already: 'eps=1' cannot be given"),
+        (["AdamX(lr=0.1)"], "unknown torch.optim class 'AdamX'"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_one_line(capsys, call, words):
+    assert main(call) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert words in said.err
+
+
 def test_huge_whole_numbers_are_refused_from_python():
     for lr in (10**400, -(10**400), 10**5000):
         with pytest.raises(DictionaryError, match="refuses lr="):

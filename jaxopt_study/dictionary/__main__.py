@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         description="Say what a torch.optim optimizer is in optax, as code to paste.",
         epilog=f"classes: {', '.join(OPTIONS)}",
     )
-    parser.add_argument("name", nargs="?", help="a class of torch.optim; all are listed without one")
+    parser.add_argument(
+        "name", nargs="?", help="a class of torch.optim, or a call of it in quotes; all are listed without"
+    )
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="what differs from torch's defaults")
     parser.add_argument("--schedule", action="store_true", help="with a learning rate that changes: schedule(step)")
     given = parser.parse_intermixed_args(arguments)
@@ -36,11 +38,32 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(name: str, options: list[str], schedule: bool) -> str:
+    if "(" in name:
+        if options:
+            raise DictionaryError(f"{short(name)} has its options already: {short(options[0])} cannot be given")
+        return str(translate(*_call(name), "schedule" if schedule else ""))
     given = dict(_option(name, word) for word in options)
     if len(given) < len(options):
         names = [word.partition("=")[0] for word in options]
         raise DictionaryError(f"{max(names, key=names.count)} is given more than once")
     return str(translate(name, given, "schedule" if schedule else ""))
+
+
+def _call(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a call as it stands in a script, `torch.optim.AdamW(params, lr=1e-3)`: return the class and its options."""
+    wrong = DictionaryError(f"{short(text)} is no call of literals: write it as AdamW(lr=1e-3)")
+    if len(text) > LONGEST:
+        raise wrong
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or len(call.args) > 1 or None in (k.arg for k in call.keywords):
+            raise wrong
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg != "params"}
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise wrong from None
+    if any(map(_underflows, re.findall(r"[\d.]+[eE]-\d+", text))):
+        raise DictionaryError(f"{text} has a number below the smallest that can be held")
+    return ast.unparse(call.func).removeprefix("torch.").removeprefix("optim."), options
 
 
 def _option(name: str, word: str) -> tuple[str, Any]:
