@@ -299,7 +299,7 @@ def test_nan_is_placed_where_it_began():
         ([{"a": np.array(["x"])}], [{"a": np.array(["x"])}], "a holds <U1 and not real numbers"),
         ([np.zeros(2)], [np.zeros(2)], "first, step 0 is no parameter tree but a ndarray"),
         ([], [], "nothing to compare"),
-        ([{}], [{}], "has no leaves"),
+        ([{}], [{}], "has no numbers"),
         (lambda s: s, [{"a": np.zeros(2)}], "is no trajectory: make one of a step function by walk"),
         (3, [{"a": np.zeros(2)}], "3 is no trajectory"),
     ],
@@ -310,11 +310,12 @@ def test_what_cannot_be_compared_is_refused(first, second, words):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("steps", -1), ("tolerance", -1.0), ("tolerance", float("nan")), ("steps", float("nan"))]
+    ("option", "value"),
+    [("steps", -1), ("steps", np.nan), ("tolerance", -1.0), ("tolerance", np.nan), ("tolerance", np.inf)],
 )
 def test_what_is_no_tolerance_or_number_of_steps_is_refused(option, value):
-    """NaN would make every comparison false, and so all trainings the same."""
-    with pytest.raises(ValueError, match=f"{option} must be at least 0, not {value!r}"):
+    """NaN would make every comparison false, and so all trainings the same, as infinity does."""
+    with pytest.raises(ValueError, match=f"{option} must be a finite number of at least 0, not {value!r}"):
         parity.locate(run(adam(), steps=2), run(adam(sign=1), steps=2), **{option: value})
 
 
@@ -443,3 +444,24 @@ def test_step_functions_of_two_frameworks_are_walked():
         )
         assert report.same == same, report
     assert (report.difference.step, report.pattern.name) == (1, "missing or different weight decay")
+
+
+def test_counters_are_compared_as_whole_numbers_and_set_no_scale():
+    """`num_batches_tracked` beside small parameters: it raised the tolerance to 0.98 of them, and was not compared."""
+
+    def trained(weight, counter):
+        return [{"w": np.full(3, 0.5, np.float32), "n": np.array(2_000_000)}, {"w": weight, "n": np.array(counter)}]
+
+    right = trained(np.full(3, 0.25, np.float32), 2_000_001)
+    assert parity.locate(right, right).same
+    wrong = parity.locate(right, trained(np.full(3, 0.3, np.float32), 2_000_001))
+    assert (wrong.difference.step, wrong.difference.leaf) == (1, "w")
+    late = parity.locate(right, trained(np.full(3, 0.25, np.float32), 2_000_000))
+    assert (late.difference.step, late.difference.leaf) == (1, "n")
+
+
+def test_an_empty_comparison_is_not_called_the_same():
+    with pytest.raises(ValueError, match="step 0: there is nothing to compare, the first tree has no numbers"):
+        parity.locate([{"w": np.zeros((0, 3))}], [{"w": np.zeros((0, 3))}])
+    start = [{"w": np.ones(2)}]
+    assert str(parity.locate(start, start)).startswith("the initial parameters are the same, no step was compared")

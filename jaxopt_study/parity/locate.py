@@ -53,9 +53,11 @@ class Report:
 
     def __str__(self) -> str:
         if self.difference is None:
-            return (
-                f"the same over {len(self.distances) - 1} steps (tolerance {self.tolerance:.1e}): {self.pattern.words}"
+            steps = len(self.distances) - 1
+            what = (
+                f"the same over {steps} steps" if steps else "the initial parameters are the same, no step was compared"
             )
+            return f"{what} (tolerance {self.tolerance:.1e}): {self.pattern.words}"
         others = [name for name in self.leaves if name != self.difference.leaf]
         also = f"; also in {', '.join(others)}" if others else "; in no other leaf"
         return f"first difference: {self.difference}{also}. It looks like {self.pattern.name}: {self.pattern.words}"
@@ -71,11 +73,12 @@ def locate(
         second: The other one, with the same names and shapes.
         steps: How many steps to compare, after the initial parameters; by default, all.
         tolerance: The largest absolute difference allowed; by default, 4096 units in the last place of the largest
-            parameter, in the coarser of the two types (of 16 bits: 16 units).
+            parameter, in the coarser of the two types (of 16 bits: 16 units). Whole numbers, such as counters, must be
+            equal then.
 
     Raises:
-        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, `steps` or
-            `tolerance` is below 0 or no number.
+        ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, there is
+            nothing to compare, or `steps` or `tolerance` is below 0 or not finite.
 
     Example:
         >>> import numpy as np
@@ -86,8 +89,8 @@ def locate(
         (False, 1, 'w', (1,))
     """
     for name, value in (("steps", steps), ("tolerance", tolerance)):
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} must be at least 0, not {value!r}")
+        if value is not None and not 0 <= value < np.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
     trees = zip_longest(_trees(first, steps), _trees(second, steps))
     before: list[tuple[Leaves, Leaves]] = []
     distances: list[float] = []
@@ -101,6 +104,8 @@ def locate(
             place, words = broken
             return Report(place, (place.leaf,), Pattern("not finite", words), np.array(distances), allowed)
         names = differing(*pair, allowed)
+        if tolerance is None:
+            names = [n for n in pair[0] if n in names or (_whole(n, pair) and np.any(pair[0][n] != pair[1][n]))]
         before.append(pair)
         if names:
             after = [_pair(step + 1 + n, *more) for n, more in enumerate(islice(trees, AROUND)) if None not in more]
@@ -162,17 +167,22 @@ def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Leaves, L
         short, long = ("first", "second") if first is None else ("second", "first")
         raise ValueError(f"the {short} trajectory ends before step {step}, the {long} one goes on")
     pair = flatten(first, f"first, step {step}"), flatten(second, f"second, step {step}")
-    if not pair[0]:
-        raise ValueError(f"step {step}: the first tree has no leaves")
+    if not any(leaf.size for leaf in pair[0].values()):
+        raise ValueError(f"step {step}: there is nothing to compare, the first tree has no numbers")
     check_alike(*pair, f"step {step}")
     return pair
 
 
 def _allowed(pair: tuple[Leaves, Leaves]) -> float:
-    leaves = [leaf for tree in pair for leaf in tree.values()]
+    leaves = [leaf for tree in pair for name, leaf in tree.items() if not _whole(name, pair)]
     coarsest = max((_eps(leaf.dtype) for leaf in leaves), default=0.0)
     largest = max((float(np.max(np.abs(leaf[np.isfinite(leaf)]), initial=0)) for leaf in leaves), default=0.0)
     return min(ROUNDINGS * coarsest, max(FRACTION, HALF_ROUNDINGS * coarsest)) * largest
+
+
+def _whole(name: str, pair: tuple[Leaves, Leaves]) -> bool:
+    """Say whether a leaf holds whole numbers in both trees: they know no rounding, and set no scale for what does."""
+    return all(tree[name].dtype.kind in "iub" for tree in pair)
 
 
 def _eps(dtype: np.dtype) -> float:
