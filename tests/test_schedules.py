@@ -96,7 +96,7 @@ def rates_of(make, groups):
         scheduler, rates = make(optimizer), []
         codes = [dictionary.translate_schedule(scheduler, group) for group in range(groups)]
         for _ in range(STEPS):
-            rates.append([group["lr"] for group in optimizer.param_groups])
+            rates.append([float(group["lr"]) for group in optimizer.param_groups])
             optimizer.step()
             scheduler.step()
     return np.array(rates, float), codes
@@ -112,6 +112,21 @@ def test_the_rate_is_torchs_at_every_step(name, data):
         found = jax.vmap(dictionary.build(code))(jnp.arange(STEPS, dtype=jnp.int32))
         difference = np.abs(np.broadcast_to(found, STEPS) - expected[:, group]).max()
         assert difference < 1e-12 * max(0.1, expected[:, group].max()), code
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda o: SCHEDULERS.StepLR(o, np.int64(5), gamma=np.float64(0.5)),
+        lambda o: SCHEDULERS.MultiStepLR(o, np.array([3, 9]), gamma=torch.tensor(0.5, dtype=torch.float64)),
+        lambda o: SCHEDULERS.CosineAnnealingWarmRestarts(o, 4, eta_min=np.float64(0.01)),
+        lambda o: SCHEDULERS.SequentialLR(o, [SCHEDULERS.ConstantLR(o), SCHEDULERS.StepLR(o, 5)], [np.int64(4)]),
+    ],
+)
+def test_the_options_of_a_scheduler_may_be_numpys_or_tensors(make):
+    expected, (code,) = rates_of(make, groups=1)
+    found = jax.vmap(dictionary.build(code))(jnp.arange(STEPS, dtype=jnp.int32))
+    assert np.abs(found - expected[:, 0]).max() < 1e-13
 
 
 def test_every_scheduler_of_torch_is_translated_or_refused_with_a_word():

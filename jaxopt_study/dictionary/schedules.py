@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from jaxopt_study.dictionary.options import DictionaryError
+from jaxopt_study.dictionary.options import DictionaryError, plain
 
 __all__ = ["translate_schedule"]
 
@@ -21,7 +22,9 @@ COUNT = "c"
 SAME, TINY = 1e-6, 1e-12
 """How far the code's rate may be from the optimizer's: relative, for a tensor of float32, and absolute."""
 Rule = Callable[[Any, int, str, str], str]
-"""rule(scheduler, group, steps, base): code for the learning rate of a group after `steps` (code, too)."""
+"""rule(facts, group, steps, base): code for the learning rate of a group after `steps`; they and `base` are code too.
+
+`facts` are the scheduler's attributes."""
 
 
 def translate_schedule(scheduler: Any, group: int = 0) -> str:
@@ -74,7 +77,9 @@ def _rate(scheduler: Any, group: int, steps: str, base: str | None = None) -> st
         raise DictionaryError(f"{name} {REFUSED[name]}")
     if name not in RULES:
         raise DictionaryError(f"{name} is not in the dictionary: choose from {', '.join(RULES)}")
-    return RULES[name](scheduler, group, steps, base or _base(scheduler, group))
+    # NumPy's numbers and tensors as Python's: what is written of them is code.
+    facts = SimpleNamespace(**{option: plain(option, value) for option, value in vars(scheduler).items()})
+    return RULES[name](facts, group, steps, base or _base(scheduler, group))
 
 
 def _base(scheduler: Any, group: int) -> str:
@@ -102,7 +107,7 @@ def _step(s: Any, _group: int, steps: str, base: str) -> str:
 
 def _multi_step(s: Any, _group: int, steps: str, base: str) -> str:
     # A milestone that is given twice multiplies twice.
-    milestones = [m for m, times in sorted(s.milestones.items()) for _ in range(times)]
+    milestones = [int(m) for m, times in sorted(s.milestones.items()) for _ in range(times)]
     passed = " + ".join(f"1 * ({steps} >= {milestone!r})" for milestone in milestones) or "0"
     return f"{base} * {s.gamma!r} ** ({passed})"
 
