@@ -4,7 +4,6 @@ import threading
 import warnings
 from contextlib import contextmanager
 
-import jax
 import pytest
 
 from jaxopt_study import backends, session
@@ -74,17 +73,3 @@ def workers_here(*frameworks):
     finally:
         for name in frameworks:
             load_backend(name)
-
-
-@contextmanager
-def compiled_quickly():
-    """Let XLA compile without most of its optimizations: for programs that run once, in milliseconds.
-
-    It computes in another order then, so that a bound that is measured beside it is a bound of these tests alone.
-    """
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)

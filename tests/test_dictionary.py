@@ -36,8 +36,8 @@ from jaxopt_study.studies.dictionary import bounds, paths
 from jaxopt_study.studies.dictionary.growth import Growth
 from jaxopt_study.studies.dictionary.paths import FIRST, ROWS, Trainer
 from jaxopt_study.studies.dictionary.rows import LBFGS_STEPS, Configurations, steps_of
-from tests.conftest import load_backend, make_plan
-from tests.here import compiled_quickly, workers_here
+from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.here import workers_here
 from torch_reference import defects as torch_defects
 
 ROOT = Path(__file__).parents[1]

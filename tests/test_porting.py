@@ -404,22 +404,27 @@ def test_the_printed_code_runs_as_it_stands(many):
         (["Prodigy"], "optax.contrib.prodigy has it"),
         (["Adam", "lr=1e-400"], "below the smallest number"),
         (["Adam", "betas=0.9,1e-999"], "below the smallest number"),
-        (["Adam", f"lr=1{'0' * 250}"], ""),
         (["Adam", f"lr=1{'0' * 5000}"], "at most 300 are read"),
         (["Adam", "lr=" + "-" * 20_000], "at most 300 are read"),
         (["Adam", "betas=" + "(" * 250], "two numbers"),
         (["Adam", "foreach=banana"], "refuses foreach='banana'"),
         (["A" * 20_000], "unknown torch.optim class"),
         (["Adam", "x" * 20_000], "is no option"),
+        (["AdamW(lr=rate)"], "is no call of literals: write it as AdamW(lr=1e-3)"),
+        (["AdamW(lr=__import__('os').getpid())"], "is no call of literals"),
+        (["AdamW(p, 0.1)"], "is no call of literals"),
+        (["AdamW(**options)"], "is no call of literals"),
+        (["AdamW(" * 60], "is no call of literals"),
+        (["AdamW("], "is no call of literals"),
+        (["AdamW(lr=1e-400)"], "has a number below the smallest"),
+        (["AdamW(lr=0.1)", "eps=1"], "has its options already: 'eps=1' cannot be given"),
+        (["AdamX(lr=0.1)"], "unknown torch.optim class 'AdamX'"),
     ],
     ids=lambda value: value[-1][:20] if isinstance(value, list) else "",
 )
 def test_a_wrong_or_huge_question_is_one_line(capsys, arguments, words):
     status = main(arguments)
     said = capsys.readouterr()
-    if not words:
-        assert status == 0
-        return
     assert (status, said.out, said.err.count("\n")) == (2, "", 1)
     assert words in said.err
     assert len(said.err) < 600
@@ -439,25 +444,8 @@ def test_a_call_is_read_as_it_stands_in_a_script(capsys, call):
     assert capsys.readouterr().out == f"{expected}\n"
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (["AdamW(lr=rate)"], "is no call of literals: write it as AdamW(lr=1e-3)"),
-        (["AdamW(lr=__import__('os').getpid())"], "is no call of literals"),
-        (["AdamW(p, 0.1)"], "is no call of literals"),
-        (["AdamW(**options)"], "is no call of literals"),
-        (["AdamW(" * 60], "is no call of literals"),
-        (["AdamW("], "is no call of literals"),
-        (["AdamW(lr=1e-400)"], "has a number below the smallest"),
-        (["AdamW(lr=0.1)", "eps=1"], "has its options already: 'eps=1' cannot be given"),
-        (["AdamX(lr=0.1)"], "unknown torch.optim class 'AdamX'"),
-    ],
-)
-def test_a_call_that_cannot_be_read_is_one_line(capsys, call, words):
-    assert main(call) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert words in said.err
+def test_a_long_number_that_a_float_can_hold_is_taken(capsys):
+    assert main(["Adam", f"lr=1{'0' * 250}"]) == 0
 
 
 def test_huge_whole_numbers_are_refused_from_python():

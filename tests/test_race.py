@@ -15,8 +15,7 @@ from jaxopt_study.studies.newton.methods import METHODS, runs
 from jaxopt_study.studies.newton.problems import SMALL as SMALL_PROBLEMS
 from jaxopt_study.studies.newton.race import LARGE, SMALL
 from tests.cases import a_record
-from tests.conftest import load_backend, make_plan
-from tests.here import compiled_quickly
+from tests.conftest import compiled_quickly, load_backend, make_plan
 
 PLAN = make_plan(studies=("newton",), profile="default", repeats=13)
 RACE, REGRESSIONS = NEWTON.experiments

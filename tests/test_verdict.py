@@ -14,8 +14,8 @@ from jaxopt_study.report import export
 from jaxopt_study.session import Beside
 from jaxopt_study.studies import STUDIES
 from tests.cases import a_record
-from tests.conftest import make_plan
-from tests.here import compiled_quickly, workers_here
+from tests.conftest import compiled_quickly, make_plan
+from tests.here import workers_here
 
 STUDIED = ("optimizers", "spread", "derivatives")
 

@@ -54,10 +54,8 @@ def _of_the_rate(groups: Groups, schedules: Mapping[str, Any], scheduler: Any) -
     if not schedules and any("initial_lr" in group for group in groups):
         yield CONDITIONS, "while the learning rate stays that of this moment: a scheduler is at work; give scheduler="
     if scheduler is not None:
-        words = (
-            "if scheduler.step() follows each optimizer.step(); where it follows each epoch of n steps, give schedule="
-        )
-        yield CONDITIONS, f"{words} the function of c // n"
+        words = "if scheduler.step() follows each optimizer.step(); where it follows each epoch of n steps, give"
+        yield CONDITIONS, f"{words} schedule= the function of c // n"
     if schedules and any(group.get("max_iter", 1) > 1 for group in groups):
         yield APPROXIMATE, "its schedule counts iterations here, and calls of step(closure) in torch"
 

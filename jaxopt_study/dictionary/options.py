@@ -186,8 +186,7 @@ def check(name: str, options: Options) -> dict[str, Any]:
     values = complete(name, options)
     for option, (_, allowed) in OPTIONS[name].items():
         if not allowed.test(values[option]):
-            who = f"torch.optim.{name} refuses" if allowed.by_torch else "cannot be translated:"
-            raise DictionaryError(f"{who} {option}={short(values[option])}: it must be {allowed.words}")
+            raise _refusal(name, option, values[option], allowed)
     if values.get("nesterov") and name == "SGD" and (values["momentum"] <= 0 or values["dampening"] != 0):
         raise DictionaryError(
             "torch.optim.SGD refuses nesterov=True: it needs a momentum above 0 and dampening 0, not "
@@ -210,16 +209,21 @@ def complete(name: str, options: Options) -> dict[str, Any]:
         value = plain(option, given)
         if option in IMPLEMENTATION:
             if value not in (None, True, False):
-                raise DictionaryError(f"torch.optim.{name} refuses {option}={short(value)}: it must be True or False")
+                raise _refusal(name, option, value, SWITCH)
             continue
         _known(f"option of torch.optim.{name}", option, [*known, *IMPLEMENTATION])
         numbers = [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, float)]
         if any(map(math.isinf, numbers)):
             raise DictionaryError(f"{option}={value!r} cannot be translated: torch takes it, but no training has it")
         if any(map(math.isnan, numbers)):
-            raise DictionaryError(f"torch.optim.{name} refuses {option}={value!r}: it must be {known[option][1].words}")
+            raise _refusal(name, option, value, known[option][1])
         values[option] = value
     return values
+
+
+def _refusal(name: str, option: str, value: Any, allowed: Allowed) -> DictionaryError:
+    who = f"torch.optim.{name} refuses" if allowed.by_torch else "cannot be translated:"
+    return DictionaryError(f"{who} {option}={short(value)}: it must be {allowed.words}")
 
 
 def plain(option: str, value: Any) -> Any:
