@@ -50,7 +50,8 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
         optimizer: The name of a class, or a live `torch.optim` object, which brings its own options.
         **options: Of a named class, what differs from torch's defaults. Of a live object, `scheduler`: its scheduler,
             or `schedule`: a function from the number of steps made to the learning rate; `model`: the module whose
-            parameters it has; and `labels`: which leaf is in which group. See `live.translate_live`.
+            parameters it has; `modules`: flax's paths of modules, and PyTorch's, where they differ; and `labels`: which
+            leaf is in which group. See `live.translate_live`.
 
     Raises:
         DictionaryError: There is no such class or option, torch refuses a value, or it cannot be translated.
@@ -62,7 +63,7 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
     """
     if isinstance(optimizer, str):
         return rules.translate(optimizer, options)
-    unknown = [name for name in options if name not in ("schedule", "scheduler", "model", "labels")]
+    unknown = [name for name in options if name not in ("schedule", "scheduler", "model", "labels", "modules")]
     if unknown:
         raise DictionaryError(f"a live optimizer brings its own options: {', '.join(unknown)} cannot be given")
     return translate_live(optimizer, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from jaxopt_study.dictionary.build import map_with_path
@@ -11,8 +13,19 @@ from jaxopt_study.dictionary.options import DictionaryError
 Groups = Sequence[Mapping[str, Any]]
 """`param_groups` of a torch optimizer."""
 
-LEAF_NAMES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
+LEAF_NAMES = {
+    "kernel": "weight",
+    "embedding": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 """flax's names of leaves, and PyTorch's."""
+COLLECTIONS = ("params", "batch_stats")
+"""flax linen's collections, with which the path of a leaf may begin."""
+Modules = Mapping[str, str]
+"""flax's path of a module, and PyTorch's, where they differ: {"Dense_0": "0"}; "" is the whole model."""
+NONE: Modules = MappingProxyType({})
 FROZEN = "frozen"
 """The label of leaves that torch leaves as they are."""
 
@@ -24,18 +37,8 @@ def is_frozen(leaf: Any) -> bool:
 
 def names_of(groups: Groups, model: Any) -> dict[str, tuple[str, ...]]:
     """Return the names of the parameters of each group, and of those that torch leaves as they are."""
-    if model is None:
-        every = [p for group in groups for p in group["params"]]
-        named = [pair for g in groups if "param_names" in g for pair in zip(g["params"], g["param_names"], strict=True)]
-        known: dict[int, tuple[str, ...]] = {id(p): (name,) for p, name in named}
-    elif not callable(getattr(model, "named_parameters", None)):
-        raise DictionaryError(f"model is a {type(model).__name__}: give the torch.nn.Module")
-    else:
-        known = {}
-        # Of tied weights each name: the tree of the other framework has one of them.
-        for name, leaf in model.named_parameters(remove_duplicate=False):
-            known[id(leaf)] = (*known.get(id(leaf), ()), name)
-        every = list(model.parameters())
+    known = names_by_id(groups, model)
+    every = [p for group in groups for p in group["params"]] if model is None else list(model.parameters())
     label = {id(p): str(number) for number, group in enumerate(groups) for p in group["params"]}
     if model is not None and not label.keys() <= known.keys():
         raise DictionaryError("model has not all the parameters of the optimizer: give the module that it was made for")
@@ -46,7 +49,21 @@ def names_of(groups: Groups, model: Any) -> dict[str, tuple[str, ...]]:
     return {key: names for key, names in found.items() if names or key != FROZEN}
 
 
-def labels_by_name(names: Mapping[str, Sequence[str]]) -> Callable[[Any], Any]:
+def names_by_id(groups: Groups, model: Any) -> dict[int, tuple[str, ...]]:
+    """Return the names of each parameter, as far as the groups or the model know them."""
+    if model is None:
+        named = [pair for g in groups if "param_names" in g for pair in zip(g["params"], g["param_names"], strict=True)]
+        return {id(p): (name,) for p, name in named}
+    if not callable(getattr(model, "named_parameters", None)):
+        raise DictionaryError(f"model is a {type(model).__name__}: give the torch.nn.Module")
+    known: dict[int, tuple[str, ...]] = {}
+    # Of tied weights each name: the tree of the other framework has one of them.
+    for name, leaf in model.named_parameters(remove_duplicate=False):
+        known[id(leaf)] = (*known.get(id(leaf), ()), name)
+    return known
+
+
+def labels_by_name(names: Mapping[str, Sequence[str]], modules: Modules = NONE) -> Callable[[Any], Any]:
     """Return a function that labels the leaves of a tree by PyTorch's names of them, as `optax.partition` takes it.
 
     A leaf's path may be flax's (`kernel`, `embedding` and `scale` are `weight`), begin with `params`, be an nnx
@@ -54,6 +71,7 @@ def labels_by_name(names: Mapping[str, Sequence[str]]) -> Callable[[Any], Any]:
 
     Args:
         names: For each label the names of its parameters.
+        modules: flax's path of a module, and PyTorch's, where they differ: {"Dense_0": "0"}.
 
     Raises:
         DictionaryError: When it is called: a leaf has none of the names.
@@ -66,20 +84,47 @@ def labels_by_name(names: Mapping[str, Sequence[str]]) -> Callable[[Any], Any]:
     groups = {name: label for label, members in names.items() for name in members}
 
     def label(path: Any, _leaf: Any) -> str:
-        words = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
-        paths = [words, words[1:]] if words[:1] == ["params"] else [words]
-        paths += [path[:-1] for path in paths if path[-1:] == ["value"]]
-        tried = [name for path in paths if path for name in _spellings(path)]
+        tried = torch_names(path, modules)
         for candidate in tried:
             if candidate in groups:
                 return groups[candidate]
-        which = " or ".join(dict.fromkeys(tried)) or "without a name"
+        which = " or ".join(tried) or "without a name"
         raise DictionaryError(f"torch has no parameter {which}: give labels=; it has {', '.join(groups)}")
 
     def labels(params: Any) -> Any:
         return map_with_path(label, params)
 
     return labels
+
+
+def torch_names(path: Sequence[Any], modules: Modules = NONE) -> list[str]:
+    """Return the names that PyTorch may have for a leaf, the likeliest first.
+
+    Args:
+        path: The keys of the leaf, as `jax.tree_util.tree_map_with_path` gives them.
+        modules: flax's path of a module, and PyTorch's, where they differ.
+    """
+    words = path_words(path)
+    paths = [words, words[1:]] if words[:1] and words[0] in COLLECTIONS else [words]
+    paths += [path[:-1] for path in paths if path[-1:] == ["value"]]
+    renamed = [_renamed(path, modules) for path in paths]
+    if any(renamed):  # what the user says goes before what flax says
+        paths = [path for path in renamed if path]
+    return list(dict.fromkeys(name for path in paths if path for name in _spellings(path)))
+
+
+def path_words(path: Sequence[Any]) -> list[str]:
+    """Return the keys of a leaf as words."""
+    return [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
+
+
+def _renamed(path: Sequence[str], modules: Modules) -> list[str]:
+    """Return the path with PyTorch's name of its module; nothing, if no module is said to have another one."""
+    for length in range(len(path) - 1, -1, -1):
+        for mine, other in modules.items():
+            if path[:length] == (re.split("[./]", mine) if mine else []):
+                return [*filter(None, other.split(".")), *path[length:]]
+    return []
 
 
 def _spellings(path: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxopt_study.dictionary.build import build
-from jaxopt_study.dictionary.leaves import FROZEN, Groups, labels_by_name, names_of
+from jaxopt_study.dictionary.leaves import FROZEN, NONE, Groups, Modules, labels_by_name, names_of
 from jaxopt_study.dictionary.limits import limits_of, notes_of
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, complete
 from jaxopt_study.dictionary.rules import from_complete
@@ -35,6 +35,7 @@ class LiveTranslation:
         labels: Which leaf is in which group, as `optax.partition` takes it: a tree of the parameters' structure, or a
             function from parameters to one, with the labels "0", "1", ... of the groups and "frozen" of what stays as
             it is; needed for several groups without names.
+        modules: flax's path of a module, and PyTorch's, where they differ.
     """
 
     groups: tuple[Translation, ...]
@@ -43,6 +44,7 @@ class LiveTranslation:
     notes: tuple[str, ...]
     schedules: Mapping[str, Callable[[Any], Any] | str] = field(default_factory=dict, repr=False)
     labels: Any = field(default=None, repr=False)
+    modules: Modules = field(default_factory=dict)
 
     def __str__(self) -> str:
         notes = [f"the whole is {self.status}: {words}" for _, words in self.limits]
@@ -100,13 +102,14 @@ class LiveTranslation:
                 f"{len(self.groups)} groups: say which leaf is in which by model=, by labels=, a tree or a function as "
                 'for optax.partition with the labels "0", "1", ..., or make the torch optimizer from named_parameters()'
             )
-        return labels_by_name(self.names)
+        return labels_by_name(self.names, self.modules)
 
     def _labels_code(self) -> str:
         if self.labels is not None or not any(self.names.values()):
             return f"None  # put here which leaf has which label, of {', '.join(self.names)}: see optax.partition"
         lines = "".join(f'    "{label}": {list(names)!r},\n' for label, names in self.names.items() if names)
-        return f"labels_by_name({{\n{lines}}})"
+        modules = f", modules={dict(self.modules)!r}" if self.modules else ""
+        return f"labels_by_name({{\n{lines}}}{modules})"
 
 
 def translate_live(
@@ -115,6 +118,7 @@ def translate_live(
     labels: Any = None,
     model: Any = None,
     scheduler: Any = None,
+    modules: Modules | None = None,
 ) -> LiveTranslation:
     """Return what a live torch.optim object is in optax.
 
@@ -125,6 +129,7 @@ def translate_live(
         labels: See `LiveTranslation`.
         model: The `torch.nn.Module` whose parameters it has: it names them, ties included, and says which ones torch
             leaves as they are, since they need no gradient or were not given to the optimizer.
+        modules: flax's path of a module, and PyTorch's, where they differ: {"Dense_0": "0"}.
         scheduler: Its scheduler, of `torch.optim.lr_scheduler`, instead of `schedule`; `scheduler.step()` must follow
             each `optimizer.step()`. The functions of the steps made begin at its step 0. ReduceLROnPlateau leaves no
             trace in the optimizer: a rate that it moves is taken for a constant.
@@ -153,7 +158,7 @@ def translate_live(
     names = names_of(groups, model)
     limits = limits_of(optimizer, groups, bool(names.get(FROZEN)) or labels is not None, schedules, scheduler)
     return LiveTranslation(
-        made, names, limits, notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler), schedules, labels
+        made, names, limits, notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler), schedules, labels, modules or NONE
     )
 
 

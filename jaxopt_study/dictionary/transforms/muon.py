@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 __all__ = ["scale_by_torch_muon"]
+
+
+class MuonState(NamedTuple):
+    """The running mean of the gradients."""
+
+    buffer: optax.Updates
 
 
 def scale_by_torch_muon(
@@ -32,20 +38,20 @@ def scale_by_torch_muon(
     `optax.contrib.muon` iterates in the parameters' own type and corrects the bias of Nesterov's momentum.
     """
 
-    def init(params: optax.Params) -> optax.Updates:
+    def init(params: optax.Params) -> MuonState:
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             if leaf.ndim != 2:
                 where = jax.tree_util.keystr(path)
                 raise ValueError(
                     f"Muon takes matrices: {where} has shape {leaf.shape}; partition it to another optimizer"
                 )
-        return jax.tree.map(jnp.zeros_like, params)
+        return MuonState(jax.tree.map(jnp.zeros_like, params))
 
     def update(
-        gradient: optax.Updates, buffer: optax.Updates, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.Updates]:
+        gradient: optax.Updates, state: MuonState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, MuonState]:
         del params
-        buffer = jax.tree.map(lambda b, g: b + (1 - momentum) * (g - b), buffer, gradient)
+        buffer = jax.tree.map(lambda b, g: b + (1 - momentum) * (g - b), state.buffer, gradient)
 
         def leaf(g: jax.Array, b: jax.Array) -> jax.Array:
             # torch's lerp takes the nearer end for its start when the weight is a half or more.
@@ -53,7 +59,7 @@ def scale_by_torch_muon(
             x = _orthogonalize(nearer if nesterov else b, ns_coefficients, eps, ns_steps)
             return x.astype(g.dtype) * _size(g.shape, adjust_lr_fn)
 
-        return jax.tree.map(leaf, gradient, buffer), buffer
+        return jax.tree.map(leaf, gradient, buffer), MuonState(buffer)
 
     return optax.GradientTransformation(init, update)
 

@@ -1,0 +1,53 @@
+"""Between PyTorch's tensors, NumPy's arrays and JAX's, to the bit: bfloat16 has no word in NumPy of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from jaxopt_study.dictionary import DictionaryError
+from jaxopt_study.port.layouts import Array
+
+
+def to_numpy(value: Any) -> Array:
+    """Return a tensor, an array of JAX or a number as a NumPy array of the same type; of a tensor, a copy."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().copy().view(jnp.bfloat16)
+    return tensor.numpy().copy()
+
+
+def to_tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:
+    """Return a NumPy array as a tensor.
+
+    Raises:
+        DictionaryError: The type cannot hold all its numbers.
+    """
+    _check(array.dtype, to_numpy(torch.empty(0, dtype=dtype)).dtype)
+    array = np.array(array, order="C")  # a copy: torch would share the memory, which may be JAX's
+    if array.dtype == jnp.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(dtype)
+    return torch.from_numpy(array).to(dtype)
+
+
+def to_jax(array: Array, dtype: Any) -> jax.Array:
+    """Return a NumPy array as one of JAX.
+
+    Raises:
+        DictionaryError: The type cannot hold all its numbers, or JAX does not have it.
+    """
+    _check(array.dtype, np.dtype(dtype))
+    _check(array.dtype, jax.dtypes.canonicalize_dtype(dtype))
+    return jnp.asarray(array, dtype)
+
+
+def _check(have: np.dtype, want: np.dtype) -> None:
+    if not np.can_cast(have, want):
+        hint = '; jax.config.update("jax_enable_x64", True) keeps 64 bits' if have.itemsize == 8 else ""
+        raise DictionaryError(f"numbers of {have.name} do not fit into {want.name}: they would be rounded{hint}")

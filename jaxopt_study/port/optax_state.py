@@ -1,0 +1,100 @@
+"""An optimizer's state, from torch.optim to optax: moments, sums, products and the steps made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+
+from jaxopt_study.dictionary import DictionaryError
+from jaxopt_study.dictionary.leaves import NONE, Modules
+from jaxopt_study.port import lbfgs
+from jaxopt_study.port.arrays import to_jax, to_numpy
+from jaxopt_study.port.counts import steps_made
+from jaxopt_study.port.fields import SCALARS, check_layouts, key_of, map_state
+from jaxopt_study.port.layouts import Shape
+from jaxopt_study.port.members import Member, members_of
+
+__all__ = ["to_optax_state"]
+
+
+def to_optax_state(
+    optimizer: torch.optim.Optimizer,
+    state: Any,
+    params: Any,
+    *,
+    model: torch.nn.Module | None = None,
+    scheduler: Any = None,
+    steps: int | None = None,
+    modules: Modules = NONE,
+    flattened: Mapping[str, Shape] = NONE,  # type: ignore[assignment]
+) -> Any:
+    """Return the state of a torch optimizer as the optax state of its translation.
+
+    Args:
+        optimizer: The torch optimizer.
+        state: A new state of the translation: `dictionary.translate(optimizer, ...).transformation().init(params)`.
+        params: The tree that it was made for.
+        model: The module whose parameters the optimizer has; without it, the optimizer must be made of
+            `named_parameters()`.
+        scheduler: The optimizer's scheduler, if it has one: its place goes into the state.
+        steps: The steps made, where neither torch's state nor a scheduler says it.
+        modules: See `to_flax_params`.
+        flattened: See `to_flax_params`.
+
+    Returns:
+        A state of the same structure and types. A chain of your own around the translation is kept as it is.
+
+    Raises:
+        DictionaryError: Names, shapes or types do not fit; parameters of one group made different numbers of steps,
+            which optax counts once; or the state holds what torch's class does not have.
+    """
+    kind = type(optimizer).__name__
+    members = members_of(optimizer, params, model, modules, flattened)
+    made = steps_made(optimizer, members, scheduler, steps)
+    if kind == "LBFGS":
+        return map_state(lbfgs.reader(optimizer, members, params), state)
+    check_layouts(kind, members)
+
+    def visit(label: str, field: str, value: Any) -> Any:
+        if field == "count":
+            return _count(made.get(label), label, value)
+        if field in SCALARS.get(kind, {}):
+            return _scalar(SCALARS[kind][field], members, label, value)
+
+        def leaf(path: Any, old: jax.Array) -> jax.Array:
+            member = members.get(jax.tree_util.keystr(path))
+            if member is None or not member.state:
+                return old
+            return _read(kind, field, member, made.get(label) or 0, old)
+
+        return jax.tree_util.tree_map_with_path(leaf, value)
+
+    return map_state(visit, state)
+
+
+def _read(kind: str, field: str, member: Member, steps: int, old: jax.Array) -> jax.Array:
+    key = key_of(kind, field, member)
+    value = member.state.get(key)
+    if value is None:  # a buffer that torch makes at the first step
+        return old
+    array = member.layout.to_flax(to_numpy(value))
+    if array.shape != old.shape:
+        raise DictionaryError(f"{key} of {member.name} has shape {array.shape}, and {field} {old.shape}")
+    # torch's sum is a mean here: see `rules.adagrad`.
+    return to_jax(array, old.dtype) / (steps + 1) if kind == "Adagrad" else to_jax(array, old.dtype)
+
+
+def _count(steps: int | None, label: str, old: jax.Array) -> jax.Array:
+    if steps is None:
+        raise DictionaryError(f"nothing says how many steps group {label} made: give scheduler= or steps=")
+    return jnp.asarray(steps, old.dtype)
+
+
+def _scalar(key: str, members: Mapping[str, Member], label: str, old: jax.Array) -> jax.Array:
+    """Return a number that torch keeps for each parameter of a group, and optax once: all made the same steps."""
+    values = [member.state[key] for member in members.values() if member.label == label and key in member.state]
+    return to_jax(to_numpy(values[0]).reshape(old.shape), old.dtype) if values else old
