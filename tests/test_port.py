@@ -1,7 +1,6 @@
 """A training that is carried over goes on as if it had never stopped: parameters, optimizer and its state, both ways."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -9,7 +8,6 @@ import torch
 
 from jaxopt_study import dictionary
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.dictionary.leaves import path_words
 from jaxopt_study.port import advance, to_flax_params, to_optax_state, to_torch_params, to_torch_state_dict
 from tests.conftest import compiled_quickly, load_backend
 
@@ -60,9 +58,10 @@ def kind(tensor):
 class Training:
     """The same random gradients for both frameworks, step by step; hard ones have zeros, 1e6 and 1e-12 among them."""
 
-    def __init__(self, model, flax=True, hard=True):
+    def __init__(self, model, flax=True, hard=False):
         self.model, self.template, self.hard = model, template_of(model, flax), hard
         self.naming = {"modules": MODULES} if flax else {}
+        self.curved = False
         self.generator = np.random.default_rng(0)
 
     def gradients(self):
@@ -70,6 +69,8 @@ class Training:
             draw, which = self.generator.standard_normal(leaf.shape), self.generator.random(leaf.shape)
             scale = np.select([which < 0.1, which < 0.15, which < 0.2], [0.0, 1e6, 1e-12], 1.0) if self.hard else 1.0
             leaf.grad = torch.tensor(draw * scale).to(leaf.dtype) if leaf.requires_grad else None
+            if self.curved and leaf.requires_grad:  # of a function with a minimum
+                leaf.grad = leaf.detach() * torch.linspace(1, 9, leaf.numel()).reshape(leaf.shape)
 
     def torch(self, optimizer, scheduler=None, steps=1):
         for _ in range(steps):
@@ -80,6 +81,10 @@ class Training:
     def step(optimizer, scheduler):
         if isinstance(optimizer, torch.optim.LBFGS):
             optimizer.step(lambda: torch.tensor(0.0))
+        elif isinstance(optimizer, torch.optim.SparseAdam):
+            for leaf in optimizer.param_groups[0]["params"]:
+                leaf.grad = leaf.grad.to_sparse(1)
+            optimizer.step()
         else:
             optimizer.step()
         if scheduler is not None:
@@ -106,7 +111,7 @@ class Training:
         return state, params, worst
 
 
-def resume(training, make, before, after, schedule=lambda optimizer: None, moving=True):
+def resume(training, make, before, after, schedule=lambda optimizer: None):
     """Train in torch, go on in JAX and in torch, carry JAX's state into a new torch optimizer, and go on in both.
 
     Returns the largest difference after either carrying.
@@ -153,9 +158,64 @@ def made(name, **options):
 
 @pytest.mark.parametrize(("name", "options"), CLASSES.items())
 def test_a_training_goes_on(name, options):
+    """At step 1,000; 1.3e-15 was the worst. With a new state instead it is 7e-3 and more in each class."""
     plateau = lambda optimizer: SCHEDULERS.StepLR(optimizer, 40, 0.5)  # noqa: E731
-    training = Training(network())
     schedule = plateau if name == "SGD" else lambda optimizer: None
-    there, back = resume(training, made(name, **options), 1000, 30, schedule)
-    print(name, there, back)
-    assert max(there, back) < 1e-10
+    assert max(resume(Training(network()), made(name, **options), 1000, 30, schedule)) < 1e-14
+
+
+HELD_AS_TORCH_DOES = {
+    "Adafactor": {"weight_decay": 0.1},
+    "LBFGS": {"lr": 0.03, "max_iter": 1, "history_size": 5},
+    "Muon": {"lr": 0.01},
+    "Rprop": {},
+    "SparseAdam": {},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), HELD_AS_TORCH_DOES.items())
+def test_a_training_goes_on_in_torchs_layout(name, options):
+    """At step 100; 1e-15 was the worst. Muon iterates in bfloat16, where a bit may flip on another machine."""
+    model = matrices() if name == "Muon" else network()
+    training = Training(model, flax=False)
+    training.curved = name == "LBFGS"
+    assert max(resume(training, made(name, **options), 100, 20)) < (2e-3 if name == "Muon" else 1e-14)
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "LBFGS"])
+def test_what_depends_on_the_order_of_elements_goes_on_in_flaxs_layout(name):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).double()
+    options = {"lr": 0.03, "max_iter": 1, "history_size": 5} if name == "LBFGS" else {}
+    training = Training(model, flax=False)
+    training.curved = name == "LBFGS"
+    training.naming = {"modules": {"a": "0", "b": "1"}}
+    shape = jax.ShapeDtypeStruct
+    training.template = {
+        "b": {"kernel": shape((3, 2), "float64"), "bias": shape((2,), "float64")},
+        "a": {"kernel": shape((4, 3), "float64"), "bias": shape((3,), "float64")},
+    }
+    assert max(resume(training, made(name, **options), 100, 20)) < 1e-14
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RMSprop", "Adagrad"])
+def test_a_training_goes_on_in_float32(name):
+    """With gradients of exact zeros, 1e6 and 1e-12; 8e-7 was the worst."""
+    training = Training(network(torch.float32), hard=True)
+    schedule = lambda optimizer: SCHEDULERS.StepLR(optimizer, 40, 0.5)  # noqa: E731
+    assert max(resume(training, made(name, **CLASSES[name]), 100, 20, schedule)) < 5e-6
+
+
+def two_groups(model):
+    """Decay for matrices alone, one leaf frozen, and one that the optimizer does not have."""
+    model[0].bias.requires_grad_(False)
+    leaves = [leaf for name, leaf in model.named_parameters() if name != "3.bias"]
+    groups = [[p for p in leaves if (p.ndim > 1) == big] for big in (True, False)]
+    return torch.optim.AdamW([{"params": groups[0], "weight_decay": 0.1}, {"params": groups[1], "lr": 0.01}], lr=0.02)
+
+
+def test_groups_frozen_and_absent_leaves_and_a_scheduler_go_on():
+    training = Training(network())
+    schedule = lambda o: SCHEDULERS.SequentialLR(  # noqa: E731
+        o, [SCHEDULERS.LinearLR(o, 0.1, total_iters=20), SCHEDULERS.CosineAnnealingLR(o, 200)], [20]
+    )
+    assert max(resume(training, two_groups, 100, 20, schedule)) < 1e-14

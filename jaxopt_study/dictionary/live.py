@@ -158,7 +158,13 @@ def translate_live(
     names = names_of(groups, model)
     limits = limits_of(optimizer, groups, bool(names.get(FROZEN)) or labels is not None, schedules, scheduler)
     return LiveTranslation(
-        made, names, limits, notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler), schedules, labels, modules or NONE
+        made,
+        names,
+        limits,
+        notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler),
+        schedules,
+        labels,
+        modules or NONE,
     )
 
 

@@ -49,5 +49,6 @@ def to_jax(array: Array, dtype: Any) -> jax.Array:
 
 def _check(have: np.dtype, want: np.dtype) -> None:
     if not np.can_cast(have, want):
-        hint = '; jax.config.update("jax_enable_x64", True) keeps 64 bits' if have.itemsize == 8 else ""
-        raise DictionaryError(f"numbers of {have.name} do not fit into {want.name}: they would be rounded{hint}")
+        raise DictionaryError(
+            f"{have.name} numbers would be rounded to {want.name}: cast them first, or give a template of {have.name}"
+        )
