@@ -31,6 +31,7 @@ CALLED = [
       for module, names in BY_A_USER.items()),
     ("jaxopt_study.parity.locate", ("locate", "assert_same_training")),
     ("jaxopt_study.dictionary", ("translate",)),
+    ("jaxopt_study.port", ("to_flax_params", "to_torch_params", "to_optax_state", "to_torch_state_dict")),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from jaxopt_study.backends import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaxopt_study", "torch_reference")
-FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "torch", "torchmin"}
+FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "torch", "torchmin"}
 HEAVY = {*FRAMEWORKS, "matplotlib", "scipy", "sklearn"}
 
 # From the top. A module may import from its own file or folder of this table, and from lower layers.
@@ -26,6 +26,7 @@ LAYERS = (
     ("studies",),
     ("report",),
     ("bench",),
+    ("port",),
     ("data", "dictionary"),
     ("backends",),  # the registry; each backend stands alone
     ("terminal",),  # what a command owes its terminal; it is imported first, and imports nothing of ours
@@ -35,6 +36,7 @@ EXTRA = {
     "jaxopt_study.studies": {"jaxopt_study.backends.numpy"},
     "jaxopt_study.dictionary.build": {"jax", "optax"},
     "jaxopt_study.dictionary.transforms": {"jax", "optax"},
+    "jaxopt_study.port": {"jax", "optax", "orbax", "torch"},
 }
 # These stand alone: each may import the standard library, NumPy, itself, and what is named here.
 ALONE = {
@@ -53,7 +55,13 @@ ONLY_IN = {
     "json": {"jaxopt_study.bench.record", "jaxopt_study.bench.environment", "jaxopt_study.compare"},
 }
 # The only modules whose import loads a framework.
-LOADING = ("jaxopt_study.backends.jax", "torch_reference", "jaxopt_study.newton", "jaxopt_study.dictionary.transforms")
+LOADING = (
+    "jaxopt_study.backends.jax",
+    "torch_reference",
+    "jaxopt_study.newton",
+    "jaxopt_study.dictionary.transforms",
+    "jaxopt_study.port",
+)
 
 # Each breaks one rule: folder, code, and the import that is not allowed.
 PLANTED = (
@@ -70,6 +78,8 @@ PLANTED = (
     ("jaxopt_study/data", "from jaxopt_study.bench import case", "jaxopt_study.bench.case"),
     ("jaxopt_study/data", "from jaxopt_study.dictionary import rules", "jaxopt_study.dictionary.rules"),
     ("jaxopt_study/dictionary", "import optax", "optax"),
+    ("jaxopt_study/dictionary", "from jaxopt_study.port import params", "jaxopt_study.port.params"),
+    ("jaxopt_study/port", "from jaxopt_study.bench import stats", "jaxopt_study.bench.stats"),
     ("jaxopt_study/backends", "from jaxopt_study.data import workload", "jaxopt_study.data.workload"),
     ("jaxopt_study/backends/jax", "from jaxopt_study.data import workload", "jaxopt_study.data.workload"),
     ("jaxopt_study/backends/jax", "import torch", "torch"),

@@ -1,4 +1,4 @@
-"""A training that is carried over goes on as if it had never stopped: parameters, optimizer and its state, both ways."""
+"""A training that is carried over goes on as if it had never stopped, in either direction."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from jaxopt_study import dictionary
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.port import advance, to_flax_params, to_optax_state, to_torch_params, to_torch_state_dict
+from jaxopt_study.port import Matching, advance, to_flax_params, to_optax_state, to_torch_params, to_torch_state_dict
 from tests.conftest import compiled_quickly, load_backend
 
 SCHEDULERS = torch.optim.lr_scheduler
@@ -60,7 +60,7 @@ class Training:
 
     def __init__(self, model, flax=True, hard=False):
         self.model, self.template, self.hard = model, template_of(model, flax), hard
-        self.naming = {"modules": MODULES} if flax else {}
+        self.matching = Matching(MODULES if flax else {})
         self.curved = False
         self.generator = np.random.default_rng(0)
 
@@ -102,9 +102,9 @@ class Training:
         for _ in range(steps):
             self.gradients()
             theirs = {n: zeros[n] if p.grad is None else p.grad for n, p in self.model.named_parameters()}
-            params, state = update(to_flax_params(theirs, self.template, **self.naming), state, params)
+            params, state = update(to_flax_params(theirs, self.template, self.matching), state, params)
             self.step(optimizer, scheduler)
-            mine = to_torch_params(params, self.model, **self.naming)
+            mine = to_torch_params(params, self.model, self.matching)
             for name, leaf in self.model.named_parameters():
                 distance = (mine[name] - leaf.detach()).abs().max() / max(1.0, float(leaf.detach().abs().max()))
                 worst = max(worst, float(distance))
@@ -116,24 +116,24 @@ def resume(training, make, before, after, schedule=lambda optimizer: None):
 
     Returns the largest difference after either carrying.
     """
-    model, naming = training.model, training.naming
+    model, matching = training.model, training.matching
     optimizer = make(model)
     scheduler = schedule(optimizer)
     training.torch(optimizer, scheduler, before)
-    translation = dictionary.translate(optimizer, model=model, scheduler=scheduler, modules=naming.get("modules"))
+    translation = dictionary.translate(optimizer, model=model, scheduler=scheduler, modules=matching.modules)
     rule = translation.transformation()
-    params = to_flax_params(model, training.template, **naming)
+    params = to_flax_params(model, training.template, matching)
     start = rule.init(params)
-    state = to_optax_state(optimizer, start, params, model=model, scheduler=scheduler, **naming)
+    state = to_optax_state(optimizer, start, params, matching, model=model, scheduler=scheduler)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(lambda x: (x.shape, x.dtype), start)
     state, params, there = training.both(optimizer, scheduler, rule, state, params, after)
 
-    model.load_state_dict(to_torch_params(params, model, **naming))
+    model.load_state_dict(to_torch_params(params, model, matching))
     again = make(model)
     scheduler = schedule(again)
     if scheduler is not None:
         advance(scheduler, before + after)
-    again.load_state_dict(to_torch_state_dict(state, again, params, model=model, **naming))
+    again.load_state_dict(to_torch_state_dict(state, again, params, matching, model=model))
     _, _, back = training.both(again, scheduler, rule, state, params, after)
     return there, back
 
@@ -188,7 +188,7 @@ def test_what_depends_on_the_order_of_elements_goes_on_in_flaxs_layout(name):
     options = {"lr": 0.03, "max_iter": 1, "history_size": 5} if name == "LBFGS" else {}
     training = Training(model, flax=False)
     training.curved = name == "LBFGS"
-    training.naming = {"modules": {"a": "0", "b": "1"}}
+    training.matching = Matching({"a": "0", "b": "1"})
     shape = jax.ShapeDtypeStruct
     training.template = {
         "b": {"kernel": shape((3, 2), "float64"), "bias": shape((2,), "float64")},
@@ -219,3 +219,131 @@ def test_groups_frozen_and_absent_leaves_and_a_scheduler_go_on():
         o, [SCHEDULERS.LinearLR(o, 0.1, total_iters=20), SCHEDULERS.CosineAnnealingLR(o, 200)], [20]
     )
     assert max(resume(training, two_groups, 100, 20, schedule)) < 1e-14
+
+
+# What cannot be carried is refused.
+
+
+def carry(optimizer, model, rule=None, template=None, matching=Matching(MODULES), named=True, **more):  # noqa: B008
+    """Carry the state of an optimizer over, for the translation of its class with its own options."""
+    params = to_flax_params(model, template or template_of(model), matching)
+    rule = rule or dictionary.translate(type(optimizer).__name__, lr=0.1).transformation()
+    return to_optax_state(optimizer, rule.init(params), params, matching, model=model if named else None, **more)
+
+
+def stepped(name, model, leaves=None, steps=1, **options):
+    """Make steps of an optimizer in which the first of its parameters has no gradient in the first step."""
+    optimizer = getattr(torch.optim, name)(leaves or model.parameters(), lr=0.1, **options)
+    for step in range(steps + 1):
+        for place, leaf in enumerate(model.parameters()):
+            leaf.grad = torch.ones_like(leaf) if step or place else None
+        optimizer.step()
+    return optimizer
+
+
+def test_parameters_of_one_group_must_have_made_the_same_steps():
+    model = network()
+    with pytest.raises(DictionaryError, match=r"0\.weight made 1 steps and 2\.bias 2: optax counts once for a group"):
+        carry(stepped("Adam", model), model)
+
+
+def test_dampening_begins_at_the_first_step_of_each_parameter():
+    """Without it a buffer that is not yet there is one of zeros."""
+    model = network()
+    carry(stepped("SGD", model, steps=0, momentum=0.9), model, optax.sgd(0.1, momentum=0.9))
+    optimizer = stepped("SGD", model, steps=0, momentum=0.9, dampening=0.1)
+    rule = dictionary.translate(optimizer).transformation()
+    with pytest.raises(DictionaryError, match=r"0\.weight made 0 steps and 2\.bias 1"):
+        carry(optimizer, model, rule, steps=1)
+
+
+def fresh(name, model, **options):
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+    for leaf in model.parameters():
+        leaf.grad = torch.ones_like(leaf)
+    optimizer.step(*[lambda: torch.tensor(0.0)] * (name == "LBFGS"))
+    return optimizer
+
+
+def scheduled(model, steps):
+    optimizer = fresh("Adam", model)
+    scheduler = SCHEDULERS.StepLR(optimizer, 10)
+    advance(scheduler, steps)
+    return optimizer, scheduler
+
+
+def test_a_schedulers_place_must_be_known_and_be_the_optimizers():
+    model = network()
+    optimizer, scheduler = scheduled(model, 1)
+    carry(optimizer, model, scheduler=scheduler)
+    with pytest.raises(DictionaryError, match="has a scheduler: give scheduler=, or steps="):
+        carry(optimizer, model)
+    with pytest.raises(DictionaryError, match="steps= cannot be given with scheduler="):
+        carry(optimizer, model, scheduler=scheduler, steps=1)
+    with pytest.raises(DictionaryError, match="scheduler is not the optimizer's"):
+        carry(optimizer, model, scheduler=scheduled(network(), 1)[1])
+    advance(scheduler, 1)
+    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and its scheduler 2: optax counts them once"):
+        carry(optimizer, model, scheduler=scheduler)
+
+
+def test_steps_that_nothing_counts_must_be_given():
+    model = network()
+    optimizer = fresh("SGD", model)
+    rule = optax.sgd(optax.constant_schedule(0.1))
+    assert carry(optimizer, model, rule, steps=7)[1].count == 7
+    with pytest.raises(DictionaryError, match="nothing says how many steps group 0 made: give scheduler= or steps="):
+        carry(optimizer, model, rule)
+
+
+def test_parameters_must_have_names():
+    model = network()
+    assert carry(fresh("Adam", model), model)
+    with pytest.raises(DictionaryError, match="have no names: give model=, or make it of named_parameters"):
+        carry(fresh("Adam", model), model, named=False)
+
+
+def test_a_state_of_another_rule_is_refused():
+    model = network()
+    optimizer = fresh("Adam", model)
+    with pytest.raises(DictionaryError, match="the optax state has trace, and torch's Adam keeps no such thing"):
+        carry(optimizer, model, optax.sgd(0.1, momentum=0.9))
+    params = to_flax_params(model, template_of(model), Matching(MODULES))
+    twice = optax.chain(optax.scale_by_adam(), optax.scale_by_adam()).init(params)
+    with pytest.raises(DictionaryError, match="the optax state has mu twice for group 0"):
+        to_torch_state_dict(twice, optimizer, params, Matching(MODULES), model=model)
+    with pytest.raises(DictionaryError, match=r"the optax state has .* LBFGS without a line search has not"):
+        carry(fresh("LBFGS", model), model, optax.scale_by_lbfgs())
+
+
+@pytest.mark.parametrize("name", ["Muon", "Adafactor"])
+def test_a_rule_that_depends_on_the_layout_is_refused_in_another_one(name):
+    model = matrices() if name == "Muon" else network()
+    template = {leaf: {"kernel": jax.ShapeDtypeStruct((4, 3), float)} for leaf in "ab"} if name == "Muon" else None
+    matching = Matching() if name == "Muon" else Matching(MODULES)
+    with pytest.raises(DictionaryError, match=f"{name} depends on how .*weight lies"):
+        carry(fresh(name, model), model, template=template, matching=matching)
+
+
+def test_what_is_missing_in_the_tree_is_refused():
+    model = network()
+    template = template_of(model)
+    params = to_flax_params(model, template, Matching(MODULES))
+    del params["params"]["Dense_0"]["bias"]
+    state = optax.adam(0.1).init(params)
+    with pytest.raises(DictionaryError, match=r"no leaf of params is PyTorch's 0\.bias"):
+        to_optax_state(fresh("Adam", model), state, params, Matching(MODULES), model=model)
+
+
+def test_averages_of_asgd_are_not_carried_back():
+    model = network()
+    optimizer = fresh("ASGD", model, t0=0)
+    params = to_flax_params(model, template_of(model), Matching(MODULES))
+    rule = dictionary.translate(optimizer).transformation()
+    state = to_optax_state(optimizer, rule.init(params), params, Matching(MODULES), model=model)
+    assert to_torch_state_dict(state, optimizer, params, Matching(MODULES), model=model)["state"][0]["mu"] == 1
+    optimizer.step()
+    optimizer.step()
+    state = to_optax_state(optimizer, rule.init(params), params, Matching(MODULES), model=model)
+    with pytest.raises(DictionaryError, match="ASGD averages since step t0=0"):
+        to_torch_state_dict(state, optimizer, params, Matching(MODULES), model=model)

@@ -1,5 +1,7 @@
 """Models of PyTorch and flax that compute the same once their parameters are carried over, both ways."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from flax import linen, nnx
 
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.port import to_flax_params, to_torch_params
+from jaxopt_study.port import Matching, to_flax_params, to_torch_params
 from tests.conftest import compiled_quickly, load_backend
 
 
@@ -69,7 +71,7 @@ def in_float64(template):
     return jax.tree.map(shape, template)
 
 
-FLATTENED = {"flattened": {"fc": (4, 8, 6)}}
+FLATTENED = Matching(flattened={"fc": (4, 8, 6)})
 
 
 @pytest.fixture
@@ -95,19 +97,108 @@ def test_a_linen_network_computes_what_torchs_does(trained):
     model, images = trained
     flax_model = LinenCNN()
     template = in_float64(jax.eval_shape(flax_model.init, jax.random.key(0), channels_last(images)))
-    variables = to_flax_params(model, template, **FLATTENED)
+    variables = to_flax_params(model, template, FLATTENED)
     distance = jnp.abs(flax_model.apply(variables, channels_last(images)) - model(images).detach().numpy()).max()
     assert distance < 1e-14
-    assert same_state(to_torch_params(variables, model, **FLATTENED), model.state_dict())
+    assert same_state(to_torch_params(variables, model, FLATTENED), model.state_dict())
 
 
 def test_an_nnx_network_computes_what_torchs_does(trained):
     """8.9e-16 was measured. The random state of dropout stays as it is."""
     model, images = trained
     flax_model = NnxCNN(nnx.Rngs(0))
-    state = to_flax_params(model, in_float64(nnx.state(flax_model)), **FLATTENED)
+    state = to_flax_params(model, in_float64(nnx.state(flax_model)), FLATTENED)
     nnx.update(flax_model, state)
     flax_model.eval()
     distance = jnp.abs(flax_model(channels_last(images)) - model(images).detach().numpy()).max()
     assert distance < 1e-14
-    assert same_state(to_torch_params(nnx.state(flax_model), model, **FLATTENED), model.state_dict())
+    assert same_state(to_torch_params(nnx.state(flax_model), model, FLATTENED), model.state_dict())
+
+
+def test_a_state_dict_alone_must_be_told_of_transposed_convolutions(trained):
+    """A kernel of equal numbers of inputs and outputs fits both: it is taken for a convolution."""
+    model, _ = trained
+    template = in_float64(jax.eval_shape(LinenCNN().init, jax.random.key(0), jnp.zeros((1, 4, 3, 2))))
+    told = to_flax_params(model.state_dict(), template, replace(FLATTENED, transposed=["up"]))
+    silent = to_flax_params(model.state_dict(), template, FLATTENED)
+    same = jax.tree.map(jnp.array_equal, to_flax_params(model, template, FLATTENED), told)
+    assert jax.tree.all(same)
+    assert not jnp.array_equal(silent["params"]["up"]["kernel"], told["params"]["up"]["kernel"])
+
+
+class Tied(torch.nn.Module):
+    """An embedding whose weight is that of the output too."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)
+        self.out.weight = self.embed.weight
+
+
+def test_tied_weights_are_one_leaf():
+    model = Tied()
+    template = {"embed": {"embedding": jax.ShapeDtypeStruct((5, 3), float)}}
+    params = to_flax_params(model, template)
+    doubled = jax.tree.map(lambda x: 2 * x, params)
+    state = to_torch_params(doubled, model)
+    assert torch.equal(state["out.weight"], 2 * model.embed.weight)
+    assert torch.equal(state["embed.weight"], state["out.weight"])
+
+
+def test_attention_splits_kernels_into_heads():
+    """A kernel of (inputs, heads, size), as flax's attention has it; 5e-16 was measured."""
+    model = torch.nn.ModuleDict({"query": torch.nn.Linear(4, 6), "out": torch.nn.Linear(6, 4)})
+    query = linen.DenseGeneral((2, 3), param_dtype=float)
+    out = linen.DenseGeneral(4, axis=(-2, -1), param_dtype=float)
+    inputs = np.random.default_rng(0).standard_normal((7, 4))
+    template = {
+        "query": jax.eval_shape(query.init, jax.random.key(0), inputs)["params"],
+        "out": jax.eval_shape(out.init, jax.random.key(0), jnp.zeros((7, 2, 3)))["params"],
+    }
+    params = to_flax_params(model, template)
+    mine = out.apply({"params": params["out"]}, query.apply({"params": params["query"]}, inputs))
+    other = model["out"](model["query"](torch.from_numpy(inputs))).detach().numpy()
+    assert jnp.abs(mine - other).max() < 1e-14
+    assert same_state(to_torch_params(params, model), model.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_no_bit_is_lost(dtype):
+    model = torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)}).to(dtype)
+    for wider in (str(dtype).removeprefix("torch."), "float64"):
+        template = {"out": {"kernel": jax.ShapeDtypeStruct((3, 2), wider), "bias": jax.ShapeDtypeStruct((2,), wider)}}
+        params = to_flax_params(model, template)
+        assert params["out"]["kernel"].dtype == wider
+        assert np.array_equal(params["out"]["kernel"].T, model["out"].weight.detach().double().numpy())
+    with pytest.raises(
+        DictionaryError,
+        match=f"out/bias: float64 numbers would be rounded to {model['out'].bias.dtype}".replace("torch.", ""),
+    ):
+        to_torch_params(params, model)
+
+
+def wrong(shape=(3, 2), bias="bias", **more):
+    return {"out": {"kernel": jax.ShapeDtypeStruct(shape, float), bias: jax.ShapeDtypeStruct((2,), float)} | more}
+
+
+@pytest.mark.parametrize(
+    ("template", "matching", "words"),
+    [
+        (wrong((2, 3)), Matching(), r"out.weight \(2, 3\) does not fit out/kernel \(2, 3\)"),
+        (wrong(bias="offset"), Matching(), r"no parameter for out/offset \(2,\); it has out.bias \(2,\) left: say"),
+        ({"out": {"kernel": wrong()["out"]["kernel"]}}, Matching(), r"no leaf is PyTorch's out.bias \(2,\): say"),
+        (wrong(weight=jax.ShapeDtypeStruct((2, 3), float)), Matching(), "two leaves are PyTorch's out.weight"),
+        (wrong(), Matching(modules={"out": "in"}), r"no parameter for out/bias \(2,\), out/kernel"),
+        (wrong(), Matching(flattened={"in": (1, 1, 3)}), "flattened= names in, which is no layer of the template"),
+        (wrong(), Matching(flattened={"out": (1, 2, 2)}), r"3 inputs, and a flattened image \(1, 2, 2\) 4"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_line(template, matching, words):
+    with pytest.raises(DictionaryError, match=words) as caught:
+        to_flax_params(torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)}), template, matching)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(DictionaryError, match=r"model is a list: give a torch.nn.Module or its state_dict\(\)"):
+        to_flax_params([torch.ones(2)], wrong())

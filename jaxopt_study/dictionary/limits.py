@@ -10,6 +10,7 @@ from jaxopt_study.dictionary.options import IMPLEMENTATION
 from jaxopt_study.dictionary.schedules import place
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS
 
+BEGINS = "init begins at step 0, jaxopt_study.port.to_optax_state goes on"
 HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
@@ -80,9 +81,9 @@ def notes_of(optimizer: Any, groups: Groups, frozen: Sequence[str], scheduler: A
         words = "parameters that need no gradient, or are not this optimizer's: they stay as they are; where another"
         notes.append(f"{len(frozen)} {words} optimizer moves them, put both into one optax.partition")
     if any(_steps(state) for state in getattr(optimizer, "state", {}).values()):
-        notes.append("its state (moments, steps made); the transformation begins at step 0")
+        notes.append(f"its state (moments, steps made); {BEGINS}")
     if scheduler is not None and place(scheduler) > 0:
-        notes.append(f"the scheduler's place, step {place(scheduler)}; the schedule begins at step 0")
+        notes.append(f"the scheduler's place, step {place(scheduler)}; {BEGINS}")
     chosen = sorted({key for group in groups for key in IMPLEMENTATION if group.get(key)})
     if chosen:
         notes.append(f"{', '.join(chosen)}: torch's choice of code; the mathematics is the same, rounding is not")

@@ -13,8 +13,9 @@ and the training goes on in JAX where PyTorch stopped. Back:
 Importing it loads both frameworks. From the shell: `python -m jaxopt_study.port checkpoint.pt out/`.
 """
 
+from jaxopt_study.port.leaves import Matching
 from jaxopt_study.port.optax_state import to_optax_state
 from jaxopt_study.port.params import to_flax_params, to_torch_params
 from jaxopt_study.port.torch_state import advance, to_torch_state_dict
 
-__all__ = ["advance", "to_flax_params", "to_optax_state", "to_torch_params", "to_torch_state_dict"]
+__all__ = ["Matching", "advance", "to_flax_params", "to_optax_state", "to_torch_params", "to_torch_state_dict"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,28 +37,32 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Naming:
-    """What the names and shapes of two models do not say.
+class Matching:
+    """What the names and shapes of two models do not say of each other.
 
     Attributes:
         modules: flax's path of a module, and PyTorch's, where they differ: {"Dense_0": "0"}.
-        flattened: The PyTorch name of a linear layer that follows a flattened image, and the image's (channels,
-            height, width): PyTorch flattens channels first, flax channels last.
-        transposed: The PyTorch names of transposed convolutions.
+        flattened: Of each linear layer after a flattened image, by PyTorch's name, the image's (channels, height,
+            width): PyTorch flattens channels first and flax channels last, so the layer's inputs are reordered.
+        transposed: The PyTorch names of transposed convolutions; a `torch.nn.Module` says them itself.
     """
 
     modules: Modules = field(default_factory=dict)
     flattened: Mapping[str, Shape] = field(default_factory=dict)
-    transposed: frozenset[str] = frozenset()
+    transposed: Collection[str] = ()
 
 
-def match(template: Any, shapes: Shapes, naming: Naming) -> dict[str, Leaf]:
+ONE_TO_ONE = Matching()
+"""Names and shapes say it all."""
+
+
+def match(template: Any, shapes: Shapes, matching: Matching) -> dict[str, Leaf]:
     """Return the PyTorch counterpart of each leaf of a tree, by `jax.tree_util.keystr` of the leaf's path.
 
     Args:
         template: A tree of arrays or of `jax.ShapeDtypeStruct`: flax's variables, its `params`, or an nnx state.
         shapes: The shape of each PyTorch parameter and buffer.
-        naming: What names and shapes do not say.
+        matching: What names and shapes do not say.
 
     Raises:
         DictionaryError: A leaf has no counterpart, or one of a shape that does not fit.
@@ -67,18 +72,18 @@ def match(template: Any, shapes: Shapes, naming: Naming) -> dict[str, Leaf]:
         words = path_words(path)
         if not is_number(leaf):
             continue
-        name = next((n for n in torch_names(path, naming.modules) if n in shapes), None)
+        name = next((n for n in torch_names(path, matching.modules) if n in shapes), None)
         if name is None:
             missing.append(f"{'/'.join(words)} {tuple(leaf.shape)}")
         else:
-            found[jax.tree_util.keystr(path)] = _leaf(words, name, shapes[name], tuple(leaf.shape), naming)
+            found[jax.tree_util.keystr(path)] = _leaf(words, name, shapes[name], tuple(leaf.shape), matching)
     if missing:
         left = [f"{name} {shapes[name]}" for name in left_over(shapes, found)]
         raise DictionaryError(f"PyTorch has no parameter for {short(missing)}; it has {short(left)} left: {HINT}")
     twice = sorted({leaf.name for leaf in found.values() if [o.name for o in found.values()].count(leaf.name) > 1})
     if twice:
         raise DictionaryError(f"two leaves are PyTorch's {short(twice)}: {HINT}")
-    unused = [n for n in naming.flattened if f"{n}.weight" not in {leaf.name for leaf in found.values()}]
+    unused = [n for n in matching.flattened if f"{n}.weight" not in {leaf.name for leaf in found.values()}]
     if unused:
         raise DictionaryError(f"flattened= names {unused[0]}, which is no layer of the template: give PyTorch's name")
     return found
@@ -96,11 +101,13 @@ def left_over(names: Iterable[str], leaves: Mapping[str, Leaf]) -> list[str]:
     return [name for name in names if name not in taken and name.rpartition(".")[2] not in STATISTICS]
 
 
-def _leaf(words: list[str], name: str, torch_shape: Shape, flax_shape: Shape, naming: Naming) -> Leaf:
+def _leaf(words: list[str], name: str, torch_shape: Shape, flax_shape: Shape, matching: Matching) -> Leaf:
     path, module = "/".join(words), name.rpartition(".")[0]
     word = words[-2] if words[-1] == "value" and len(words) > 1 else words[-1]
-    image = tuple(naming.flattened.get(module, ()))
-    layout = layout_of(word, torch_shape, flax_shape, module in naming.transposed, image)
+    image = tuple(matching.flattened.get(module, ())) if word == "kernel" else ()
+    layout = layout_of(word, torch_shape, flax_shape, module in matching.transposed, image)
+    if image and math.prod(image) != torch_shape[-1]:
+        raise DictionaryError(f"{name} has {torch_shape[-1]} inputs, and a flattened image {image} {math.prod(image)}")
     if layout is None:
         raise DictionaryError(
             f"{name} {torch_shape} does not fit {path} {flax_shape}: a kernel of a linear layer is the transpose, of a "
@@ -112,8 +119,3 @@ def _leaf(words: list[str], name: str, torch_shape: Shape, flax_shape: Shape, na
 def short(names: Sequence[str]) -> str:
     """Return the first names of a list."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
-
-
-def transposed_in(model: Any) -> Iterator[str]:
-    """Return the names of a module's transposed convolutions."""
-    return (name for name, module in model.named_modules() if "ConvTranspose" in type(module).__name__)

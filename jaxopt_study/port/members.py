@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.dictionary.leaves import Modules, names_by_id
-from jaxopt_study.port.layouts import Layout, Shape
-from jaxopt_study.port.leaves import match
-from jaxopt_study.port.params import naming_of
+from jaxopt_study.dictionary.leaves import names_by_id
+from jaxopt_study.port.layouts import Layout
+from jaxopt_study.port.leaves import Matching, match
+from jaxopt_study.port.params import completed
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Member:
     layout: Layout
 
 
-def members_of(
-    optimizer: torch.optim.Optimizer, params: Any, model: Any, modules: Modules, flattened: Mapping[str, Shape]
-) -> dict[str, Member]:
+def members_of(optimizer: torch.optim.Optimizer, params: Any, matching: Matching, model: Any) -> dict[str, Member]:
     """Return each parameter that the optimizer has and the tree too, by `jax.tree_util.keystr` of its path.
 
     Raises:
@@ -54,7 +52,7 @@ def members_of(
     else:
         named = dict(model.named_parameters(remove_duplicate=False))
     shapes = {name: tuple(p.shape) for name, p in named.items()}
-    leaves = match(params, shapes, naming_of(model, modules, flattened))
+    leaves = match(params, shapes, completed(matching, model))
     place = {id(p): (index, label) for index, (label, p) in enumerate(numbered)}
     found = {}
     for key, leaf in leaves.items():

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import torch
 
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.dictionary.leaves import NONE, Modules
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_jax, to_numpy
 from jaxopt_study.port.counts import steps_made
 from jaxopt_study.port.fields import SCALARS, check_layouts, key_of, map_state
-from jaxopt_study.port.layouts import Shape
+from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
 __all__ = ["to_optax_state"]
@@ -25,12 +24,11 @@ def to_optax_state(
     optimizer: torch.optim.Optimizer,
     state: Any,
     params: Any,
+    matching: Matching = ONE_TO_ONE,
     *,
     model: torch.nn.Module | None = None,
     scheduler: Any = None,
     steps: int | None = None,
-    modules: Modules = NONE,
-    flattened: Mapping[str, Shape] = NONE,  # type: ignore[assignment]
 ) -> Any:
     """Return the state of a torch optimizer as the optax state of its translation.
 
@@ -38,12 +36,11 @@ def to_optax_state(
         optimizer: The torch optimizer.
         state: A new state of the translation: `dictionary.translate(optimizer, ...).transformation().init(params)`.
         params: The tree that it was made for.
+        matching: See `to_flax_params`.
         model: The module whose parameters the optimizer has; without it, the optimizer must be made of
             `named_parameters()`.
         scheduler: The optimizer's scheduler, if it has one: its place goes into the state.
         steps: The steps made, where neither torch's state nor a scheduler says it.
-        modules: See `to_flax_params`.
-        flattened: See `to_flax_params`.
 
     Returns:
         A state of the same structure and types. A chain of your own around the translation is kept as it is.
@@ -51,9 +48,21 @@ def to_optax_state(
     Raises:
         DictionaryError: Names, shapes or types do not fit; parameters of one group made different numbers of steps,
             which optax counts once; or the state holds what torch's class does not have.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, torch
+        >>> model = torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)})
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> for leaf in model.parameters():
+        ...     leaf.grad = torch.ones_like(leaf)
+        >>> optimizer.step()
+        >>> params = {"out": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+        >>> state = to_optax_state(optimizer, optax.adam(1e-3).init(params), params, model=model)
+        >>> int(state[0].count), state[0].mu["out"]["bias"].round(6).tolist()
+        (1, [0.10000000149011612, 0.10000000149011612])
     """
     kind = type(optimizer).__name__
-    members = members_of(optimizer, params, model, modules, flattened)
+    members = members_of(optimizer, params, matching, model)
     made = steps_made(optimizer, members, scheduler, steps)
     if kind == "LBFGS":
         return map_state(lbfgs.reader(optimizer, members, params), state)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import torch
 
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.dictionary.leaves import NONE, Modules
 from jaxopt_study.port.arrays import to_jax, to_numpy, to_tensor
 from jaxopt_study.port.layouts import Shape
-from jaxopt_study.port.leaves import HINT, Leaf, Naming, left_over, match, short, transposed_in
+from jaxopt_study.port.leaves import HINT, ONE_TO_ONE, Leaf, Matching, left_over, match, short
 
-__all__ = ["naming_of", "shapes_of", "state_dict_of", "to_flax_params", "to_torch_params"]
+__all__ = ["completed", "to_flax_params", "to_torch_params"]
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -22,9 +22,7 @@ StateDict = Mapping[str, torch.Tensor]
 def to_flax_params(
     model: torch.nn.Module | StateDict,
     template: Any,
-    *,
-    modules: Modules = NONE,
-    flattened: Mapping[str, Shape] = NONE,  # type: ignore[assignment]
+    matching: Matching = ONE_TO_ONE,
 ) -> Any:
     """Return the parameters and statistics of a PyTorch model as a flax tree.
 
@@ -33,12 +31,11 @@ def to_flax_params(
     inputs, *size) to (*size, inputs, outputs). Of transposed convolutions each axis of size is reversed too.
 
     Args:
-        model: The module, or its `state_dict()`. Only a module says which convolutions are transposed ones.
+        model: The module, or its `state_dict()`.
         template: A tree with the shapes and types of the result: the variables of a linen module
             (`jax.eval_shape(module.init, ...)` will do), its `params`, or an nnx state (`nnx.state(model)`).
-        modules: flax's path of a module, and PyTorch's, where they differ: {"Dense_0": "0"}.
-        flattened: Of each linear layer after a flattened image, by PyTorch's name, the image's (channels, height,
-            width): PyTorch flattens channels first and flax channels last, so the layer's inputs are reordered.
+        matching: What names and shapes do not say: modules of other names, linear layers after a flattened image, and
+            of a `state_dict` transposed convolutions.
 
     Returns:
         A tree of the template's structure. Random state of nnx is the template's.
@@ -56,8 +53,7 @@ def to_flax_params(
         True
     """
     state = state_dict_of(model)
-    naming = naming_of(model, modules, flattened)
-    leaves = match(template, shapes_of(state), naming)
+    leaves = match(template, shapes_of(state), completed(matching, model))
     _check_left(state, leaves)
 
     def convert(path: Any, old: Any) -> Any:
@@ -75,9 +71,7 @@ def to_flax_params(
 def to_torch_params(
     tree: Any,
     model: torch.nn.Module | StateDict,
-    *,
-    modules: Modules = NONE,
-    flattened: Mapping[str, Shape] = NONE,  # type: ignore[assignment]
+    matching: Matching = ONE_TO_ONE,
 ) -> dict[str, torch.Tensor]:
     """Return a flax tree as the `state_dict` of a PyTorch model, for `model.load_state_dict`.
 
@@ -85,8 +79,7 @@ def to_torch_params(
         tree: What `to_flax_params` returns: flax's variables, its `params`, or an nnx state.
         model: The module, or a `state_dict` of it: names, shapes and types are its own. What the tree does not have
             (statistics, if it holds parameters alone, and `num_batches_tracked`) is taken from it.
-        modules: See `to_flax_params`.
-        flattened: See `to_flax_params`.
+        matching: See `to_flax_params`.
 
     Raises:
         DictionaryError: As `to_flax_params`.
@@ -99,7 +92,7 @@ def to_torch_params(
         <All keys matched successfully>
     """
     state = state_dict_of(model)
-    leaves = match(tree, shapes_of(state), naming_of(model, modules, flattened))
+    leaves = match(tree, shapes_of(state), completed(matching, model))
     _check_left(state, leaves)
     values = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     found = {}
@@ -112,10 +105,12 @@ def to_torch_params(
     return {name: found.get(name, tied.get(_place(old), old.clone())) for name, old in state.items()}
 
 
-def naming_of(model: Any, modules: Modules, flattened: Mapping[str, Shape]) -> Naming:
-    """Return what names and shapes do not say."""
-    transposed = frozenset(transposed_in(model)) if isinstance(model, torch.nn.Module) else frozenset()
-    return Naming(modules, flattened, transposed)
+def completed(matching: Matching, model: Any) -> Matching:
+    """Return what was said, with the transposed convolutions of a module."""
+    if not isinstance(model, torch.nn.Module):
+        return matching
+    own = [name for name, module in model.named_modules() if "ConvTranspose" in type(module).__name__]
+    return replace(matching, transposed=(*matching.transposed, *own))
 
 
 def state_dict_of(model: Any) -> StateDict:

@@ -11,12 +11,11 @@ import jax
 import torch
 
 from jaxopt_study.dictionary import DictionaryError
-from jaxopt_study.dictionary.leaves import NONE, Modules
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_numpy, to_tensor
 from jaxopt_study.port.counts import COUNTLESS
 from jaxopt_study.port.fields import SCALARS, check_layouts, key_of, map_state
-from jaxopt_study.port.layouts import Shape
+from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
 __all__ = ["advance", "to_torch_state_dict"]
@@ -29,10 +28,9 @@ def to_torch_state_dict(
     state: Any,
     optimizer: torch.optim.Optimizer,
     params: Any,
+    matching: Matching = ONE_TO_ONE,
     *,
     model: torch.nn.Module | None = None,
-    modules: Modules = NONE,
-    flattened: Mapping[str, Shape] = NONE,  # type: ignore[assignment]
 ) -> dict[str, Any]:
     """Return the state of a translation as the `state_dict` of its torch optimizer, for `optimizer.load_state_dict`.
 
@@ -42,15 +40,24 @@ def to_torch_state_dict(
         state: The optax state, of `dictionary.translate(optimizer, ...).transformation()`.
         optimizer: The torch optimizer; it is not changed.
         params: The parameters that belong to the state.
+        matching: See `to_flax_params`.
         model: See `to_optax_state`.
-        modules: See `to_flax_params`.
-        flattened: See `to_flax_params`.
 
     Raises:
         DictionaryError: As `to_optax_state`; or the state holds what torch's class does not have.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, torch
+        >>> model = torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)})
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> params = {"out": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
+        >>> _, state = optax.sgd(0.1, momentum=0.9).update(params, optax.sgd(0.1, momentum=0.9).init(params))
+        >>> optimizer.load_state_dict(to_torch_state_dict(state, optimizer, params, model=model))
+        >>> optimizer.state[model["out"].bias]["momentum_buffer"]
+        tensor([1., 1.])
     """
     kind = type(optimizer).__name__
-    members = members_of(optimizer, params, model, modules, flattened)
+    members = members_of(optimizer, params, matching, model)
     check_layouts(kind, members)
     found = _fields(state)
     kept = optimizer.state_dict()

@@ -1,0 +1,84 @@
+"""The tree that flax would have for a PyTorch `state_dict`, as far as names and shapes say it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import torch
+
+from jaxopt_study.dictionary import DictionaryError
+from jaxopt_study.port.arrays import to_numpy
+
+BUFFERS = {"running_mean": "mean", "running_var": "var"}
+"""PyTorch's statistics of batch normalization, and flax's names of them."""
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What a `state_dict` does not say of its modules, which are given by PyTorch's names.
+
+    Attributes:
+        embedding: Embeddings.
+        linear: Linear layers without bias.
+        transposed: Transposed convolutions.
+    """
+
+    embedding: Collection[str] = ()
+    linear: Collection[str] = ()
+    transposed: Collection[str] = ()
+
+
+def template_of(state: Mapping[str, torch.Tensor], kinds: Kinds) -> dict[str, Any]:
+    """Return flax's variables for a `state_dict`, as `jax.ShapeDtypeStruct`: `params`, and `batch_stats` if it has any.
+
+    The weight of a vector's length is a `scale`, a matrix is the `kernel` of a linear layer or an `embedding`, and what
+    has more axes is the `kernel` of a convolution. Names that flax does not know stay as they are.
+
+    Raises:
+        DictionaryError: A weight may be of two kinds of layer, a name of `kinds` is no module, or one name is within
+            another.
+    """
+    modules = {name.rpartition(".")[0] for name in state}
+    unknown = [name for name in (*kinds.embedding, *kinds.linear, *kinds.transposed) if name not in modules]
+    if unknown:
+        raise DictionaryError(f"the checkpoint has no module {unknown[0]}: it has {', '.join(sorted(modules)[:8])}")
+    tree: dict[str, Any] = {}
+    for name, tensor in state.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf == COUNTER:
+            continue
+        collection = "batch_stats" if leaf in BUFFERS else "params"
+        word, shape = _leaf(module, leaf, tuple(tensor.shape), state, kinds)
+        place = tree.setdefault(collection, {})
+        for key in filter(None, module.split(".")):
+            place = place.setdefault(key, {})
+        if not isinstance(place, dict) or word in place:
+            raise DictionaryError(f"{name}: there is a second leaf in its place")
+        place[word] = jax.ShapeDtypeStruct(shape, to_numpy(tensor[..., :0] if tensor.ndim else tensor).dtype)
+    return tree
+
+
+def _leaf(
+    module: str, leaf: str, shape: tuple[int, ...], state: Mapping[str, torch.Tensor], kinds: Kinds
+) -> tuple[str, tuple[int, ...]]:
+    if leaf in BUFFERS:
+        return BUFFERS[leaf], shape
+    if leaf != "weight" or not shape:
+        return leaf, shape
+    if len(shape) == 1:
+        return "scale", shape
+    if len(shape) > 2:
+        channels = shape[:2] if module in kinds.transposed else shape[1::-1]
+        return "kernel", (*shape[2:], *channels)
+    if module in kinds.embedding:
+        return "embedding", shape
+    if module not in kinds.linear and f"{module}.bias" not in state:
+        raise DictionaryError(
+            f"{module}.weight {shape} is of a linear layer without bias or of an embedding: give --linear {module} or "
+            f"--embedding {module}"
+        )
+    return "kernel", shape[::-1]

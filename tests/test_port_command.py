@@ -1,0 +1,197 @@
+"""`python -m jaxopt_study.port`: checkpoints from files to files, and back; what cannot be read is one line."""
+
+import runpy
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import torch
+
+from jaxopt_study.port import Matching, to_optax_state
+from jaxopt_study.port.command import main
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.conv = torch.nn.Embedding(5, 3), torch.nn.Conv2d(2, 4, 3)
+        self.bn, self.fc = torch.nn.BatchNorm2d(4), torch.nn.Linear(16, 3)
+
+
+KINDS = ["--embedding", "embed", "--flattened", "fc=4,2,2"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def float64():
+    """The command turns 64 bits on."""
+    before = jax.config.read("jax_enable_x64")
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def trained(name="AdamW", named=False, **options):
+    torch.manual_seed(0)
+    model = Network()
+    optimizer = getattr(torch.optim, name)(model.named_parameters() if named else model.parameters(), **options)
+    for _ in range(7):
+        for leaf in model.parameters():
+            leaf.grad = torch.randn(leaf.shape, dtype=leaf.dtype)
+        optimizer.step()
+    return model, optimizer
+
+
+def saved(folder, model, optimizer, **more):
+    path = folder / "checkpoint.pt"
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()} | more, path)
+    return path
+
+
+def asked(*arguments):
+    return main(list(map(str, arguments)))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_checkpoint_goes_there_and_back(tmp_path, capsys, named):
+    model, optimizer = trained(named=named)
+    path, out = saved(tmp_path, model, optimizer), tmp_path / "out"
+    assert asked(path, out, *KINDS, "--optimizer", "AdamW") == 0
+    said = capsys.readouterr().out
+    assert "params/fc/kernel (16, 3)         fc.weight (3, 16)         flattened\n" in said
+    assert named != ("they were taken to be the model's, in the model's order" in said)
+
+    checkpointer = ocp.StandardCheckpointer()
+    variables = checkpointer.restore(out / "params")
+    assert np.array_equal(variables["batch_stats"]["bn"]["mean"], model.bn.running_mean.numpy())
+    rule = runpy.run_path(str(out / "optimizer.py"))["optimizer"]
+    params = variables["params"]
+    state = checkpointer.restore(out / "optimizer_state", rule.init(params))
+    matching = Matching(flattened={"fc": (4, 2, 2)})
+    expected = to_optax_state(optimizer, rule.init(params), params, matching, model=model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, state, expected))
+
+    again = tmp_path / "again.pt"
+    assert asked(out, again, "--like", path, *KINDS, "--optimizer", "AdamW") == 0
+    first, second = (torch.load(file, weights_only=True) for file in (path, again))
+    assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
+    assert first["optimizer"]["param_groups"] == second["optimizer"]["param_groups"]
+    for index, kept in first["optimizer"]["state"].items():
+        assert all(torch.equal(value, second["optimizer"]["state"][index][key]) for key, value in kept.items())
+
+
+def test_what_a_checkpoint_does_not_say_is_said(tmp_path, capsys):
+    model, optimizer = trained(named=True)
+    model.up = torch.nn.ConvTranspose2d(4, 4, 2)
+    path = saved(tmp_path, model, optimizer, scheduler={"last_epoch": 7})
+    assert asked(path, tmp_path / "out", "--embedding", "embed") == 0
+    said = capsys.readouterr().out
+    assert "give --flattened MODULE=C,H,W" in said
+    assert "(else give --transposed MODULE): up.weight" in said
+    assert "the optimizer's state is left out: give --optimizer" in said
+    assert "its scheduler, at step 7, is left out" in said
+
+
+def test_steps_that_are_not_counted_are_the_schedulers_or_given(tmp_path, capsys):
+    model, optimizer = trained("SGD", momentum=0.9, dampening=0.1)
+    path = saved(tmp_path, model, optimizer)
+    arguments = [*KINDS, "--optimizer", "SGD"]
+    assert asked(path, tmp_path / "out", *arguments) == 2
+    assert "nothing says how many steps group 0 made" in capsys.readouterr().err
+    assert asked(path, tmp_path / "out", *arguments, "--steps", 7) == 0
+    path = saved(tmp_path, model, optimizer, lr_scheduler={"last_epoch": 7})
+    assert asked(path, tmp_path / "other", *arguments) == 0
+
+
+def unnamed_groups(model):
+    return torch.optim.AdamW([{"params": model.conv.parameters()}, {"params": model.fc.parameters()}])
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "words"),
+    [
+        (lambda m, o: {"weights": m.state_dict()}, [], "has no model's state_dict: it holds weights; its key may be"),
+        (lambda m, o: [1, 2], [], "holds a list, not a state_dict"),
+        (lambda m, o: m, [], "it holds objects besides tensors and numbers; save model.state_dict()"),
+        (lambda m, o: m.state_dict(), [], "give --linear embed or --embedding embed"),
+        (lambda m, o: m.state_dict(), ["--embedding", "nix"], "has no module nix: it has bn, conv, embed, fc"),
+        (lambda m, o: {"a": torch.ones(2), "a.b": torch.ones(2)}, [], "a.b: there is a second leaf in its place"),
+        (lambda m, o: m.state_dict() | {"fc.kernel": torch.ones(2)}, KINDS, "there is a second leaf in its place"),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": o.state_dict()},
+            [*KINDS, "--optimizer", "Adagrad"],
+            "--optimizer Adagrad does not fit the checkpoint's options: lr_decay, initial_accumulator_value",
+        ),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": o.state_dict()},
+            [*KINDS, "--optimizer", "adamw"],
+            "--optimizer adamw: choose from",
+        ),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": torch.optim.Adam(m.parameters()).state_dict()},
+            [*KINDS, "--optimizer", "AdamW"],
+            "the checkpoint's decay is L2, as Adam's is",
+        ),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": {"lr": 1.0}},
+            [*KINDS, "--optimizer", "AdamW"],
+            "is no state_dict of torch.optim: it has no param_groups",
+        ),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": unnamed_groups(m).state_dict()},
+            [*KINDS, "--optimizer", "AdamW"],
+            "groups have no names, so nothing says which parameter is in which",
+        ),
+        (
+            lambda m, o: {"model": m.state_dict(), "optimizer": torch.optim.AdamW(m.fc.parameters()).state_dict()},
+            [*KINDS, "--optimizer", "AdamW"],
+            "the optimizer has 2 parameters, and the model 7",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_ported_is_one_line(tmp_path, capsys, make, arguments, words):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(make(*trained()), path)
+    assert asked(path, tmp_path / "out", *arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("nowhere.pt out", "nowhere.pt: No such file or directory"),
+        ("text.pt out", "text.pt cannot be read: it is no file that torch.save wrote"),
+        ("empty.pt out", "empty.pt cannot be read: it is no file that torch.save wrote"),
+        ("full out", "full: Is a directory"),
+        ("checkpoint.pt full", "full exists, and is no empty folder"),
+        ("checkpoint.pt text.pt", "text.pt exists, and is no empty folder"),
+        ("nowhere new.pt --like checkpoint.pt", "nowhere/params: there is no such folder"),
+        ("full checkpoint.pt --like checkpoint.pt", "checkpoint.pt exists"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    saved(tmp_path, *trained())
+    assert asked(*arguments.split(), *KINDS) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_the_command_runs(tmp_path):
+    """Also into a pipe that is closed: no traceback."""
+    path = saved(tmp_path, *trained())
+    command = [sys.executable, "-m", "jaxopt_study.port", str(path), str(tmp_path / "out"), *KINDS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert (tmp_path / "out" / "params").is_dir()
