@@ -278,13 +278,26 @@ def test_a_schedulers_place_must_be_known_and_be_the_optimizers():
     carry(optimizer, model, scheduler=scheduler)
     with pytest.raises(DictionaryError, match="has a scheduler: give scheduler=, or steps="):
         carry(optimizer, model)
-    with pytest.raises(DictionaryError, match="steps= cannot be given with scheduler="):
-        carry(optimizer, model, scheduler=scheduler, steps=1)
+    with pytest.raises(DictionaryError, match="group 0 made 1 steps, not steps=2"):
+        carry(optimizer, model, scheduler=scheduler, steps=2)
     with pytest.raises(DictionaryError, match="scheduler is not the optimizer's"):
         carry(optimizer, model, scheduler=scheduled(network(), 1)[1])
     advance(scheduler, 1)
-    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and its scheduler 2: optax counts them once"):
+    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and its scheduler 2: they do not fit"):
         carry(optimizer, model, scheduler=scheduler)
+    with pytest.raises(DictionaryError, match="its scheduler 2, one after every 3: they do not fit"):
+        carry(optimizer, model, scheduler=scheduler, every=3)
+
+
+def test_a_scheduler_may_step_once_per_epoch():
+    model = network()
+    optimizer = fresh("SGD", model)
+    scheduler = SCHEDULERS.StepLR(optimizer, 10)
+    advance(scheduler, 2)
+    rule = optax.sgd(optax.constant_schedule(0.1))
+    assert carry(optimizer, model, rule, scheduler=scheduler, every=3, steps=8)[1].count == 8
+    with pytest.raises(DictionaryError, match="nothing says how many steps"):
+        carry(optimizer, model, rule, scheduler=scheduler, every=3)
 
 
 def test_steps_that_nothing_counts_must_be_given():
@@ -323,6 +336,18 @@ def test_a_rule_that_depends_on_the_layout_is_refused_in_another_one(name):
     matching = Matching() if name == "Muon" else Matching(MODULES)
     with pytest.raises(DictionaryError, match=f"{name} depends on how .*weight lies"):
         carry(fresh(name, model), model, template=template, matching=matching)
+
+
+def test_accumulated_gradients_are_not_carried():
+    model = network()
+    optimizer = fresh("Adam", model)
+    rule = optax.MultiSteps(optax.adam(0.1), 2)
+    params = to_flax_params(model, template_of(model), Matching(MODULES))
+    state = to_optax_state(optimizer, rule.init(params), params, Matching(MODULES), model=model)
+    assert to_torch_state_dict(state, optimizer, params, Matching(MODULES), model=model)["state"][0]["step"] == 1
+    _, state = rule.update(params, state, params)
+    with pytest.raises(DictionaryError, match="1 gradients are added up for the next step"):
+        to_torch_state_dict(state, optimizer, params, Matching(MODULES), model=model)
 
 
 def test_what_is_missing_in_the_tree_is_refused():

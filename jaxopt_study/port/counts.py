@@ -16,7 +16,7 @@ COUNTLESS = ("LBFGS", "Muon", "SGD")
 
 
 def steps_made(
-    optimizer: torch.optim.Optimizer, members: Mapping[str, Member], scheduler: Any, steps: int | None
+    optimizer: torch.optim.Optimizer, members: Mapping[str, Member], scheduler: Any, every: int, steps: int | None
 ) -> dict[str, int]:
     """Return the steps that each group made by its label, as far as they are known.
 
@@ -24,30 +24,35 @@ def steps_made(
         optimizer: The torch optimizer.
         members: Its parameters.
         scheduler: Its scheduler, if it has one.
-        steps: The steps made, instead of a scheduler that says it.
+        every: After how many optimizer steps it made one.
+        steps: The steps made, where the optimizer does not count them.
 
     Raises:
         DictionaryError: The parameters of one group, or a group and its scheduler, made different numbers of steps, or
             a scheduler is at work and is not given.
     """
-    said = _said(optimizer, scheduler, steps)
+    gone = _gone(optimizer, scheduler, steps)
     found = {}
     for label in map(str, range(len(optimizer.param_groups))):
         own = _own(optimizer, label, [m for m in members.values() if m.label == label and m.tensor.requires_grad])
-        if None not in (own, said) and own != said:
-            raise DictionaryError(f"group {label} made {own} steps, and its scheduler {said}: optax counts them once")
-        if (own, said) != (None, None):
-            found[label] = said if own is None else own
-    return found  # type: ignore[return-value]
+        if None not in (own, steps) and own != steps:
+            raise DictionaryError(f"group {label} made {own} steps, not steps={steps}")
+        made = next((n for n in (own, steps, gone if every == 1 else None) if n is not None), None)
+        if made is None:
+            continue
+        if gone is not None and made // every != gone:
+            rarely = f", one after every {every}" if every > 1 else ""
+            raise DictionaryError(f"group {label} made {made} steps, and its scheduler {gone}{rarely}: they do not fit")
+        found[label] = made
+    return found
 
 
-def _said(optimizer: torch.optim.Optimizer, scheduler: Any, steps: int | None) -> int | None:
+def _gone(optimizer: torch.optim.Optimizer, scheduler: Any, steps: int | None) -> int | None:
+    """Return the steps that the scheduler made."""
     if scheduler is None:
         if steps is None and any("initial_lr" in group for group in optimizer.param_groups):
-            raise DictionaryError("the optimizer has a scheduler: give scheduler=, or steps=, the steps that it made")
-        return steps
-    if steps is not None:
-        raise DictionaryError("steps= cannot be given with scheduler=, which says it")
+            raise DictionaryError("the optimizer has a scheduler: give scheduler=, or steps=, the steps made")
+        return None
     if getattr(scheduler, "optimizer", None) is not optimizer:
         raise DictionaryError("scheduler is not the optimizer's: give the one that was made for it")
     return place(scheduler)

@@ -34,9 +34,11 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 LBFGS keeps one vector for all parameters: see `lbfgs`."""
 SCALARS: Mapping[str, Mapping[str, str]] = {"NAdam": {"product": "mu_product"}}
 """Fields that are one number for a group, where torch keeps one for each parameter."""
-KEPT = ("hyperparams",)
-"""Fields that the next step computes anew."""
-INNER = ("inner_state", "inner_states", "hyperparams_states")
+KEPT = ("hyperparams", "gradient_step", "acc_grads", "skip_state")
+"""Fields that the next step computes anew, and those of `optax.MultiSteps`, which torch's optimizer does not have."""
+PART = "mini_step"
+"""How many gradients `optax.MultiSteps` has added up for the next step."""
+INNER = ("inner_state", "inner_states", "inner_opt_state", "hyperparams_states")
 """Fields that hold further states."""
 
 KEEPING: Mapping[str, tuple[str, ...]] = {"Adafactor": (SAME, DENSE, FLATTENED), "Muon": (SAME,)}

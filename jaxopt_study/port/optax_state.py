@@ -13,7 +13,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_jax, to_numpy
 from jaxopt_study.port.counts import steps_made
-from jaxopt_study.port.fields import SCALARS, check_layouts, key_of, map_state
+from jaxopt_study.port.fields import PART, SCALARS, check_layouts, key_of, map_state
 from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
@@ -28,6 +28,7 @@ def to_optax_state(
     *,
     model: torch.nn.Module | None = None,
     scheduler: Any = None,
+    every: int = 1,
     steps: int | None = None,
 ) -> Any:
     """Return the state of a torch optimizer as the optax state of its translation.
@@ -39,8 +40,9 @@ def to_optax_state(
         matching: See `to_flax_params`.
         model: The module whose parameters the optimizer has; without it, the optimizer must be made of
             `named_parameters()`.
-        scheduler: The optimizer's scheduler, if it has one: its place goes into the state.
-        steps: The steps made, where neither torch's state nor a scheduler says it.
+        scheduler: The optimizer's scheduler, if it has one: its place must fit the steps made.
+        every: After how many optimizer steps the scheduler makes one.
+        steps: The optimizer steps made, where neither torch's state nor the scheduler says it.
 
     Returns:
         A state of the same structure and types. A chain of your own around the translation is kept as it is.
@@ -63,7 +65,7 @@ def to_optax_state(
     """
     kind = type(optimizer).__name__
     members = members_of(optimizer, params, matching, model)
-    made = steps_made(optimizer, members, scheduler, steps)
+    made = steps_made(optimizer, members, scheduler, every, steps)
     if kind == "LBFGS":
         return map_state(lbfgs.reader(optimizer, members, params), state)
     check_layouts(kind, members)
@@ -71,6 +73,8 @@ def to_optax_state(
     def visit(label: str, field: str, value: Any) -> Any:
         if field == "count":
             return _count(made.get(label), label, value)
+        if field == PART:
+            return value
         if field in SCALARS.get(kind, {}):
             return _scalar(SCALARS[kind][field], members, label, value)
 

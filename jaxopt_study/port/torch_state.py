@@ -14,7 +14,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_numpy, to_tensor
 from jaxopt_study.port.counts import COUNTLESS
-from jaxopt_study.port.fields import SCALARS, check_layouts, key_of, map_state
+from jaxopt_study.port.fields import PART, SCALARS, check_layouts, key_of, map_state
 from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
@@ -91,6 +91,10 @@ def _fields(state: Any) -> Fields:
     found: Fields = defaultdict(dict)
 
     def visit(label: str, field: str, value: Any) -> Any:
+        if field == PART:
+            if value:
+                raise DictionaryError(f"{value} gradients are added up for the next step: carry the state after a step")
+            return value
         leaves = jax.tree_util.tree_leaves_with_path(value)
         new = to_numpy(value) if hasattr(value, "dtype") else {jax.tree_util.keystr(p): to_numpy(v) for p, v in leaves}
         old = found[label].setdefault(field, new)
