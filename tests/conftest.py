@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import settings
 
 from jaxopt_study import compare as command_line
 from jaxopt_study.backends import load
@@ -17,6 +18,11 @@ from jaxopt_study.data.workload import digits_linear
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+# How much is drawn: `pytest --hypothesis-profile full` takes hours.
+settings.register_profile("quick", deadline=None, max_examples=2, derandomize=True, database=None)
+settings.register_profile("full", deadline=None, max_examples=200, print_blob=True)
+settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):
