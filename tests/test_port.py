@@ -221,6 +221,22 @@ def test_groups_frozen_and_absent_leaves_and_a_scheduler_go_on():
     assert max(resume(training, two_groups, 100, 20, schedule)) < 1e-14
 
 
+def test_lbfgs_keeps_its_scale_where_the_next_pair_is_dropped():
+    """The next pair sets it anew, so that no training shows it."""
+    training = Training(network(), flax=False)
+    training.curved = True
+    optimizer = torch.optim.LBFGS(training.model.parameters(), lr=0.03, max_iter=1)
+    training.torch(optimizer, steps=3)
+    params = to_flax_params(training.model, training.template)
+    start = dictionary.translate(optimizer).transformation().init(params)
+    state = to_optax_state(optimizer, start, params, model=training.model)
+    theirs = optimizer.state[training.model[0].weight]
+    assert float(state.scale) == float(theirs["H_diag"]) != 1
+    again = to_torch_state_dict(state, optimizer, params, model=training.model)["state"][0]
+    assert float(again["H_diag"]) == float(theirs["H_diag"])
+    assert list(map(float, again["ro"])) == list(map(float, theirs["ro"]))
+
+
 # What cannot be carried is refused.
 
 
