@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,16 +64,21 @@ def make(name: str, options: Mapping[str, Any], factors: Array | None = None) ->
     """Make `torch.optim.<name>` with these options; it is given its parameters later.
 
     Args:
-        name: The torch.optim class. Muon takes matrices alone; other leaves get plain gradient descent.
+        name: The torch.optim class, or one of another package with its module, `package.Class`. Muon takes matrices
+            alone; other leaves get plain gradient descent.
         options: What differs from torch's defaults.
         factors: The learning rate of step t is `lr` times factors[t]; constant if not given.
     """
-    kind = getattr(torch.optim, name)
+    module, _, kind_name = name.rpartition(".")
+    kind = getattr(importlib.import_module(module or "torch.optim"), kind_name)
 
     def of(params: Iterable[Tensor]) -> Stepper:
         leaves = list(params)
         if name != "Muon":
-            return Stepper(kind(leaves, **options), factors)
+            made = kind(leaves, **options)
+            if hasattr(made, "train"):  # schedule-free ones keep two sets of parameters
+                made.train()
+            return Stepper(made, factors)
         muon = kind([leaf for leaf in leaves if leaf.ndim == 2], **options)
         others = [leaf for leaf in leaves if leaf.ndim != 2]
         return Stepper(muon, factors, torch.optim.SGD(others, lr=muon.defaults["lr"]) if others else None)

@@ -2,6 +2,7 @@
 
 from jaxopt_study.studies.dictionary.conventions import Conventions
 from jaxopt_study.studies.dictionary.growth import Growth
+from jaxopt_study.studies.dictionary.packages import Packages
 from jaxopt_study.studies.dictionary.rows import Configurations
 from jaxopt_study.studies.dictionary.upstream import Upstream
 from jaxopt_study.studies.experiment import Study
@@ -10,5 +11,5 @@ __all__ = ["DICTIONARY"]
 
 DICTIONARY = Study(
     "Dictionary: is every torch.optim optimizer what we say it is in optax?",
-    (Configurations(), Growth(), Conventions(), Upstream()),
+    (Configurations(), Growth(), Conventions(), Packages(), Upstream()),
 )
