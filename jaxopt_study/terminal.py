@@ -82,6 +82,11 @@ def say(words: str) -> None:
             print(words, file=sys.stderr, flush=True)
 
 
+def visible(text: str) -> str:
+    """Return a text of a user's file on one line, its control characters escaped: they could command a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def flush(stream: TextIO | None) -> None:
     """Write out what standard output or error holds back.
 

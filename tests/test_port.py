@@ -133,7 +133,7 @@ def resume(training, make, before, after, schedule=lambda optimizer: None):
     scheduler = schedule(again)
     if scheduler is not None:
         advance(scheduler, before + after)
-    again.load_state_dict(to_torch_state_dict(state, again, params, matching, model=model))
+    again.load_state_dict(to_torch_state_dict(state, again, params, matching, model=model, scheduler=scheduler))
     _, _, back = training.both(again, scheduler, rule, state, params, after)
     return there, back
 
@@ -292,13 +292,13 @@ def test_a_schedulers_place_must_be_known_and_be_the_optimizers():
     model = network()
     optimizer, scheduler = scheduled(model, 1)
     carry(optimizer, model, scheduler=scheduler)
-    with pytest.raises(DictionaryError, match="has a scheduler: give scheduler=, or steps="):
+    with pytest.raises(DictionaryError, match="has a scheduler: give scheduler="):
         carry(optimizer, model)
     with pytest.raises(DictionaryError, match="group 0 made 1 steps, not steps=2"):
         carry(optimizer, model, scheduler=scheduler, steps=2)
     with pytest.raises(DictionaryError, match="scheduler is not the optimizer's"):
         carry(optimizer, model, scheduler=scheduled(network(), 1)[1])
-    advance(scheduler, 1)
+    advance(scheduler, 2)
     with pytest.raises(DictionaryError, match="group 0 made 1 steps, and its scheduler 2: they do not fit"):
         carry(optimizer, model, scheduler=scheduler)
     with pytest.raises(DictionaryError, match="its scheduler 2, one after every 3: they do not fit"):
@@ -335,14 +335,78 @@ def test_parameters_must_have_names():
 def test_a_state_of_another_rule_is_refused():
     model = network()
     optimizer = fresh("Adam", model)
-    with pytest.raises(DictionaryError, match="the optax state has trace, and torch's Adam keeps no such thing"):
+    with pytest.raises(DictionaryError, match="not of torch's Adam with these options: it has trace and lacks mu, nu"):
         carry(optimizer, model, optax.sgd(0.1, momentum=0.9))
+    with pytest.raises(DictionaryError, match="not of torch's SGD with these options: it lacks trace"):
+        carry(fresh("SGD", model, momentum=0.9), model, optax.sgd(0.1))
+    with pytest.raises(DictionaryError, match="not of torch's Adam with these options: it lacks nu_max"):
+        carry(fresh("Adam", model, amsgrad=True), model, optax.adam(0.1))
     params = to_flax_params(model, template_of(model), Matching(MODULES))
     twice = optax.chain(optax.scale_by_adam(), optax.scale_by_adam()).init(params)
     with pytest.raises(DictionaryError, match="the optax state has mu twice for group 0"):
         to_torch_state_dict(twice, optimizer, params, Matching(MODULES), model=model)
-    with pytest.raises(DictionaryError, match=r"the optax state has .* LBFGS without a line search has not"):
+    with pytest.raises(DictionaryError, match="group 0 is not of torch's LBFGS with these options: it has diff_params"):
         carry(fresh("LBFGS", model), model, optax.scale_by_lbfgs())
+
+
+def test_a_state_of_another_tree_or_no_state_is_refused():
+    model, rule = network(), optax.adam(0.1)
+    optimizer, params = fresh("Adam", model), to_flax_params(model, template_of(model), Matching(MODULES))
+    for wrong, words in (
+        (rule.init(params["params"]), r"has a leaf \['Conv_0'\]\['bias'\], and params has none there"),
+        (rule, "the transformation is no state"),
+        (list(rule.init(params)), "a list is no state of optax: give what transformation.init"),
+        (None, "a NoneType is no state of optax"),
+        (optax.partition({"mine": rule}, lambda p: jax.tree.map(lambda _: "mine", p)).init(params), "group 'mine'"),
+    ):
+        with pytest.raises(DictionaryError, match=words):
+            to_optax_state(optimizer, wrong, params, Matching(MODULES), model=model)
+        with pytest.raises(DictionaryError, match=words):
+            to_torch_state_dict(wrong, optimizer, params, Matching(MODULES), model=model)
+
+
+def test_a_state_of_torch_that_lacks_something_is_refused():
+    model = network()
+    optimizer = fresh("Adam", model)
+    del optimizer.state[model[0].weight]["exp_avg"]
+    with pytest.raises(DictionaryError, match=r"torch's state of 0\.weight lacks exp_avg: it is not of Adam"):
+        carry(optimizer, model)
+
+
+def test_frozen_parameters_keep_torchs_state():
+    model = network()
+    optimizer = fresh("Adam", model)
+    model[0].weight.requires_grad_(False)
+    params = to_flax_params(model, template_of(model), Matching(MODULES))
+    rule = dictionary.translate(optimizer, model=model, modules=MODULES).transformation()
+    state = to_optax_state(optimizer, rule.init(params), params, Matching(MODULES), model=model)
+    back = to_torch_state_dict(state, optimizer, params, Matching(MODULES), model=model)
+    assert all(torch.equal(back["state"][0][key], value) for key, value in optimizer.state[model[0].weight].items())
+    assert sorted(back["state"]) == list(range(len(list(model.parameters()))))
+
+
+def test_a_scheduler_must_be_where_the_state_is():
+    model = network()
+    optimizer, scheduler = scheduled(model, 1)
+    params = to_flax_params(model, template_of(model), Matching(MODULES))
+    state = carry(optimizer, model, scheduler=scheduler)
+    ask = {"model": model, "scheduler": scheduler}
+    assert to_torch_state_dict(state, optimizer, params, Matching(MODULES), **ask)["state"][0]["step"] == 1
+    advance(scheduler, 3)
+    assert scheduler.last_epoch == 3
+    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and the scheduler 3: advance it"):
+        to_torch_state_dict(state, optimizer, params, Matching(MODULES), **ask)
+    with pytest.raises(DictionaryError, match="the scheduler made 3 steps already: it cannot go back to 1"):
+        advance(scheduler, 1)
+    with pytest.raises(DictionaryError, match="ReduceLROnPlateau reads the loss"):
+        advance(SCHEDULERS.ReduceLROnPlateau(optimizer), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -3}, {"steps": 1.0}, {"every": 0}, {"every": 2.0}], ids=str)
+def test_numbers_of_steps_are_checked(wrong):
+    model = network()
+    with pytest.raises(DictionaryError, match="must be at least 1, and steps="):
+        carry(fresh("Adam", model), model, **wrong)
 
 
 @pytest.mark.parametrize("name", ["Muon", "Adafactor"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jaxopt_study.port import Matching, to_optax_state
+from jaxopt_study.port.arguments import parser
 from jaxopt_study.port.command import main
 
 
@@ -50,7 +51,7 @@ def saved(folder, model, optimizer, **more):
 
 
 def asked(*arguments):
-    return main(list(map(str, arguments)))
+    return main(parser().parse_intermixed_args(list(map(str, arguments))))
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -133,6 +134,10 @@ def unnamed_groups(model):
             [*KINDS, "--optimizer", "AdamW"],
             "the checkpoint's decay is L2, as Adam's is",
         ),
+        (lambda m, o: m.state_dict(), [*KINDS, "--optimizer", "AdamW"], "the checkpoint has no optimizer's state"),
+        (lambda m, o: m.state_dict(), [*KINDS, "--linear", "embed"], "embed is said to be two kinds of layer"),
+        (lambda m, o: m.state_dict(), [*KINDS, "--transposed", "fc"], "'fc' is the PyTorch name of no transposed"),
+        (lambda m, o: torch.nn.Linear(3, 2, bias=False).state_dict(), [], "give --linear '' or --embedding ''"),
         (
             lambda m, o: {"model": m.state_dict(), "optimizer": {"lr": 1.0}},
             [*KINDS, "--optimizer", "AdamW"],
@@ -146,7 +151,7 @@ def unnamed_groups(model):
         (
             lambda m, o: {"model": m.state_dict(), "optimizer": torch.optim.AdamW(m.fc.parameters()).state_dict()},
             [*KINDS, "--optimizer", "AdamW"],
-            "the optimizer has 2 parameters, and the model 7",
+            "the optimizer has 2 parameters, and the model 7: make it of named_parameters()",
         ),
     ],
 )
@@ -185,6 +190,131 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, monkeypatch, capsys,
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def wrapped(folder, make):
+    """Return a checkpoint whose model stands in a wrapper, and the same one without it."""
+    model, optimizer = trained(named=True)
+    state, saved_state = model.state_dict(), optimizer.state_dict()
+    plain = {"model": state, "optimizer": saved_state, "epoch": 3}
+    torch.save(plain, folder / "plain.pt")
+    torch.save(make(state, saved_state), folder / "checkpoint.pt")
+    return plain
+
+
+def prefixed(prefix):
+    def make(state, optimizer):
+        names = [prefix + name for name in optimizer["param_groups"][0]["param_names"]]
+        group = optimizer["param_groups"][0] | {"param_names": names}
+        return {
+            "state_dict": {prefix + name: tensor for name, tensor in state.items()},
+            "optimizer_states": [optimizer | {"param_groups": [group]}],
+            "epoch": 3,
+        }
+
+    return make
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_a_wrappers_prefix_and_lightnings_keys_are_known(tmp_path, prefix):
+    wrapped(tmp_path, prefixed(prefix))
+    for name in ("plain", "checkpoint"):
+        assert asked(tmp_path / f"{name}.pt", tmp_path / name, *KINDS, "--optimizer", "AdamW") == 0
+    checkpointer = ocp.StandardCheckpointer()
+    both = [checkpointer.restore(tmp_path / name / "params") for name in ("plain", "checkpoint")]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *both))
+    like = tmp_path / "checkpoint.pt"
+    arguments = [tmp_path / "checkpoint", tmp_path / "new.pt", "--like", like, *KINDS, "--optimizer", "AdamW"]
+    assert asked(*arguments) == 0
+    first, second = (torch.load(file, weights_only=True) for file in (like, tmp_path / "new.pt"))
+    assert first.keys() == second.keys()
+    assert second["epoch"] == 3
+    assert all(torch.equal(second["state_dict"][name], tensor) for name, tensor in first["state_dict"].items())
+    assert first["optimizer_states"][0]["param_groups"] == second["optimizer_states"][0]["param_groups"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_tied_weights_are_written_once(tmp_path, capsys):
+    model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(5, 3), "out": torch.nn.Linear(3, 5)})
+    model["out"].weight = model["embed"].weight
+    path, out = tmp_path / "checkpoint.pt", tmp_path / "out"
+    torch.save(model.state_dict(), path)
+    assert asked(path, out, "--embedding", "embed") == 0
+    assert "tied weights are written once: out.weight is embed.weight" in capsys.readouterr().out
+    assert sorted(ocp.StandardCheckpointer().restore(out / "params")["params"]["out"]) == ["bias"]
+    assert asked(out, tmp_path / "new.pt", "--like", path, "--embedding", "embed") == 0
+    again = torch.load(tmp_path / "new.pt", weights_only=True)
+    assert torch.equal(again["out.weight"], model["embed"].weight)
+    assert torch.equal(again["embed.weight"], model["embed"].weight)
+
+
+def test_a_parameter_without_state_is_frozen(tmp_path, capsys):
+    model, optimizer = trained(named=True)
+    state = optimizer.state_dict()
+    del state["state"][0]
+    torch.save({"model": model.state_dict(), "optimizer": state}, tmp_path / "checkpoint.pt")
+    assert asked(tmp_path / "checkpoint.pt", tmp_path / "out", *KINDS, "--optimizer", "AdamW") == 0
+    assert "frozen, since the optimizer keeps nothing of them: embed.weight" in capsys.readouterr().out
+    rule = runpy.run_path(str(tmp_path / "out" / "optimizer.py"))["optimizer"]
+    params = ocp.StandardCheckpointer().restore(tmp_path / "out" / "params")["params"]
+    updates, _ = rule.update(params, rule.init(params), params)
+    assert not np.any(updates["embed"]["embedding"])
+    assert np.any(updates["fc"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda o: o | {"state": {0: 3}}, "the checkpoint's optimizer cannot be read"),
+        (lambda o: o | {"param_groups": [3]}, "the checkpoint's optimizer cannot be read"),
+        (lambda o: o | {"param_groups": [o["param_groups"][0] | {"lr": "x"}]}, "cannot be read: ValueError"),
+        (
+            lambda o: o | {"state": {n: s | {"step": torch.ones(3)} for n, s in o["state"].items()}},
+            "the checkpoint's optimizer cannot be read",
+        ),
+    ],
+)
+def test_a_broken_optimizer_is_one_line(tmp_path, capsys, change, words):
+    model, optimizer = trained()
+    torch.save({"model": model.state_dict(), "optimizer": change(optimizer.state_dict())}, tmp_path / "checkpoint.pt")
+    assert asked(tmp_path / "checkpoint.pt", tmp_path / "out", *KINDS, "--optimizer", "AdamW") == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("pickled", [b"\x80\x02(.", b"\x80\x02K\x01K\x02\x86R.", b"\x80", b"PK\x03\x04"])
+def test_a_pickle_that_is_no_checkpoint_is_one_line(tmp_path, capsys, pickled):
+    (tmp_path / "checkpoint.pt").write_bytes(pickled)
+    assert asked(tmp_path / "checkpoint.pt", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "cannot be read: it is no file that torch.save wrote" in said
+    assert said.count("\n") == 1
+
+
+def test_names_cannot_command_the_terminal(tmp_path, capsys):
+    torch.save({"a\x1b[31m.bias": torch.ones(2)}, tmp_path / "checkpoint.pt")
+    assert asked(tmp_path / "checkpoint.pt", tmp_path / "out") == 0
+    torch.save({"a\n\x1b[31m.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.pt")
+    assert asked(tmp_path / "checkpoint.pt", tmp_path / "other") == 2
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "a\\x1b[31m" in said.out
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", ["--steps -3", "--steps x", "--flattened fc", "--flattened fc=4,-2,2"])
+def test_arguments_are_checked_before_anything_is_loaded(arguments):
+    code = f"""
+import sys
+from jaxopt_study.port.arguments import parser
+try:
+    parser().parse_intermixed_args(["checkpoint.pt", "out", *{arguments.split()!r}])
+except SystemExit as end:
+    print(end.code, sorted({{"jax", "torch"}} & set(sys.modules)))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "2 []\n"
 
 
 def test_the_command_runs(tmp_path):

@@ -189,7 +189,12 @@ def wrong(shape=(3, 2), bias="bias", **more):
         ({"out": {"kernel": wrong()["out"]["kernel"]}}, Matching(), r"no leaf is PyTorch's out.bias \(2,\): say"),
         (wrong(weight=jax.ShapeDtypeStruct((2, 3), float)), Matching(), "two leaves are PyTorch's out.weight"),
         (wrong(), Matching(modules={"out": "in"}), r"no parameter for out/bias \(2,\), out/kernel"),
-        (wrong(), Matching(flattened={"in": (1, 1, 3)}), "flattened= names in, which is no layer of the template"),
+        (wrong(), Matching(flattened={"in": (1, 1, 3)}), "'in' is the PyTorch name of no linear layer"),
+        (wrong(), Matching(transposed=["out"]), "'out' is the PyTorch name of no transposed convolution"),
+        (wrong(), Matching(transposed="out"), "'out' must be a list of names"),
+        (wrong(), Matching(modules={"in": "out"}), "modules= names 'in', which is no module of the template"),
+        ({"out": {"kernel": 1.0}}, Matching(), "out/kernel is a float: give a tree of arrays"),
+        (torch.nn.Linear(1, 1), Matching(), "the template is a Linear: give a tree of arrays"),
         (wrong(), Matching(flattened={"out": (1, 2, 2)}), r"3 inputs, and a flattened image \(1, 2, 2\) 4"),
     ],
 )  # fmt: skip
@@ -197,6 +202,80 @@ def test_what_does_not_fit_is_one_line(template, matching, words):
     with pytest.raises(DictionaryError, match=words) as caught:
         to_flax_params(torch.nn.ModuleDict({"out": torch.nn.Linear(3, 2)}), template, matching)
     assert "\n" not in str(caught.value)
+
+
+class Transposing(torch.nn.ConvTranspose2d):
+    pass
+
+
+class Inputs(torch.nn.Linear):
+    pass
+
+
+def test_the_class_of_a_module_says_its_layout():
+    """Square kernels fit any layout."""
+    template = {"a": {"kernel": jax.ShapeDtypeStruct((2, 2, 3, 3), float)}}
+    own, known = Transposing(3, 3, 2, bias=False), torch.nn.ConvTranspose2d(3, 3, 2, bias=False)
+    known.weight = own.weight
+    first, second = (to_flax_params(torch.nn.ModuleDict({"a": module}), template) for module in (own, known))
+    assert jnp.array_equal(first["a"]["kernel"], second["a"]["kernel"])
+    square = {"a": {"kernel": jax.ShapeDtypeStruct((3, 3), float)}}
+    assert to_flax_params(torch.nn.ModuleDict({"a": Inputs(3, 3, bias=False)}), square)
+    with pytest.raises(DictionaryError, match=r"a\.weight is of a Embedding, and a/kernel a kernel"):
+        to_flax_params(torch.nn.ModuleDict({"a": torch.nn.Embedding(3, 3)}), square)
+    named = torch.nn.Module()
+    named.kernel = torch.nn.Parameter(torch.arange(9.0).reshape(3, 3))
+    assert jnp.array_equal(to_flax_params(named, {"kernel": square["a"]["kernel"]})["kernel"], named.kernel.detach())
+
+
+def test_a_scale_of_several_axes_is_refused():
+    template = {"a": {"scale": jax.ShapeDtypeStruct((2, 2, 2), float)}}
+    with pytest.raises(DictionaryError, match=r"a\.weight \(2, 2, 2\) scales several axes"):
+        to_flax_params(torch.nn.ModuleDict({"a": torch.nn.LayerNorm([2, 2, 2], bias=False)}), template)
+
+
+def test_a_tied_weight_is_not_made_two():
+    shape = jax.ShapeDtypeStruct
+    template = {"embed": {"embedding": shape((5, 3), float)}, "out": {"kernel": shape((3, 5), float)}}
+    with pytest.raises(DictionaryError, match=r"embed\.weight and out\.weight are one tensor in PyTorch"):
+        to_flax_params(Tied(), template)
+    apart = {name: tensor.clone() for name, tensor in Tied().state_dict().items()}
+    assert to_flax_params(apart, template)
+
+
+def test_statistics_are_not_left_behind():
+    """Parameters alone are taken; all variables without one module's statistics are not."""
+    model = torch.nn.ModuleDict({"a": torch.nn.BatchNorm1d(2, affine=False), "b": torch.nn.BatchNorm1d(2)})
+    leaf = jax.ShapeDtypeStruct((2,), float)
+    params, statistics = {"b": {"scale": leaf, "bias": leaf}}, {"mean": leaf, "var": leaf}
+    assert to_flax_params(model, params)
+    for variables in ({"params": params}, {"params": params, "batch_stats": {"b": statistics}}):
+        with pytest.raises(DictionaryError, match=r"no leaf is PyTorch's a\.running_mean \(2,\)"):
+            to_flax_params(model, variables)
+    assert to_flax_params(model, {"params": params, "batch_stats": {"a": statistics, "b": statistics}})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.ones(2, device="meta"), "out is a tensor without numbers"),
+        (torch.ones(2).to_sparse(), r"a tensor of float\d\d and sparse_coo has no counterpart in NumPy"),
+        (torch.ones(2).to(torch.float8_e5m2), "a tensor of float8_e5m2 and strided has no counterpart"),
+        ("text", "out is a str, no tensor"),
+        (torch.ones(2, dtype=torch.int64), "int64 numbers would be rounded to float64"),
+    ],
+)
+def test_a_tensor_without_a_counterpart_is_one_line(tensor, words):
+    with pytest.raises(DictionaryError, match=words):
+        to_flax_params({"out": tensor}, {"out": jax.ShapeDtypeStruct((2,), float)})
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int32, torch.complex64])
+def test_other_numbers_are_carried_as_they_are(dtype):
+    tensor = torch.tensor([1, 0]).to(dtype)
+    like = {"out": jax.ShapeDtypeStruct((2,), str(dtype).removeprefix("torch."))}
+    tree = to_flax_params({"out": tensor}, like)
+    assert torch.equal(to_torch_params(tree, {"out": tensor})["out"], tensor)
 
 
 def test_what_is_no_model_is_refused():

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 
 from jaxopt_study import terminal
+from jaxopt_study.port.arguments import parser
 
 
 def run() -> int:
     """Run the command line; its reader may know ASCII alone, and may go before the end."""
     terminal.exit_on_signals()
     terminal.write_any_character()
-    from jaxopt_study.port.command import main  # both frameworks: seconds, in which a signal may come
-
     try:
         try:
-            return main()
-        finally:
+            given = parser().parse_intermixed_args()
+            from jaxopt_study.port.command import main  # both frameworks: seconds
+
+            return main(given)
+        finally:  # also of --help, which ends by SystemExit
             terminal.flush(sys.stdout)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):

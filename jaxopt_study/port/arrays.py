@@ -14,13 +14,21 @@ from jaxopt_study.port.layouts import Array
 
 
 def to_numpy(value: Any) -> Array:
-    """Return a tensor, an array of JAX or a number as a NumPy array of the same type; of a tensor, a copy."""
+    """Return a tensor, an array of JAX or a number as a NumPy array of the same type; of a tensor, a copy.
+
+    Raises:
+        DictionaryError: NumPy has no such numbers.
+    """
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
-    tensor = value.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().copy().view(jnp.bfloat16)
-    return tensor.numpy().copy()
+    try:
+        tensor = value.detach().cpu().resolve_conj().resolve_neg()
+        if tensor.dtype == torch.bfloat16:
+            return tensor.contiguous().view(torch.int16).numpy().copy().view(jnp.bfloat16)
+        return tensor.numpy().copy()
+    except (TypeError, RuntimeError, NotImplementedError):
+        kind = f"{value.dtype} and {value.layout}".replace("torch.", "")
+        raise DictionaryError(f"a tensor of {kind} has no counterpart in NumPy: convert it first") from None
 
 
 def to_tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:
@@ -48,7 +56,7 @@ def to_jax(array: Array, dtype: Any) -> jax.Array:
 
 
 def _check(have: np.dtype, want: np.dtype) -> None:
-    if not np.can_cast(have, want):
+    if not np.can_cast(have, want) or (have.kind in "iub") != (want.kind in "iub"):
         raise DictionaryError(
             f"{have.name} numbers would be rounded to {want.name}: cast them first, or give a template of {have.name}"
         )

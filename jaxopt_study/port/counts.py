@@ -11,7 +11,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.schedules import place
 from jaxopt_study.port.members import Member
 
-COUNTLESS = ("LBFGS", "Muon", "SGD")
+COUNTLESS = ("Muon", "SGD")
 """Classes that do not count the steps of a parameter."""
 
 
@@ -31,7 +31,9 @@ def steps_made(
         DictionaryError: The parameters of one group, or a group and its scheduler, made different numbers of steps, or
             a scheduler is at work and is not given.
     """
-    gone = _gone(optimizer, scheduler, steps)
+    if not isinstance(every, int) or every < 1 or (steps is not None and (not isinstance(steps, int) or steps < 0)):
+        raise DictionaryError(f"every={every!r} must be at least 1, and steps={steps!r} at least 0: whole numbers")
+    gone = gone_of(optimizer, scheduler, steps)
     found = {}
     for label in map(str, range(len(optimizer.param_groups))):
         own = _own(optimizer, label, [m for m in members.values() if m.label == label and m.tensor.requires_grad])
@@ -47,11 +49,11 @@ def steps_made(
     return found
 
 
-def _gone(optimizer: torch.optim.Optimizer, scheduler: Any, steps: int | None) -> int | None:
+def gone_of(optimizer: torch.optim.Optimizer, scheduler: Any, steps: int | None) -> int | None:
     """Return the steps that the scheduler made."""
     if scheduler is None:
         if steps is None and any("initial_lr" in group for group in optimizer.param_groups):
-            raise DictionaryError("the optimizer has a scheduler: give scheduler=, or steps=, the steps made")
+            raise DictionaryError("the optimizer has a scheduler: give scheduler=")
         return None
     if getattr(scheduler, "optimizer", None) is not optimizer:
         raise DictionaryError("scheduler is not the optimizer's: give the one that was made for it")
@@ -61,6 +63,8 @@ def _gone(optimizer: torch.optim.Optimizer, scheduler: Any, steps: int | None) -
 def _own(optimizer: torch.optim.Optimizer, label: str, members: list[Member]) -> int | None:
     """Return the steps that torch counted for a group, which must be the same for all its parameters."""
     counts = {m.name: int(m.state.get("step", bool(m.state))) for m in members}
+    if type(optimizer).__name__ == "LBFGS":
+        return max((int(state.get("n_iter", 0)) for state in optimizer.state.values()), default=0)
     kind, damped = type(optimizer).__name__, optimizer.param_groups[int(label)].get("dampening")
     if len(set(counts.values())) > 1 and (damped or kind not in COUNTLESS):
         low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import torch
 
-from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_jax, to_numpy
 from jaxopt_study.port.fields import Visit
 from jaxopt_study.port.layouts import Array
@@ -35,7 +34,6 @@ def reader(optimizer: torch.optim.Optimizer, members: Mapping[str, Member], para
         if not state.get("n_iter"):
             return old
         made = {
-            "count": lambda: np.asarray(state["n_iter"], old.dtype),
             "gradient": lambda: vector(state["prev_flat_grad"]),
             "step": lambda: vector(state["d"] * state["t"]),
             "gradients": lambda: history(state["old_dirs"], old),
@@ -43,8 +41,6 @@ def reader(optimizer: torch.optim.Optimizer, members: Mapping[str, Member], para
             "pairs": lambda: np.asarray(pairs, old.dtype),
             "scale": lambda: to_numpy(torch.as_tensor(state["H_diag"], dtype=state["d"].dtype)),
         }
-        if field not in made:
-            raise DictionaryError(f"the optax state has {field}, and torch's LBFGS without a line search has not")
         return to_jax(made[field](), old.dtype)
 
     return visit

@@ -12,12 +12,14 @@ import numpy as np
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.leaves import Modules, path_words, torch_names
-from jaxopt_study.port.layouts import Layout, Shape, layout_of
+from jaxopt_study.port.layouts import CONV, CONV_TRANSPOSE, FLATTENED, Layout, Shape, layout_of
 
 Shapes = Mapping[str, Shape]
 """The shape of each PyTorch parameter and buffer by its name."""
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""PyTorch's buffers of batch normalization: flax keeps them apart from the parameters, and the last one not at all."""
+STATISTICS = ("running_mean", "running_var")
+"""PyTorch's buffers of batch normalization, which flax keeps apart from the parameters."""
+COUNTER = "num_batches_tracked"
+"""Another one, which flax does not have."""
 HINT = 'say which module is which by modules={"flax/path": "torch.path"}'
 
 
@@ -54,65 +56,116 @@ class Matching:
 
 ONE_TO_ONE = Matching()
 """Names and shapes say it all."""
+Kinds = Mapping[str, str]
+"""Of each PyTorch module, by its name, `LINEAR`, a layout of `layouts`, or the name of its class."""
+LINEAR = "linear"
+NOTHING_KNOWN: Kinds = {}
 
 
-def match(template: Any, shapes: Shapes, matching: Matching) -> dict[str, Leaf]:
+def match(template: Any, shapes: Shapes, matching: Matching, kinds: Kinds = NOTHING_KNOWN) -> dict[str, Leaf]:
     """Return the PyTorch counterpart of each leaf of a tree, by `jax.tree_util.keystr` of the leaf's path.
 
     Args:
         template: A tree of arrays or of `jax.ShapeDtypeStruct`: flax's variables, its `params`, or an nnx state.
         shapes: The shape of each PyTorch parameter and buffer.
         matching: What names and shapes do not say.
+        kinds: The kind of each PyTorch module, if they are known.
 
     Raises:
-        DictionaryError: A leaf has no counterpart, or one of a shape that does not fit.
+        DictionaryError: A leaf has no counterpart, or one of a shape that does not fit, or `matching` names what is
+            not there.
     """
     found, missing = {}, []
     for path, leaf in jax.tree_util.tree_leaves_with_path(template):
         words = path_words(path)
-        if not is_number(leaf):
+        if not is_number(leaf, words):
             continue
         name = next((n for n in torch_names(path, matching.modules) if n in shapes), None)
         if name is None:
             missing.append(f"{'/'.join(words)} {tuple(leaf.shape)}")
         else:
-            found[jax.tree_util.keystr(path)] = _leaf(words, name, shapes[name], tuple(leaf.shape), matching)
+            found[jax.tree_util.keystr(path)] = _leaf(words, name, shapes[name], tuple(leaf.shape), matching, kinds)
     if missing:
         left = [f"{name} {shapes[name]}" for name in left_over(shapes, found)]
         raise DictionaryError(f"PyTorch has no parameter for {short(missing)}; it has {short(left)} left: {HINT}")
-    twice = sorted({leaf.name for leaf in found.values() if [o.name for o in found.values()].count(leaf.name) > 1})
+    names = [leaf.name for leaf in found.values()]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DictionaryError(f"two leaves are PyTorch's {short(twice)}: {HINT}")
-    unused = [n for n in matching.flattened if f"{n}.weight" not in {leaf.name for leaf in found.values()}]
-    if unused:
-        raise DictionaryError(f"flattened= names {unused[0]}, which is no layer of the template: give PyTorch's name")
+    _check_used(found, matching)
     return found
 
 
-def is_number(leaf: Any) -> bool:
-    """Say whether a leaf holds numbers of the model, not the state of a random generator."""
-    kind = leaf.dtype
-    return not jax.dtypes.issubdtype(kind, jax.dtypes.prng_key) and np.dtype(kind).kind != "u"
+def _check_used(found: Mapping[str, Leaf], matching: Matching) -> None:
+    """Refuse names that say nothing, since they are misspelt."""
+    kinds = {leaf.name: leaf.layout.kind for leaf in found.values()}
+    for said, kind, words in (
+        (matching.flattened, FLATTENED, "linear layer"),
+        (matching.transposed, CONV_TRANSPOSE, "transposed convolution"),
+    ):
+        if isinstance(said, str):
+            raise DictionaryError(f"{said!r} must be a list of names")
+        wrong = [name for name in said if kinds.get(f"{name}.weight".removeprefix(".")) != kind]
+        if wrong:
+            raise DictionaryError(f"{wrong[0]!r} is the PyTorch name of no {words} of the template")
 
 
-def left_over(names: Iterable[str], leaves: Mapping[str, Leaf]) -> list[str]:
-    """Return the PyTorch parameters, without the statistics of batch normalization, that no leaf stands for."""
+def check_modules(leaves: Mapping[str, Leaf], matching: Matching) -> None:
+    """Refuse a module of `matching` that the tree does not have.
+
+    Raises:
+        DictionaryError: There is such a one.
+    """
+    for name in matching.modules:
+        path = name.replace(".", "/")
+        if path and not any(f"/{path}/" in f"/{leaf.path}" for leaf in leaves.values()):
+            raise DictionaryError(f"modules= names {name!r}, which is no module of the template: give flax's path")
+
+
+def is_number(leaf: Any, words: Sequence[str]) -> bool:
+    """Say whether a leaf holds numbers of the model, not the state of a random generator of nnx.
+
+    Raises:
+        DictionaryError: It is no array.
+    """
+    if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+        raise DictionaryError(f"{'/'.join(words) or 'the template'} is a {type(leaf).__name__}: give a tree of arrays")
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return False
+    return np.dtype(leaf.dtype) != np.uint32 or not {"rngs", "count"} & set(words)
+
+
+def left_over(names: Iterable[str], leaves: Mapping[str, Leaf], statistics: bool = False) -> list[str]:
+    """Return the PyTorch parameters that no leaf stands for; with `statistics` the running ones too."""
     taken = {leaf.name for leaf in leaves.values()}
-    return [name for name in names if name not in taken and name.rpartition(".")[2] not in STATISTICS]
+    left = [name for name in names if name not in taken and name.rpartition(".")[2] != COUNTER]
+    return [name for name in left if statistics or not is_statistic(name)]
 
 
-def _leaf(words: list[str], name: str, torch_shape: Shape, flax_shape: Shape, matching: Matching) -> Leaf:
-    path, module = "/".join(words), name.rpartition(".")[0]
+def is_statistic(name: str) -> bool:
+    """Say whether a buffer of PyTorch is a running mean or variance."""
+    return name.rpartition(".")[2] in STATISTICS
+
+
+def _leaf(words: list[str], name: str, torch_shape: Shape, flax_shape: Shape, matching: Matching, kinds: Kinds) -> Leaf:
+    path = "/".join(words)
+    module, _, torch_word = name.rpartition(".")
     word = words[-2] if words[-1] == "value" and len(words) > 1 else words[-1]
-    image = tuple(matching.flattened.get(module, ())) if word == "kernel" else ()
-    layout = layout_of(word, torch_shape, flax_shape, module in matching.transposed, image)
+    kernel = word == "kernel" and torch_word == "weight"
+    if kernel and kinds.get(module, LINEAR) not in (LINEAR, CONV, CONV_TRANSPOSE):
+        raise DictionaryError(f"{name} is of a {kinds[module]}, and {path} a kernel: its layout is not known")
+    if word == "scale" and len(torch_shape) > 1:
+        raise DictionaryError(
+            f"{name} {torch_shape} scales several axes, whose order is not known: {path} {flax_shape}"
+        )
+    image = tuple(matching.flattened.get(module, ())) if kernel else ()
+    transposed = module in matching.transposed or kinds.get(module) == CONV_TRANSPOSE
+    layout = layout_of(word if kernel or word == "bias" else "", torch_shape, flax_shape, transposed, image)
     if image and math.prod(image) != torch_shape[-1]:
         raise DictionaryError(f"{name} has {torch_shape[-1]} inputs, and a flattened image {image} {math.prod(image)}")
     if layout is None:
-        raise DictionaryError(
-            f"{name} {torch_shape} does not fit {path} {flax_shape}: a kernel of a linear layer is the transpose, of a "
-            "convolution (*size, inputs, outputs)"
-        )
+        hint = ": of a linear layer flax's is (inputs, outputs), of a convolution (*size, inputs, outputs)"
+        raise DictionaryError(f"{name} {torch_shape} does not fit {path} {flax_shape}{hint if kernel else ''}")
     return Leaf(path, name, layout)
 
 

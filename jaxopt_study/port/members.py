@@ -12,7 +12,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.leaves import names_by_id
 from jaxopt_study.port.layouts import Layout
 from jaxopt_study.port.leaves import Matching, match
-from jaxopt_study.port.params import completed
+from jaxopt_study.port.params import kinds_of
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ def members_of(optimizer: torch.optim.Optimizer, params: Any, matching: Matching
     names = names_by_id(groups, model)
     numbered = [(str(number), p) for number, group in enumerate(groups) for p in group["params"]]
     if any(id(p) not in names for _, p in numbered):
-        raise DictionaryError("the optimizer's parameters have no names: give model=, or make it of named_parameters()")
+        words = "have no names: give model=, or make it of named_parameters()"
+        raise DictionaryError(f"the optimizer's parameters {words if model is None else 'are not all of model='}")
     if model is None:
         named = {name: p for _, p in numbered for name in names[id(p)]}
     else:
         named = dict(model.named_parameters(remove_duplicate=False))
     shapes = {name: tuple(p.shape) for name, p in named.items()}
-    leaves = match(params, shapes, completed(matching, model))
+    leaves = match(params, shapes, matching, kinds_of(model))
     place = {id(p): (index, label) for index, (label, p) in enumerate(numbered)}
     found = {}
     for key, leaf in leaves.items():

@@ -13,7 +13,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_jax, to_numpy
 from jaxopt_study.port.counts import steps_made
-from jaxopt_study.port.fields import PART, SCALARS, check_layouts, key_of, map_state
+from jaxopt_study.port.fields import COUNTS, FIELDS, PART, SCALARS, Fields, check_layouts, key_of, map_state, read
 from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
@@ -35,21 +35,22 @@ def to_optax_state(
 
     Args:
         optimizer: The torch optimizer.
-        state: A new state of the translation: `dictionary.translate(optimizer, ...).transformation().init(params)`.
-        params: The tree that it was made for.
+        state: A new state of the translation: `dictionary.translate(optimizer, ...).transformation().init(params)`. A
+            chain of your own may have parts without state around it, such as clipping.
+        params: The tree that the state was made for.
         matching: See `to_flax_params`.
         model: The module whose parameters the optimizer has; without it, the optimizer must be made of
             `named_parameters()`.
-        scheduler: The optimizer's scheduler, if it has one: its place must fit the steps made.
-        every: After how many optimizer steps the scheduler makes one.
-        steps: The optimizer steps made, where neither torch's state nor the scheduler says it.
+        scheduler: The optimizer's scheduler, if it has one. It must have made as many steps as the optimizer.
+        every: After how many optimizer steps the scheduler makes one; the translation must have been told too.
+        steps: The optimizer steps made. Needed where neither torch's state nor the scheduler counts them.
 
     Returns:
-        A state of the same structure and types. A chain of your own around the translation is kept as it is.
+        A state of the same structure and types.
 
     Raises:
         DictionaryError: Names, shapes or types do not fit; parameters of one group made different numbers of steps,
-            which optax counts once; or the state holds what torch's class does not have.
+            which optax counts once; or `state` is not of this optimizer's translation.
 
     Example:
         >>> import jax.numpy as jnp, optax, torch
@@ -65,34 +66,43 @@ def to_optax_state(
     """
     kind = type(optimizer).__name__
     members = members_of(optimizer, params, matching, model)
-    made = steps_made(optimizer, members, scheduler, every, steps)
-    if kind == "LBFGS":
-        return map_state(lbfgs.reader(optimizer, members, params), state)
     check_layouts(kind, members)
+    found = read(state, kind, optimizer.param_groups, params)
+    made = steps_made(optimizer, members, scheduler, every, steps)
+    of_all = lbfgs.reader(optimizer, members, params) if kind == "LBFGS" else None
+    if of_all is None:
+        _check_complete(kind, members, found)
 
     def visit(label: str, field: str, value: Any) -> Any:
-        if field == "count":
+        if field in COUNTS:
             return _count(made.get(label), label, value)
-        if field == PART:
-            return value
-        if field in SCALARS.get(kind, {}):
-            return _scalar(SCALARS[kind][field], members, label, value)
+        if of_all is not None:
+            return of_all(label, field, value)
+        if field in SCALARS:
+            return _scalar(FIELDS[kind][field], members, label, value)
 
         def leaf(path: Any, old: jax.Array) -> jax.Array:
             member = members.get(jax.tree_util.keystr(path))
-            if member is None or not member.state:
-                return old
-            return _read(kind, field, member, made.get(label) or 0, old)
+            return old if member is None else _read(kind, field, member, made.get(label) or 0, old)
 
-        return jax.tree_util.tree_map_with_path(leaf, value)
+        return value if field == PART else jax.tree_util.tree_map_with_path(leaf, value)
 
     return map_state(visit, state)
+
+
+def _check_complete(kind: str, members: Mapping[str, Member], found: Fields) -> None:
+    """Refuse a parameter whose state in torch has not all that the optax state needs; none at all is a new one."""
+    for member in members.values():
+        keys = [key_of(kind, field, member) for field in found[member.label] if field in FIELDS[kind]]
+        missing = [key for key in keys if member.state and key not in member.state]
+        if missing:
+            raise DictionaryError(f"torch's state of {member.name} lacks {missing[0]}: it is not of {kind}")
 
 
 def _read(kind: str, field: str, member: Member, steps: int, old: jax.Array) -> jax.Array:
     key = key_of(kind, field, member)
     value = member.state.get(key)
-    if value is None:  # a buffer that torch makes at the first step
+    if value is None:  # torch makes it at the first step
         return old
     array = member.layout.to_flax(to_numpy(value))
     if array.shape != old.shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,10 +10,23 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_jax, to_numpy, to_tensor
-from jaxopt_study.port.layouts import Shape
-from jaxopt_study.port.leaves import HINT, ONE_TO_ONE, Leaf, Matching, left_over, match, short
+from jaxopt_study.port.layouts import CONV, CONV_TRANSPOSE, Shape
+from jaxopt_study.port.leaves import (
+    HINT,
+    LINEAR,
+    NOTHING_KNOWN,
+    ONE_TO_ONE,
+    Kinds,
+    Leaf,
+    Matching,
+    check_modules,
+    is_statistic,
+    left_over,
+    match,
+    short,
+)
 
-__all__ = ["completed", "to_flax_params", "to_torch_params"]
+__all__ = ["kinds_of", "place_of", "to_flax_params", "to_torch_params"]
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -53,8 +65,9 @@ def to_flax_params(
         True
     """
     state = state_dict_of(model)
-    leaves = match(template, shapes_of(state), completed(matching, model))
-    _check_left(state, leaves)
+    leaves = match(template, shapes_of(state), matching, kinds_of(model))
+    check_modules(leaves, matching)
+    _check_left(state, leaves, template)
 
     def convert(path: Any, old: Any) -> Any:
         leaf = leaves.get(jax.tree_util.keystr(path))
@@ -92,8 +105,9 @@ def to_torch_params(
         <All keys matched successfully>
     """
     state = state_dict_of(model)
-    leaves = match(tree, shapes_of(state), completed(matching, model))
-    _check_left(state, leaves)
+    leaves = match(tree, shapes_of(state), matching, kinds_of(model))
+    check_modules(leaves, matching)
+    _check_left(state, leaves, tree)
     values = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     found = {}
     for key, leaf in leaves.items():
@@ -101,23 +115,39 @@ def to_torch_params(
             found[leaf.name] = to_tensor(leaf.layout.to_torch(to_numpy(values[key])), state[leaf.name].dtype)
         except DictionaryError as error:
             raise DictionaryError(f"{leaf.path}: {error}") from None
-    tied = {_place(state[name]): tensor for name, tensor in found.items()}
-    return {name: found.get(name, tied.get(_place(old), old.clone())) for name, old in state.items()}
+    tied = {place_of(state[name]): tensor for name, tensor in found.items()}
+    return {name: found.get(name, tied.get(place_of(old), old.clone())) for name, old in state.items()}
 
 
-def completed(matching: Matching, model: Any) -> Matching:
-    """Return what was said, with the transposed convolutions of a module."""
+def kinds_of(model: Any) -> Kinds:
+    """Return the kind of each module of a model; of a `state_dict` nothing is known."""
     if not isinstance(model, torch.nn.Module):
-        return matching
-    own = [name for name, module in model.named_modules() if "ConvTranspose" in type(module).__name__]
-    return replace(matching, transposed=(*matching.transposed, *own))
+        return NOTHING_KNOWN
+    return {name: _kind(module) for name, module in model.named_modules(remove_duplicate=False)}
+
+
+def _kind(module: torch.nn.Module) -> str:
+    if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
+        return CONV_TRANSPOSE
+    if isinstance(module, torch.nn.modules.conv._ConvNd):
+        return CONV
+    return LINEAR if isinstance(module, torch.nn.Linear) else type(module).__name__
 
 
 def state_dict_of(model: Any) -> StateDict:
-    """Return the tensors of a module, or of a `state_dict`, by name."""
+    """Return the tensors of a module, or of a `state_dict`, by name.
+
+    Raises:
+        DictionaryError: It is neither, or a tensor has no numbers.
+    """
     state = model.state_dict() if isinstance(model, torch.nn.Module) else model
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, Mapping):
         raise DictionaryError(f"model is a {type(model).__name__}: give a torch.nn.Module or its state_dict()")
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise DictionaryError(f"{name} is a {type(value).__name__}, no tensor: leave it out of the state_dict")
+        if value.is_meta or isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+            raise DictionaryError(f"{name} is a tensor without numbers: initialize the model first")
     return state
 
 
@@ -126,16 +156,29 @@ def shapes_of(state: StateDict) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def _check_left(state: StateDict, leaves: Mapping[str, Leaf]) -> None:
-    """Refuse to leave a parameter behind; the second name of a tied one is none."""
-    taken = {_place(state[leaf.name]) for leaf in leaves.values()}
-    left = [
-        f"{name} {tuple(state[name].shape)}" for name in left_over(state, leaves) if _place(state[name]) not in taken
-    ]
+def _check_left(state: StateDict, leaves: Mapping[str, Leaf], tree: Any) -> None:
+    """Refuse to leave a parameter behind, and to make two of one that is tied."""
+    taken: dict[tuple[int, ...], str] = {}
+    for leaf in leaves.values():
+        other = taken.setdefault(place_of(state[leaf.name]), leaf.name)
+        if other != leaf.name and state[leaf.name].numel():
+            raise DictionaryError(
+                f"{other} and {leaf.name} are one tensor in PyTorch, and two leaves of the tree, which would go apart: "
+                "share them in flax, or give a state_dict in which they are two"
+            )
+    left = [f"{name} {tuple(state[name].shape)}" for name in left_over(state, leaves, _has_statistics(tree, leaves))]
+    left = [words for words in left if place_of(state[words.rpartition(" (")[0]]) not in taken]
     if left:
         raise DictionaryError(f"no leaf is PyTorch's {short(left)}: {HINT}, or leave them out of the state_dict")
 
 
-def _place(tensor: torch.Tensor) -> tuple[int, ...]:
+def _has_statistics(tree: Any, leaves: Mapping[str, Leaf]) -> bool:
+    """Say whether a tree should hold statistics: it holds some, or is all of a linen module's variables."""
+    return any(is_statistic(leaf.name) for leaf in leaves.values()) or (isinstance(tree, Mapping) and "params" in tree)
+
+
+def place_of(tensor: torch.Tensor) -> tuple[int, ...]:
     """Return what two names of one tensor share."""
+    if tensor.layout is not torch.strided:
+        return (id(tensor),)
     return tensor.data_ptr(), tensor.numel(), *tensor.stride()

@@ -11,10 +11,10 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_numpy
+from jaxopt_study.port.leaves import COUNTER
 
 BUFFERS = {"running_mean": "mean", "running_var": "var"}
 """PyTorch's statistics of batch normalization, and flax's names of them."""
-COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ def template_of(state: Mapping[str, torch.Tensor], kinds: Kinds) -> dict[str, An
             another.
     """
     modules = {name.rpartition(".")[0] for name in state}
-    unknown = [name for name in (*kinds.embedding, *kinds.linear, *kinds.transposed) if name not in modules]
+    said = [*kinds.embedding, *kinds.linear, *kinds.transposed]
+    unknown = [name for name in said if name not in modules]
+    twice = [name for name in said if said.count(name) > 1]
+    if twice:
+        raise DictionaryError(f"{twice[0]} is said to be two kinds of layer")
     if unknown:
         raise DictionaryError(f"the checkpoint has no module {unknown[0]}: it has {', '.join(sorted(modules)[:8])}")
     tree: dict[str, Any] = {}
@@ -76,9 +80,9 @@ def _leaf(
         return "kernel", (*shape[2:], *channels)
     if module in kinds.embedding:
         return "embedding", shape
-    if module not in kinds.linear and f"{module}.bias" not in state:
+    if module not in kinds.linear and f"{module}.bias".removeprefix(".") not in state:
         raise DictionaryError(
-            f"{module}.weight {shape} is of a linear layer without bias or of an embedding: give --linear {module} or "
-            f"--embedding {module}"
+            f"{module or 'the model'}.weight {shape} is of a linear layer without bias or of an embedding: give "
+            f"--linear {module or repr('')} or --embedding {module or repr('')}"
         )
     return "kernel", shape[::-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +10,15 @@ import jax
 import torch
 
 from jaxopt_study.dictionary import DictionaryError
+from jaxopt_study.dictionary.schedules import place
 from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_numpy, to_tensor
-from jaxopt_study.port.counts import COUNTLESS
-from jaxopt_study.port.fields import PART, SCALARS, check_layouts, key_of, map_state
+from jaxopt_study.port.counts import COUNTLESS, gone_of
+from jaxopt_study.port.fields import FIELDS, PART, SCALARS, Fields, check_layouts, key_of, read
 from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
 __all__ = ["advance", "to_torch_state_dict"]
-
-Fields = dict[str, dict[str, Any]]
-"""For each group's label and each field of the optax state its values."""
 
 
 def to_torch_state_dict(
@@ -31,10 +28,13 @@ def to_torch_state_dict(
     matching: Matching = ONE_TO_ONE,
     *,
     model: torch.nn.Module | None = None,
+    scheduler: Any = None,
+    every: int = 1,
 ) -> dict[str, Any]:
     """Return the state of a translation as the `state_dict` of its torch optimizer, for `optimizer.load_state_dict`.
 
-    Options and learning rates are those that the optimizer has now: `advance` its scheduler first.
+    Options and learning rates are those that the optimizer has now: first `advance` its scheduler. Frozen parameters
+    keep what the optimizer has of them.
 
     Args:
         state: The optax state, of `dictionary.translate(optimizer, ...).transformation()`.
@@ -42,9 +42,11 @@ def to_torch_state_dict(
         params: The parameters that belong to the state.
         matching: See `to_flax_params`.
         model: See `to_optax_state`.
+        scheduler: See `to_optax_state`.
+        every: See `to_optax_state`.
 
     Raises:
-        DictionaryError: As `to_optax_state`; or the state holds what torch's class does not have.
+        DictionaryError: As `to_optax_state`; or some gradients are added up for the next step.
 
     Example:
         >>> import jax.numpy as jnp, optax, torch
@@ -59,53 +61,54 @@ def to_torch_state_dict(
     kind = type(optimizer).__name__
     members = members_of(optimizer, params, matching, model)
     check_layouts(kind, members)
-    found = _fields(state)
+    found = read(state, kind, optimizer.param_groups, params)
+    _check_steps(found, optimizer, scheduler, every)
     kept = optimizer.state_dict()
     if kind == "LBFGS":
-        mine = found["0"]
-        made = {0: lbfgs.written(mine, optimizer, members, params)} if mine.get("count") else {}
+        made = {0: lbfgs.written(found["0"], optimizer, members, params)} if found["0"]["count"] else {}
         return {**kept, "state": made}
     leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     written = {}
     for key, member in members.items():
-        values = found.get(member.label, {})
-        if member.tensor.requires_grad and values.get("count", 1):
+        values = found[member.label]
+        if not member.tensor.requires_grad:  # it is no part of the optax state: torch's own stays
+            written[member.index] = kept["state"].get(member.index, {})
+        elif values.get("count", 1):
             written[member.index] = _state_of(kind, member, key, values, leaves[key], optimizer)
     return {**kept, "state": {index: one for index, one in sorted(written.items()) if one}}
 
 
 def advance(scheduler: Any, steps: int) -> None:
-    """Make `scheduler.step()` this many times, as a training in the other framework would have.
+    """Make `scheduler.step()` until the scheduler has made this many steps in all.
 
     Args:
         scheduler: A scheduler of `torch.optim.lr_scheduler`.
-        steps: How many.
+        steps: The steps that it has made then, those of now included.
+
+    Raises:
+        DictionaryError: It made more already, or reads the loss at each step.
     """
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise DictionaryError("ReduceLROnPlateau reads the loss at each step: load its state_dict instead")
+    now = place(scheduler)
+    if steps < now:
+        raise DictionaryError(f"the scheduler made {now} steps already: it cannot go back to {steps}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
-        for _ in range(steps):
+        for _ in range(steps - now):
             scheduler.step()
 
 
-def _fields(state: Any) -> Fields:
-    found: Fields = defaultdict(dict)
-
-    def visit(label: str, field: str, value: Any) -> Any:
-        if field == PART:
-            if value:
-                raise DictionaryError(f"{value} gradients are added up for the next step: carry the state after a step")
-            return value
-        leaves = jax.tree_util.tree_leaves_with_path(value)
-        new = to_numpy(value) if hasattr(value, "dtype") else {jax.tree_util.keystr(p): to_numpy(v) for p, v in leaves}
-        old = found[label].setdefault(field, new)
-        if old is not new and (field != "count" or old != new):
+def _check_steps(found: Fields, optimizer: torch.optim.Optimizer, scheduler: Any, every: int) -> None:
+    gone = gone_of(optimizer, scheduler, None)
+    for label, fields in found.items():
+        if fields.get(PART):
+            words = "gradients are added up for the next step: carry the state after a step"
+            raise DictionaryError(f"{int(fields[PART])} {words}")
+        if gone is not None and "count" in fields and int(fields["count"]) // every != gone:
             raise DictionaryError(
-                f"the optax state has {field} twice for group {label}: give the translation's own part"
+                f"the state of group {label} made {int(fields['count'])} steps, and the scheduler {gone}: advance it"
             )
-        return value
-
-    map_state(visit, state)
-    return found
 
 
 def _state_of(
@@ -113,18 +116,21 @@ def _state_of(
 ) -> dict[str, Any]:
     """Return what torch keeps of one parameter."""
     kept: dict[str, Any] = {}
-    steps = int(values.get("count", 1))
-    for field, value in values.items():
-        if field in SCALARS.get(kind, {}):
-            kept[SCALARS[kind][field]] = torch.tensor(float(value))
-        elif field != "count":
+    # A class whose rule does not read the count leaves none in optax: then it is what torch's own state has.
+    steps = int(values.get("count", member.state.get("step", 1)))
+    for field in FIELDS[kind].keys() & values.keys():
+        value = values[field]
+        if field in SCALARS:
+            kept[key_of(kind, field, member)] = torch.tensor(float(value))
+        elif key not in value:
+            raise DictionaryError(f"{field} has no leaf {key}, which torch's optimizer moves")
+        else:
             array = member.layout.to_torch(value[key]) * (steps + 1 if kind == "Adagrad" else 1)
             kept[key_of(kind, field, member)] = to_tensor(array, member.tensor.dtype)
     if kind == "ASGD":
         kept |= _averaging(steps, optimizer.param_groups[int(member.label)])
         kept["ax"] = to_tensor(member.layout.to_torch(to_numpy(param)), member.tensor.dtype)
     if kind not in COUNTLESS:
-        # A class whose rule does not read the count leaves none in optax: then it is 1 here.
         kept["step"] = steps if kind == "SparseAdam" else torch.tensor(float(steps))
     return kept
 
