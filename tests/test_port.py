@@ -373,6 +373,21 @@ def test_a_state_of_torch_that_lacks_something_is_refused():
         carry(optimizer, model)
 
 
+def test_a_state_that_moves_what_torch_does_not_is_refused():
+    model = network()
+    leaves = list(model.parameters())
+    optimizer = torch.optim.Adam(leaves[1:], lr=0.1)
+    with pytest.raises(DictionaryError, match=r"moves .*\['Dense_0'\]\['kernel'\], and torch's optimizer does not"):
+        carry(optimizer, model)
+    leaves[0].requires_grad_(False)
+    with pytest.raises(DictionaryError, match="and torch's optimizer does not: give translate model="):
+        carry(fresh("Adam", model), model)
+    turned = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2, bias=False, dtype=torch.complex128)})
+    template = {"a": {"kernel": jax.ShapeDtypeStruct((2, 2), complex)}}
+    with pytest.raises(DictionaryError, match="complex parameters"):
+        carry(fresh("Adam", turned), turned, template=template, matching=Matching())
+
+
 def test_frozen_parameters_keep_torchs_state():
     model = network()
     optimizer = fresh("Adam", model)

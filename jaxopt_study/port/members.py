@@ -54,6 +54,8 @@ def members_of(optimizer: torch.optim.Optimizer, params: Any, matching: Matching
         named = dict(model.named_parameters(remove_duplicate=False))
     shapes = {name: tuple(p.shape) for name, p in named.items()}
     leaves = match(params, shapes, matching, kinds_of(model))
+    if any(p.is_complex() for _, p in numbered):
+        raise DictionaryError("complex parameters: torch takes them as pairs of real numbers, optax does not")
     place = {id(p): (index, label) for index, (label, p) in enumerate(numbered)}
     found = {}
     for key, leaf in leaves.items():

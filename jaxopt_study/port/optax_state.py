@@ -91,7 +91,14 @@ def to_optax_state(
 
 
 def _check_complete(kind: str, members: Mapping[str, Member], found: Fields) -> None:
-    """Refuse a parameter whose state in torch has not all that the optax state needs; none at all is a new one."""
+    """Refuse leaves that torch does not move, and state in torch that has not all that optax needs.
+
+    A parameter without any state is a new one.
+    """
+    trees = [(label, field, value) for label, fields in found.items() for field, value in fields.items()]
+    for key in {key for _, _, value in trees if isinstance(value, dict) for key in value}:
+        if key not in members or not members[key].tensor.requires_grad:
+            raise DictionaryError(f"the state moves {key}, and torch's optimizer does not: give translate model=")
     for member in members.values():
         keys = [key_of(kind, field, member) for field in found[member.label] if field in FIELDS[kind]]
         missing = [key for key in keys if member.state and key not in member.state]
