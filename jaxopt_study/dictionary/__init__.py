@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxopt_study.dictionary import rules
+from jaxopt_study.dictionary import named
+from jaxopt_study.dictionary.allowed import DictionaryError
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.leaves import labels_by_name
 from jaxopt_study.dictionary.live import LiveTranslation, translate_live
-from jaxopt_study.dictionary.options import DictionaryError
 from jaxopt_study.dictionary.schedules import translate_schedule
 from jaxopt_study.dictionary.table import TABLE
 from jaxopt_study.dictionary.translation import Translation
@@ -44,10 +44,11 @@ __all__ = [
 
 
 def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
-    """Return what a torch.optim optimizer is in optax.
+    """Return what a torch.optim optimizer, or what stands around it, is in optax.
 
     Args:
-        optimizer: The name of a class, or a live `torch.optim` object, which brings its own options.
+        optimizer: The name of a class of `torch.optim` or its `lr_scheduler`, of a function of `torch.nn.init` or a
+            clipping; a call of it as it stands in a script; or a live `torch.optim` object, which brings its options.
         **options: Of a named class, what differs from torch's defaults. Of a live object, `scheduler`: its scheduler,
             or `schedule`: a function from the number of steps made to the learning rate; `model`: the module whose
             parameters it has; `modules`: flax's paths of modules, and PyTorch's, where they differ; and `labels`: which
@@ -62,7 +63,7 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
         'optax.sgd(0.1, momentum=0.9)'
     """
     if isinstance(optimizer, str):
-        return rules.translate(optimizer, options)
+        return named.translate(optimizer, options)
     unknown = [name for name in options if name not in ("schedule", "scheduler", "model", "labels", "modules")]
     if unknown:
         raise DictionaryError(f"a live optimizer brings its own options: {', '.join(unknown)} cannot be given")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from jaxopt_study.dictionary.allowed import DictionaryError
 from jaxopt_study.dictionary.build import map_with_path
-from jaxopt_study.dictionary.options import DictionaryError
 
 Groups = Sequence[Mapping[str, Any]]
 """`param_groups` of a torch optimizer."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxopt_study.dictionary.allowed import DictionaryError
 from jaxopt_study.dictionary.build import build
 from jaxopt_study.dictionary.leaves import FROZEN, NONE, Groups, Modules, labels_by_name, names_of
 from jaxopt_study.dictionary.limits import limits_of, notes_of
-from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, complete
+from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, complete
 from jaxopt_study.dictionary.rules import from_complete
 from jaxopt_study.dictionary.schedules import translate_schedule
 from jaxopt_study.dictionary.translation import STATUSES, Translation, show

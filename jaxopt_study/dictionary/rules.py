@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from jaxopt_study.dictionary import others
-from jaxopt_study.dictionary.options import OPTIONS, DictionaryError, Options, check
+from jaxopt_study.dictionary.allowed import Options
+from jaxopt_study.dictionary.options import check
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation
 
 
@@ -25,8 +25,6 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
     Raises:
         DictionaryError: There is no such class or option, or torch refuses the value.
     """
-    if name not in OPTIONS and (place := others.place(name)):
-        raise DictionaryError(f"torch.optim has no {name}; {place} has it, and the dictionary compares none with it")
     return from_complete(name, check(name, options), learning_rate)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.dictionary.options import DictionaryError, plain
+from jaxopt_study.dictionary.allowed import DictionaryError, plain
 
 __all__ = ["translate_schedule"]
 
@@ -45,7 +45,7 @@ def translate_schedule(scheduler: Any, group: int = 0) -> str:
         >>> translate_schedule(torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.5))
         'lambda c: 0.1 * jnp.exp(-0.6931471805599453 * (c // 10))'
     """
-    code = f"lambda {COUNT}: {_rate(scheduler, group, COUNT)}"
+    code = f"lambda {COUNT}: {rate_of(scheduler, group, COUNT)}"
     _check(code, scheduler, group)
     return code
 
@@ -68,23 +68,36 @@ def _check(code: str, scheduler: Any, group: int) -> None:
         )
 
 
-def _rate(scheduler: Any, group: int, steps: str, base: str | None = None) -> str:
+class Facts(SimpleNamespace):
+    """The attributes of a scheduler, live or to be, with its `name`."""
+
+
+def rate_of(scheduler: Any, group: int, steps: str, base: str | None = None) -> str:
     """Return code for the rate after `steps`; `base` is the rate that it multiplies, if not the group's own."""
+    facts = scheduler if isinstance(scheduler, Facts) else _facts(scheduler)
+    return RULES[facts.name](facts, group, steps, base or _base(facts, group))
+
+
+def _facts(scheduler: Any) -> Facts:
     name, module = type(scheduler).__name__, type(scheduler).__module__
     if not module.startswith("torch.optim.") and name in (*RULES, *REFUSED):
         raise DictionaryError(f"{name} is of {module}, not torch.optim's: its rule may differ")
-    if name in REFUSED:
-        raise DictionaryError(f"{name} {REFUSED[name]}")
+    refuse_what_is_no_function(name)
     if name not in RULES:
         raise DictionaryError(f"{name} is not in the dictionary: choose from {', '.join(RULES)}")
     # NumPy's numbers and tensors as Python's: what is written of them is code.
-    facts = SimpleNamespace(**{option: plain(option, value) for option, value in vars(scheduler).items()})
-    return RULES[name](facts, group, steps, base or _base(scheduler, group))
+    return Facts(name=name, **{option: plain(option, value) for option, value in vars(scheduler).items()})
 
 
-def _base(scheduler: Any, group: int) -> str:
-    rates: Sequence[Any] = getattr(scheduler, "base_lrs", None) or [
-        g.get("initial_lr", g["lr"]) for g in scheduler.optimizer.param_groups
+def refuse_what_is_no_function(name: str) -> None:
+    """Raise for a scheduler that is no function of the number of steps alone."""
+    if name in REFUSED:
+        raise DictionaryError(f"{name} {REFUSED[name]}")
+
+
+def _base(facts: Facts, group: int) -> str:
+    rates: Sequence[Any] = getattr(facts, "base_lrs", None) or [
+        g.get("initial_lr", g["lr"]) for g in facts.optimizer.param_groups
     ]
     if group >= len(rates):
         raise DictionaryError(f"the scheduler knows {len(rates)} groups: one was added later; give schedule=")
@@ -136,7 +149,9 @@ def _polynomial(s: Any, _group: int, steps: str, base: str) -> str:
 
 
 def _cosine(s: Any, _group: int, steps: str, base: str) -> str:
-    return _wave(base, repr(float(s.eta_min)), f"{_exact(steps)} / {s.T_max!r}")
+    # The remainder, since float32 of many periods has few digits left for the place in one.
+    place = f"({steps} % {2 * s.T_max!r})" if isinstance(s.T_max, int) else steps
+    return _wave(base, repr(float(s.eta_min)), f"{_exact(place)} / {s.T_max!r}")
 
 
 def _wave(high: str, low: str, share: str) -> str:
@@ -164,9 +179,8 @@ def _cyclic(s: Any, group: int, steps: str, _base: str) -> str:
     x, ratio = f"({cycles} - jnp.floor({cycles}))", s.step_ratio
     height = f"jnp.where({x} <= {ratio!r}, {x} / {ratio!r}, ({x} - 1) / {ratio - 1 or -1.0!r})"
     scale = {"triangular": "1.0", "triangular2": f"0.5 ** jnp.floor({cycles})", "exp_range": None}[s.mode]
-    if scale is None:
-        at = _exact(steps) if s.scale_mode == "iterations" else f"(1 + jnp.floor({cycles}))"
-        scale = _power(s.gamma, at)
+    if scale is None:  # torch sets its scale_mode to "iterations" then, whatever is given
+        scale = _power(s.gamma, _exact(steps))
     return f"{low!r} + {high - low!r} * {height} * {scale}"
 
 
@@ -187,7 +201,7 @@ def _sequential(s: Any, group: int, steps: str, _base: str) -> str:
     """At a milestone torch begins the next scheduler at its step 0."""
     starts = [0, *s._milestones]
     since = [f"({steps} - {start!r})" if start else steps for start in starts]
-    rates = [_rate(one, group, made) for one, made in zip(s._schedulers, since, strict=True)]
+    rates = [rate_of(one, group, made) for one, made in zip(s._schedulers, since, strict=True)]
     code = rates[-1]
     for rate, end in zip(rates[-2::-1], s._milestones[::-1], strict=True):
         code = f"jnp.where({steps} < {end!r}, {rate}, {code})"
@@ -198,12 +212,13 @@ def _chained(s: Any, group: int, steps: str, base: str) -> str:
     """Each multiplies what the one before left, where it is one that multiplies."""
     code = base
     for one in s._schedulers:
-        if type(one).__name__ not in MULTIPLYING:
+        name = getattr(one, "name", type(one).__name__)
+        if name not in MULTIPLYING:
             raise DictionaryError(
-                f"ChainedScheduler with {type(one).__name__}, which is no plain factor of the rate: give schedule=, or "
+                f"ChainedScheduler with {name}, which is no plain factor of the rate: give schedule=, or "
                 "use SequentialLR"
             )
-        code = _rate(one, group, steps, f"({code})" if code != base else base)
+        code = rate_of(one, group, steps, f"({code})" if code != base else base)
     return code
 
 

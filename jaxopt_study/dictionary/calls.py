@@ -1,0 +1,145 @@
+"""A call of torch as it stands in a script, `torch.optim.AdamW(params, lr=1e-3)`: read, and nothing of it evaluated."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxopt_study.dictionary.allowed import PREFIXES, DictionaryError, Table, short
+
+LONGEST, LONGEST_CALL = 300, 1_000
+"""Characters of a value and of a call that are read; a longer one is a mistake, and Python's parser may not end it."""
+TARGETS = ("params", "parameters", "optimizer", "tensor", "model")
+"""torch's names of what a function works on: an object, which no option says."""
+INFINITE = {"inf": math.inf, "float('inf')": math.inf, "-inf": -math.inf, "float('-inf')": -math.inf}
+INFINITE |= {f"{module}.inf": math.inf for module in ("math", "torch", "np", "numpy")}
+
+
+class _Unread:
+    """What stands for an argument that is no literal: the parameters of an optimizer, say."""
+
+
+UNREAD = _Unread()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call: the name of the function without its modules, and its arguments, in place and by name."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        words = [repr(v) for v in self.arguments if v is not UNREAD]
+        return f"{self.name}({', '.join([*words, *(f'{n}={v!r}' for n, v in self.options.items())])})"
+
+    def by_name(self, table: Table, target: bool = True) -> dict[str, Any]:
+        """Return the arguments by the names of a function's options.
+
+        Args:
+            table: The options, in torch's order.
+            target: Whether the function's first argument in torch is what it works on, and no option.
+
+        Raises:
+            DictionaryError: There are too many arguments, one is given twice, or the first is not what it works on.
+        """
+        given, names = list(self.arguments), list(table)
+        if target and given and not isinstance(given.pop(0), _Unread | Call):
+            raise DictionaryError(f"{self!r} begins with an option: write its first argument, or OPTION=VALUE")
+        if len(given) > len(names):
+            raise DictionaryError(f"{self!r} has {len(given)} options without a name, of {len(names)}")
+        pairs = zip(names, given, strict=False)
+        found = {name: value for name, value in pairs if value is not UNREAD or name not in TARGETS}
+        if twice := sorted(found.keys() & self.options.keys()):
+            raise DictionaryError(f"{self!r} has {twice[0]} twice")
+        if UNREAD in found.values():
+            raise _no_call(repr(self))
+        return found | dict(self.options)
+
+
+def _no_call(text: str) -> DictionaryError:
+    return DictionaryError(f"{short(text)} is no call of literals: write it as AdamW(lr=1e-3)")
+
+
+def read(text: str) -> Call:
+    """Read a call of literals, lists and further calls.
+
+    Raises:
+        DictionaryError: It is none.
+
+    Example:
+        >>> read("torch.optim.lr_scheduler.StepLR(optimizer, 10, gamma=0.5)").options
+        {'gamma': 0.5}
+    """
+    if len(text) > LONGEST_CALL:
+        raise _no_call(text)
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(node, ast.Call):
+            raise _no_call(text)
+        call = _call(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise _no_call(text) from None
+    if any(map(_underflows, re.findall(r"[\d.]+[eE]-\d+", text))):
+        raise DictionaryError(f"{short(text)} has a number below the smallest that can be held")
+    return call
+
+
+def value(option: str, text: str) -> Any:
+    """Read the value of an option: a Python literal, a call, numbers with commas between, or a word.
+
+    Raises:
+        DictionaryError: It is too long, or a number that is too small.
+    """
+    if len(text) > LONGEST:
+        raise DictionaryError(f"the value of {option} has {len(text)} characters: at most {LONGEST} are read")
+    if any(map(_underflows, text.split(","))):
+        raise DictionaryError(f"{option}={text} is below the smallest number that can be held")
+    try:
+        return _value(ast.parse(text.strip(), mode="eval").body)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        lowered = {"true": True, "false": False, "none": None}
+        if text.lower() in lowered:
+            return lowered[text.lower()]
+    try:
+        return float(text)  # nan, inf and the like
+    except ValueError:
+        return text
+
+
+def _call(node: ast.Call) -> Call:
+    name, names = ast.unparse(node.func), [k.arg for k in node.keywords]
+    if None in names or not re.fullmatch(r"[\w.]+", name):
+        raise ValueError(name)
+    options = {str(k.arg): _value(k.value) for k in node.keywords if k.arg not in TARGETS}
+    return Call(re.sub(PREFIXES, "", name), tuple(map(_or_unread, node.args)), options)
+
+
+def _or_unread(node: ast.expr) -> Any:
+    try:
+        return _value(node)
+    except (ValueError, TypeError):
+        return UNREAD
+
+
+def _value(node: ast.expr) -> Any:
+    if ast.unparse(node) in INFINITE:
+        return INFINITE[ast.unparse(node)]
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.List | ast.Tuple):
+        return tuple(map(_value, node.elts))
+    return ast.literal_eval(node)
+
+
+def _underflows(number: str) -> bool:
+    """Say whether a number that is not 0 would be read as 0."""
+    try:
+        return float(number) == 0 and bool(re.search("[1-9]", number.lower().partition("e")[0]))
+    except ValueError:
+        return False

@@ -1,0 +1,57 @@
+"""What torch has a name for, optimizers and what stands around them, in JAX: one function for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from jaxopt_study.dictionary import clipping, initializers, named_schedules, others, rules
+from jaxopt_study.dictionary.allowed import DictionaryError, Options, Table, short, unknown
+from jaxopt_study.dictionary.calls import read
+from jaxopt_study.dictionary.options import OPTIONS
+from jaxopt_study.dictionary.schedules import refuse_what_is_no_function
+from jaxopt_study.dictionary.translation import Translation
+
+Kind = tuple[Mapping[str, Table], Callable[[str, Options], Translation]]
+AROUND: Mapping[str, Kind] = {
+    "schedule": (named_schedules.OPTIONS, named_schedules.translate),
+    "clipping": (clipping.OPTIONS, clipping.translate),
+    "initializer": (initializers.OPTIONS, initializers.translate),
+}
+"""What stands around an optimizer: the options of every function of a kind, and its translation."""
+
+
+def translate(name: str, options: Options, learning_rate: str = "") -> Translation:
+    """Return the translation of what torch has under a name.
+
+    Args:
+        name: A class or function, `RMSprop` or `clip_grad_norm_` say, or a call of it as it stands in a script.
+        options: What differs from torch's defaults; with a call, at most `lr`, the optimizer's rate for a scheduler.
+        learning_rate: Of an optimizer, code for a schedule instead of the option `lr`.
+
+    Raises:
+        DictionaryError: There is no such name or option, torch refuses a value, or it cannot be translated.
+    """
+    if "(" in name:
+        call = read(name)
+        table = table_of(call.name)
+        if second := [option for option in options if option != "lr" or "lr" in table]:
+            raise DictionaryError(f"{short(name)} has its options already: {second[0]} cannot be given")
+        name, options = call.name, call.by_name(table, target=call.name != "ChainedScheduler") | dict(options)
+    table_of(name)
+    for names, translated in AROUND.values():
+        if name in names:
+            if learning_rate:
+                raise DictionaryError(f"{name} is no optimizer: it cannot have a schedule")
+            return translated(name, options)
+    return rules.translate(name, options, learning_rate)
+
+
+def table_of(name: str) -> Table:
+    """Return the options of a name, or raise: with the nearest of all names, or what optax has under it."""
+    refuse_what_is_no_function(name)
+    for names in (OPTIONS, *(names for names, _ in AROUND.values())):
+        if name in names:
+            return names[name]
+    if place := others.place(name):
+        raise DictionaryError(f"torch.optim has no {name}; {place} has it, and the dictionary compares none with it")
+    raise unknown("torch.optim class", name, OPTIONS, [other for names, _ in AROUND.values() for other in names])
