@@ -15,14 +15,19 @@ from hypothesis import strategies as st
 from jaxopt_study import dictionary
 from jaxopt_study.dictionary.__main__ import main
 from jaxopt_study.dictionary.allowed import REQUIRED, DictionaryError
-from jaxopt_study.dictionary.named import AROUND
+from jaxopt_study.dictionary.named import AROUND, WITHOUT_TARGET
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS
 from jaxopt_study.dictionary.schedules import RULES
 from tests.conftest import compiled_quickly, load_backend
 from tests.test_schedules import ALONE, SCHEDULERS, an_optimizer
 from tests.test_schedules import OPTIONS as DRAWN
 
-WHERE = {"schedule": SCHEDULERS, "clipping": torch.nn.utils, "initializer": torch.nn.init}
+WHERE = {
+    "schedule": SCHEDULERS,
+    "clipping": torch.nn.utils,
+    "initializer": torch.nn.init,
+    "average": torch.optim.swa_utils,
+}
 TABLES = {
     name: (table, getattr(module, name))
     for names, module in [(OPTIONS, torch.optim), *((AROUND[kind][0], module) for kind, module in WHERE.items())]
@@ -43,7 +48,7 @@ def test_the_options_have_torchs_order_and_defaults(name):
     """The order counts, since a script may give options by their places: `clip_grad_norm_(parameters, 1.0)`."""
     table, theirs = TABLES[name]
     found = list(inspect.signature(theirs).parameters.values())
-    found = found[0 if name == "ChainedScheduler" else 1 :]
+    found = found[0 if name in WITHOUT_TARGET else 1 :]
     unsaid = {"generator"} if name in AROUND["clipping"][0] else {"generator", *IMPLEMENTATION}
     places = [p for p in found if p.kind is not p.KEYWORD_ONLY and p.name not in unsaid]
     assert list(table)[: len(places)] == [p.name for p in places]
@@ -226,7 +231,7 @@ def test_the_command_line_answers_each_name(capsys):
             words = [f"{o}={needed[o]}" for o in table if o in needed and (table[o][0] is REQUIRED or o[0] == "t")]
             assert main([name, *words]) == 0
             exec(capsys.readouterr().out, space := {})
-            assert {"schedule", "clip", "initializer"} & space.keys()
+            assert {"schedule", "clip", "initializer", "average"} & space.keys()
     assert main([]) == 0
     listed = capsys.readouterr().out
     assert all(re.search(rf"\n{name}\b", listed) for names, _ in AROUND.values() for name in names)

@@ -171,5 +171,5 @@ def unknown(kind: str, name: str, names: Iterable[str], others: Iterable[str] = 
     return DictionaryError(f"unknown {kind} {short(name)}: choose from {', '.join(names)}{hint}")
 
 
-PREFIXES = r"^(torch\.|optim\.|lr_scheduler\.|swa_utils\.|nn\.|init\.|utils\.)+"
+PREFIXES = r"^(torch\.|optim\.|lr_scheduler\.|swa_utils\.|amp\.|nn\.|init\.|utils\.)+"
 """Of names as they stand in a script."""

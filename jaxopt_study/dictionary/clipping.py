@@ -45,7 +45,7 @@ def _by_norm(values: Options) -> str:
     order = float(values["norm_type"])
     # torch takes the norm of the leaves' norms: another number than that of all elements only for order 0.
     leaves = f"[jnp.linalg.norm(jnp.ravel(x), {_number(order)}) for x in jax.tree.leaves(g)]"
-    norm = "optax.global_norm(g)" if order == 2 else f"jnp.linalg.norm(jnp.array({leaves}), {_number(order)})"
+    norm = "optax.tree.norm(g)" if order == 2 else f"jnp.linalg.norm(jnp.array({leaves}), {_number(order)})"
     factor = f"jnp.minimum({_number(values['max_norm'])} / ({norm} + 1e-6), 1.0)"
     # Cast, for trees of several types: torch multiplies in place.
     return f"optax.stateless(lambda g, _: optax.tree.cast_like(optax.tree.scale({factor}, g), g))"

@@ -97,6 +97,23 @@ def labels_by_name(names: Mapping[str, Sequence[str]], modules: Modules = NONE) 
     return labels
 
 
+def trainable(labels: Any) -> Callable[[Any], Any]:
+    """Return a function that says which leaves of a tree are not frozen, as `optax.masked` takes it.
+
+    Args:
+        labels: See `LiveTranslation`.
+
+    Example:
+        >>> trainable({"a": "0", "b": "frozen"})({"a": 1.0, "b": 2.0})
+        {'a': True, 'b': False}
+    """
+
+    def mask(tree: Any) -> Any:
+        return map_with_path(lambda _, label: label != FROZEN, labels(tree) if callable(labels) else labels)
+
+    return mask
+
+
 def torch_names(path: Sequence[Any], modules: Modules = NONE) -> list[str]:
     """Return the names that PyTorch may have for a leaf, the likeliest first.
 

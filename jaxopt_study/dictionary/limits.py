@@ -15,7 +15,7 @@ HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 def limits_of(
-    optimizer: Any, groups: Groups, frozen_known: bool, schedules: Mapping[str, Any], scheduler: Any
+    optimizer: Any, groups: Groups, frozen_known: bool, schedules: Mapping[str, Any], scheduler: Any, every: int
 ) -> tuple[tuple[str, str], ...]:
     """Return (status, words) of what holds of the object as a whole.
 
@@ -25,9 +25,10 @@ def limits_of(
         frozen_known: Whether it is known which leaves stay as they are.
         schedules: The functions of the learning rate; none where it is constant.
         scheduler: What they were translated from, if from a scheduler.
+        every: After how many optimizer steps it steps.
     """
     leaves = [p for group in groups for p in group["params"]]
-    found = [*_of_the_rate(groups, schedules, scheduler)]
+    found = [*_of_the_rate(groups, schedules, scheduler, every)]
     if any(key in group for group in groups for key in ("max_momentum", "base_momentum")):
         found.append((APPROXIMATE, "its scheduler moves momentum or betas too: here they stay those of this moment"))
     if any(getattr(optimizer, hook, None) for hook in HOOKS):
@@ -51,12 +52,13 @@ def limits_of(
     return tuple(found)
 
 
-def _of_the_rate(groups: Groups, schedules: Mapping[str, Any], scheduler: Any) -> Iterator[tuple[str, str]]:
+def _of_the_rate(groups: Groups, schedules: Mapping[str, Any], scheduler: Any, every: int) -> Iterator[tuple[str, str]]:
     if not schedules and any("initial_lr" in group for group in groups):
         yield CONDITIONS, "while the learning rate stays that of this moment: a scheduler is at work; give scheduler="
     if scheduler is not None:
-        words = "if scheduler.step() follows each optimizer.step(); where it follows each epoch of n steps, give"
-        yield CONDITIONS, f"{words} schedule= the function of c // n"
+        often = "each optimizer.step(); where it follows each epoch of n steps, give every=n"
+        words = often if every == 1 else f"once after every {every} calls of optimizer.step()"
+        yield CONDITIONS, f"if scheduler.step() follows {words}"
     if schedules and any(group.get("max_iter", 1) > 1 for group in groups):
         yield APPROXIMATE, "its schedule counts iterations here, and calls of step(closure) in torch"
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxopt_study.dictionary.allowed import DictionaryError
+from jaxopt_study.dictionary.around import Around, around
 from jaxopt_study.dictionary.build import build
-from jaxopt_study.dictionary.leaves import FROZEN, NONE, Groups, Modules, labels_by_name, names_of
+from jaxopt_study.dictionary.leaves import FROZEN, NONE, Groups, Modules, labels_by_name, names_of, trainable
 from jaxopt_study.dictionary.limits import limits_of, notes_of
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, complete
 from jaxopt_study.dictionary.rules import from_complete
 from jaxopt_study.dictionary.schedules import translate_schedule
-from jaxopt_study.dictionary.translation import STATUSES, Translation, show
+from jaxopt_study.dictionary.translation import STATUSES, Translation, indented, show
 
 # What a group holds beside options.
 GROUP_KEYS = ("params", "param_names", "initial_lr", "swa_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -37,6 +38,7 @@ class LiveTranslation:
             function from parameters to one, with the labels "0", "1", ... of the groups and "frozen" of what stays as
             it is; needed for several groups without names.
         modules: flax's path of a module, and PyTorch's, where they differ.
+        around: What stands around the optimizer: clipping, accumulation.
     """
 
     groups: tuple[Translation, ...]
@@ -46,6 +48,7 @@ class LiveTranslation:
     schedules: Mapping[str, Callable[[Any], Any] | str] = field(default_factory=dict, repr=False)
     labels: Any = field(default=None, repr=False)
     modules: Modules = field(default_factory=dict)
+    around: Around = field(default_factory=Around)
 
     def __str__(self) -> str:
         notes = [f"the whole is {self.status}: {words}" for _, words in self.limits]
@@ -65,10 +68,9 @@ class LiveTranslation:
         parts = {str(number): group.expression for number, group in enumerate(self.groups)}
         if self.names.get(FROZEN) or self.labels is not None:
             parts[FROZEN] = "optax.set_to_zero()"
-        if not self._partitioned:
-            return parts["0"]
-        lines = "".join(f'        "{label}": {_indent(code)},\n' for label, code in parts.items())
-        return f"optax.partition(\n    {{\n{lines}    }},\n    labels,\n)"
+        lines = "".join(f'        "{label}": {indented(code, 8)},\n' for label, code in parts.items())
+        optimizer = f"optax.partition(\n    {{\n{lines}    }},\n    labels,\n)" if self._partitioned else parts["0"]
+        return self.around.code(optimizer, FROZEN in parts)
 
     @property
     def status(self) -> str:
@@ -93,7 +95,7 @@ class LiveTranslation:
             DictionaryError: There are several groups, and nothing says which leaf is in which.
         """
         schedules = {n: build(value) if isinstance(value, str) else value for n, value in self.schedules.items()}
-        return build(self.expression, labels=self._labels(), **schedules)
+        return build(self.expression, labels=self._labels(), trainable=trainable, **schedules)
 
     def _labels(self) -> Any:
         if not self._partitioned or self.labels is not None:
@@ -120,6 +122,10 @@ def translate_live(
     model: Any = None,
     scheduler: Any = None,
     modules: Modules | None = None,
+    every: int = 1,
+    clip: Any = None,
+    accumulate: int = 1,
+    loss_divided: bool = False,
 ) -> LiveTranslation:
     """Return what a live torch.optim object is in optax.
 
@@ -134,6 +140,12 @@ def translate_live(
         scheduler: Its scheduler, of `torch.optim.lr_scheduler`, instead of `schedule`; `scheduler.step()` must follow
             each `optimizer.step()`. The functions of the steps made begin at its step 0. ReduceLROnPlateau leaves no
             trace in the optimizer: a rate that it moves is taken for a constant.
+        every: After how many optimizer steps `scheduler.step()` follows: the steps of an epoch, if once per epoch.
+        clip: The clipping between `backward()` and `step()`, as torch's call of it, "clip_grad_norm_(params, 1.0)", or
+            as its translation; several in a list. It takes all groups together.
+        accumulate: After how many `backward()` one `optimizer.step()` follows; torch adds their gradients up. The
+            schedule counts optimizer steps.
+        loss_divided: Whether torch divides the loss by `accumulate`, and JAX does not.
 
     Raises:
         DictionaryError: It is no torch.optim optimizer, one that is not in the dictionary, or one of complex
@@ -150,26 +162,23 @@ def translate_live(
             "complex parameters: torch takes them as pairs of real numbers, optax does not; translate the optimizer "
             "of torch.view_as_real of them"
         )
-    name, schedules = kind.__name__, _schedules(optimizer, groups, schedule, scheduler)
+    name, schedules = kind.__name__, _schedules(optimizer, groups, schedule, scheduler, every)
+    beside = around(optimizer, groups, clip, accumulate, loss_divided)
     names_of_schedules = list(schedules) or [""] * len(groups)
     made = tuple(
         from_complete(name, complete(name, _options(name, group)), code)
         for group, code in zip(groups, names_of_schedules, strict=True)
     )
     names = names_of(groups, model)
-    limits = limits_of(optimizer, groups, bool(names.get(FROZEN)) or labels is not None, schedules, scheduler)
-    return LiveTranslation(
-        made,
-        names,
-        limits,
-        notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler),
-        schedules,
-        labels,
-        modules or NONE,
-    )
+    limits = limits_of(optimizer, groups, bool(names.get(FROZEN)) or labels is not None, schedules, scheduler, every)
+    limits += tuple(beside.limits(groups, model))
+    notes = notes_of(optimizer, groups, names.get(FROZEN, ()), scheduler)
+    return LiveTranslation(made, names, limits, notes, schedules, labels, modules or NONE, beside)
 
 
-def _schedules(optimizer: Any, groups: Groups, schedule: Any, scheduler: Any) -> dict[str, Callable[[Any], Any] | str]:
+def _schedules(
+    optimizer: Any, groups: Groups, schedule: Any, scheduler: Any, every: int
+) -> dict[str, Callable[[Any], Any] | str]:
     """Return what the name of each group's schedule means, if there are schedules."""
     names = ["schedule"] if len(groups) == 1 else [f"schedule{number}" for number in range(len(groups))]
     if scheduler is not None:
@@ -177,7 +186,9 @@ def _schedules(optimizer: Any, groups: Groups, schedule: Any, scheduler: Any) ->
             raise DictionaryError("schedule= cannot be given with scheduler=: the scheduler is translated to one")
         if getattr(scheduler, "optimizer", None) is not optimizer:
             raise DictionaryError("scheduler is not the optimizer's: give the one that was made for it")
-        return {name: translate_schedule(scheduler, number) for number, name in enumerate(names)}
+        return {name: translate_schedule(scheduler, number, every) for number, name in enumerate(names)}
+    if every != 1:
+        raise DictionaryError("every= says how often a scheduler steps: give scheduler= too")
     if schedule is None:
         return {}
     functions = list(schedule) if isinstance(schedule, list | tuple) else [schedule]
@@ -210,7 +221,3 @@ def _options(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
     if name == "LBFGS" and options.get("max_eval") == options["max_iter"] * 5 // 4:
         options["max_eval"] = None
     return options
-
-
-def _indent(expression: str) -> str:
-    return expression.replace("\n", "\n        ")

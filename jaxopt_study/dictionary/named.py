@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jaxopt_study.dictionary import clipping, initializers, named_schedules, others, rules
+from jaxopt_study.dictionary import averages, clipping, initializers, named_schedules, others, rules
 from jaxopt_study.dictionary.allowed import DictionaryError, Options, Table, short, unknown
 from jaxopt_study.dictionary.calls import read
 from jaxopt_study.dictionary.options import OPTIONS
 from jaxopt_study.dictionary.schedules import refuse_what_is_no_function
 from jaxopt_study.dictionary.translation import Translation
 
+WITHOUT_TARGET = ("ChainedScheduler", *averages.FUNCTIONS)
+"""Functions of torch whose first argument is an option."""
+OUT_OF_SCOPE: Mapping[str, str] = {
+    "GradScaler": "it keeps gradients of float16 from underflow; train in bfloat16 or float32, as JAX's users do",
+}
 Kind = tuple[Mapping[str, Table], Callable[[str, Options], Translation]]
 AROUND: Mapping[str, Kind] = {
     "schedule": (named_schedules.OPTIONS, named_schedules.translate),
     "clipping": (clipping.OPTIONS, clipping.translate),
     "initializer": (initializers.OPTIONS, initializers.translate),
+    "average": (averages.OPTIONS, averages.translate),
 }
 """What stands around an optimizer: the options of every function of a kind, and its translation."""
 
@@ -25,7 +31,7 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
 
     Args:
         name: A class or function, `RMSprop` or `clip_grad_norm_` say, or a call of it as it stands in a script.
-        options: What differs from torch's defaults; with a call, at most `lr`, the optimizer's rate for a scheduler.
+        options: What differs from torch's defaults; with a call of a scheduler, `lr` and `every`.
         learning_rate: Of an optimizer, code for a schedule instead of the option `lr`.
 
     Raises:
@@ -34,9 +40,9 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
     if "(" in name:
         call = read(name)
         table = table_of(call.name)
-        if second := [option for option in options if option != "lr" or "lr" in table]:
+        if second := [o for o in options if o not in named_schedules.BESIDE or call.name in OPTIONS]:
             raise DictionaryError(f"{short(name)} has its options already: {second[0]} cannot be given")
-        name, options = call.name, call.by_name(table, target=call.name != "ChainedScheduler") | dict(options)
+        name, options = call.name, call.by_name(table, target=call.name not in WITHOUT_TARGET) | dict(options)
     table_of(name)
     for names, translated in AROUND.values():
         if name in names:
@@ -49,6 +55,8 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
 def table_of(name: str) -> Table:
     """Return the options of a name, or raise: with the nearest of all names, or what optax has under it."""
     refuse_what_is_no_function(name)
+    if name in OUT_OF_SCOPE:
+        raise DictionaryError(f"{name} is out of scope: {OUT_OF_SCOPE[name]}")
     for names in (OPTIONS, *(names for names, _ in AROUND.values())):
         if name in names:
             return names[name]

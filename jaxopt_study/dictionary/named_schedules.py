@@ -25,12 +25,10 @@ from jaxopt_study.dictionary.allowed import (
 )
 from jaxopt_study.dictionary.calls import Call, read
 from jaxopt_study.dictionary.schedules import COUNT as STEPS
-from jaxopt_study.dictionary.schedules import Facts, rate_of, refuse_what_is_no_function
+from jaxopt_study.dictionary.schedules import Facts, after_every, rate_of, refuse_what_is_no_function
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, Translation
 
 MODULE = "torch.optim.lr_scheduler"
-LR = 1e-3
-"""The learning rate of most of torch's optimizers, where none is given."""
 IN_SEQUENCE = (
     "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "ExponentialLR", "LinearLR", "MultiStepLR",
     "PolynomialLR", "StepLR",
@@ -68,6 +66,8 @@ MOMENTUM = {
     "max_momentum": (0.9, NUMBER),
 }
 
+BESIDE: Table = {"lr": (1e-3, NOT_NEGATIVE), "every": (1, COUNT)}
+"""What is not the scheduler's, and can be given with it; most of torch's optimizers have this learning rate."""
 OPTIONS: Mapping[str, Table] = {
     "ChainedScheduler": {
         "schedulers": (REQUIRED, SCHEDULERS),
@@ -152,20 +152,24 @@ def translate(name: str, options: Options) -> Translation:
 
     Args:
         name: The class, `CosineAnnealingLR` say.
-        options: Its options, and `lr`, the optimizer's learning rate.
+        options: Its options; `lr`, the optimizer's learning rate; and `every`, see `schedules.translate_schedule`.
 
     Raises:
         DictionaryError: There is no such option, torch refuses a value, or it is no function of the steps alone.
     """
-    rate = check(MODULE, {"lr": (LR, NOT_NEGATIVE)}, {k: v for k, v in options.items() if k == "lr"})["lr"]
-    values = check(f"{MODULE}.{name}", OPTIONS[name], {k: v for k, v in options.items() if k != "lr"})
-    code = f"lambda {STEPS}: {rate_of(_facts(name, values, rate), 0, STEPS)}"
-    status, condition = CONDITIONS, f"if scheduler.step() follows each optimizer.step() and the optimizer has lr={rate}"
-    if name in ("CyclicLR", "OneCycleLR"):
-        condition = "if scheduler.step() follows each optimizer.step()"
-        if values["cycle_momentum"]:
-            status = APPROXIMATE
-            condition = "torch moves momentum or beta1 too, unless cycle_momentum=False: this is the rate alone"
+    beside = check(MODULE, BESIDE, {k: v for k, v in options.items() if k in BESIDE})
+    values = check(f"{MODULE}.{name}", OPTIONS[name], {k: v for k, v in options.items() if k not in BESIDE})
+    rate, every = beside["lr"], beside["every"]
+    code = after_every(f"lambda {STEPS}: {rate_of(_facts(name, values, rate), 0, STEPS)}", every)
+    status, condition = (
+        CONDITIONS,
+        f"if scheduler.step() follows {'each' if every == 1 else f'every {every}th'} optimizer.step()",
+    )
+    if name not in ("CyclicLR", "OneCycleLR"):
+        condition += f", and the optimizer has lr={rate}"
+    elif values["cycle_momentum"]:
+        status = APPROXIMATE
+        condition += "; torch moves momentum or beta1 too, unless cycle_momentum=False: this is the rate alone"
     shown = {option: value for option, value in values.items() if option not in ("optimizer", "last_epoch")}
     return Translation(name, shown, code, status, REASONS[name], condition, module=MODULE, makes="schedule")
 

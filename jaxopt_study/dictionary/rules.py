@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from jaxopt_study.dictionary.allowed import Options
 from jaxopt_study.dictionary.options import check
-from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation
+from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation, chained
 
 
 def translate(name: str, options: Options, learning_rate: str = "") -> Translation:
@@ -46,8 +46,7 @@ LARGE_BETA = (
 
 
 def _chain(*parts: str) -> str:
-    kept = [part for part in parts if part]
-    return kept[0] if len(kept) == 1 else "optax.chain(\n" + "".join(f"    {part},\n" for part in kept) + ")"
+    return chained([part for part in parts if part])
 
 
 def _ascent(o: Options) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_study.dictionary.allowed import DictionaryError, plain
+from jaxopt_study.dictionary.allowed import COUNT as COUNT_OF_STEPS
+from jaxopt_study.dictionary.allowed import DictionaryError, plain, short
 
 __all__ = ["translate_schedule"]
 
@@ -27,17 +28,19 @@ Rule = Callable[[Any, int, str, str], str]
 `facts` are the scheduler's attributes."""
 
 
-def translate_schedule(scheduler: Any, group: int = 0) -> str:
+def translate_schedule(scheduler: Any, group: int = 0, every: int = 1) -> str:
     """Return code for a function from the number of steps made to the learning rate.
 
-    It is the rate of the scheduler from its first step on, where `scheduler.step()` follows each `optimizer.step()`.
+    It is the rate of the scheduler from its first step on.
 
     Args:
         scheduler: A live object of `torch.optim.lr_scheduler`; only its attributes are read.
         group: The place of the parameter group whose learning rate it is.
+        every: After how many `optimizer.step()` one `scheduler.step()` follows: 1, or the steps of an epoch.
 
     Raises:
-        DictionaryError: It is no scheduler of torch, or one that calls a function of the user's or reads the loss.
+        DictionaryError: It is no scheduler of torch, or one that calls a function of the user's or reads the loss; or
+            `every` is no whole number above 0.
 
     Example:
         >>> import torch
@@ -47,7 +50,14 @@ def translate_schedule(scheduler: Any, group: int = 0) -> str:
     """
     code = f"lambda {COUNT}: {rate_of(scheduler, group, COUNT)}"
     _check(code, scheduler, group)
-    return code
+    return after_every(code, every)
+
+
+def after_every(code: str, every: int) -> str:
+    """Return the code of a schedule whose scheduler steps after every so many optimizer steps."""
+    if not COUNT_OF_STEPS.test(every):
+        raise DictionaryError(f"every={short(every)} must be a whole number of at least 1: of optimizer steps")
+    return code if every == 1 else f"lambda {COUNT}: ({code})({COUNT} // {every})"
 
 
 def place(scheduler: Any) -> int:

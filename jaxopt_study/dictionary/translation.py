@@ -79,6 +79,18 @@ def show(
     return "\n".join([*words, *imports, "", *given, f"{makes} = {expression}"])
 
 
+def chained(parts: Sequence[str]) -> str:
+    """Return the code of transformations one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return "optax.chain(\n" + "".join(f"    {indented(part)},\n" for part in parts) + ")"
+
+
+def indented(code: str, spaces: int = 4) -> str:
+    """Return code of several lines, all but the first moved to the right."""
+    return code.replace("\n", "\n" + " " * spaces)
+
+
 IMPORTS = {
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
