@@ -24,6 +24,7 @@ from tests.test_schedules import OPTIONS as DRAWN
 
 WHERE = {
     "schedule": SCHEDULERS,
+    "plateau": SCHEDULERS,
     "clipping": torch.nn.utils,
     "initializer": torch.nn.init,
     "average": torch.optim.swa_utils,
@@ -126,6 +127,55 @@ def test_the_lengths_of_one_cycle():
     assert made.expression == dictionary.translate("OneCycleLR", total_steps=21, **options).expression
     with pytest.raises(DictionaryError, match="OneCycleLR needs total_steps, or epochs and steps_per_epoch"):
         dictionary.translate("OneCycleLR", epochs=3, **options)
+
+
+# The loss decides.
+
+PLATEAUS = [
+    {},
+    {"patience": 0, "factor": 0.5, "eps": 0.0},
+    {"patience": 2, "factor": 0.9, "cooldown": 3},
+    {"patience": 1, "cooldown": 1, "factor": 0.5, "min_lr": 0.02},
+    {"patience": 3, "threshold": 0.3, "factor": 0.7},
+    {"patience": 1, "threshold": 0.2, "threshold_mode": "abs", "factor": 0.8},
+    {"mode": "max", "threshold_mode": "abs", "threshold": 0.1, "patience": 1, "factor": 0.8, "cooldown": 2},
+]
+
+
+def plateau_rates(options, slip=("", "")):
+    """Return the largest difference of rates over losses that fall, rise, are negative and NaN, and how many rates."""
+    optimizer, generator = an_optimizer(), np.random.default_rng(0)
+    scheduler = SCHEDULERS.ReduceLROnPlateau(optimizer, **options)
+    code = dictionary.translate("ReduceLROnPlateau", lr=0.1, **options).expression
+    assert slip[0] in code
+    plateau, sign = dictionary.build(code.replace(*slip)), -1 if options.get("mode") == "max" else 1
+    state, theirs, ours = plateau.init(jnp.zeros(1)), [], []
+    with jax.disable_jit():
+        for step in range(40):
+            loss = float(np.nan if step == 11 else generator.normal(loc=2 - step / 20))
+            scheduler.step(loss)
+            _, state = plateau.update(jnp.zeros(1), state, value=sign * loss)
+            theirs.append(optimizer.param_groups[0]["lr"])
+            ours.append(0.1 * float(state.scale))
+    return np.abs(np.array(theirs) - ours).max(), len(set(theirs))
+
+
+@pytest.mark.parametrize("options", PLATEAUS, ids=str)
+def test_a_plateau_lowers_the_rate_when_torchs_does(options):
+    distance, rates = plateau_rates(options)
+    assert distance < 1e-15  # 1.4e-17 was the worst
+    assert rates > 1
+
+
+def test_a_wrong_patience_or_threshold_is_seen():
+    assert plateau_rates(PLATEAUS[2], ("patience=3", "patience=2"))[0] > 1e-3
+    assert plateau_rates(PLATEAUS[4], ("rtol=0.3", "rtol=0.0001"))[0] > 1e-3
+
+
+def test_a_step_of_the_rate_below_eps_is_a_condition():
+    options = {"patience": 0, "factor": 0.5, "eps": 1e-3}
+    assert 1e-4 < plateau_rates(options)[0] < 1e-3 / 0.5
+    assert "lower a rate by eps=0.001" in dictionary.translate("ReduceLROnPlateau", lr=0.1, **options).condition
 
 
 # Initializers.
@@ -231,7 +281,7 @@ def test_the_command_line_answers_each_name(capsys):
             words = [f"{o}={needed[o]}" for o in table if o in needed and (table[o][0] is REQUIRED or o[0] == "t")]
             assert main([name, *words]) == 0
             exec(capsys.readouterr().out, space := {})
-            assert {"schedule", "clip", "initializer", "average"} & space.keys()
+            assert {"schedule", "clip", "initializer", "average", "plateau"} & space.keys()
     assert main([]) == 0
     listed = capsys.readouterr().out
     assert all(re.search(rf"\n{name}\b", listed) for names, _ in AROUND.values() for name in names)
@@ -250,6 +300,9 @@ def test_the_command_line_answers_each_name(capsys):
         (["StepLR", "step_size=5", "--schedule"], "StepLR is no optimizer"),
         (["StepLR", "step_size=5", "last_epoch=7"], "it must be -1: the schedule begins at its step 0"),
         (["StepLR", "step_size=5", "lr=-1"], "refuses lr=-1"),
+        (["ReduceLROnPlateau", "mode=max"], "cannot be translated: use 'abs'"),
+        (["ReduceLROnPlateau", "min_lr=0.1"], "min_lr=0.1 is above lr=0.001"),
+        (["ReduceLROnPlateau", "threshold=0"], "threshold=0: it must be a number in (0, 1)"),
         (["LambdaLR"], "LambdaLR calls a function of yours"),
         (["LambdaLR(o, lambda c: 1.0)"], "LambdaLR calls a function of yours"),
         (["SequentialLR", "milestones=[3]", "schedulers=[StepLR(5)]"], "StepLR(5) begins with an option"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from jaxopt_study.dictionary import averages, clipping, initializers, named_schedules, others, rules
+from jaxopt_study.dictionary import averages, clipping, initializers, named_schedules, others, plateau, rules
 from jaxopt_study.dictionary.allowed import DictionaryError, Options, Table, short, unknown
 from jaxopt_study.dictionary.calls import read
 from jaxopt_study.dictionary.options import OPTIONS
@@ -19,6 +19,7 @@ OUT_OF_SCOPE: Mapping[str, str] = {
 Kind = tuple[Mapping[str, Table], Callable[[str, Options], Translation]]
 AROUND: Mapping[str, Kind] = {
     "schedule": (named_schedules.OPTIONS, named_schedules.translate),
+    "plateau": (plateau.OPTIONS, plateau.translate),
     "clipping": (clipping.OPTIONS, clipping.translate),
     "initializer": (initializers.OPTIONS, initializers.translate),
     "average": (averages.OPTIONS, averages.translate),
@@ -54,12 +55,12 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
 
 def table_of(name: str) -> Table:
     """Return the options of a name, or raise: with the nearest of all names, or what optax has under it."""
-    refuse_what_is_no_function(name)
-    if name in OUT_OF_SCOPE:
-        raise DictionaryError(f"{name} is out of scope: {OUT_OF_SCOPE[name]}")
     for names in (OPTIONS, *(names for names, _ in AROUND.values())):
         if name in names:
             return names[name]
+    refuse_what_is_no_function(name)
+    if name in OUT_OF_SCOPE:
+        raise DictionaryError(f"{name} is out of scope: {OUT_OF_SCOPE[name]}")
     if place := others.place(name):
         raise DictionaryError(f"torch.optim has no {name}; {place} has it, and the dictionary compares none with it")
     raise unknown("torch.optim class", name, OPTIONS, [other for names, _ in AROUND.values() for other in names])

@@ -253,6 +253,6 @@ _OF_YOURS = "calls a function of yours: give schedule=, and write it there"
 REFUSED: Mapping[str, str] = {
     "LambdaLR": _OF_YOURS,
     "MultiplicativeLR": _OF_YOURS,
-    "ReduceLROnPlateau": "reads the loss: optax.contrib.reduce_on_plateau is the nearest, and its rule differs",
+    "ReduceLROnPlateau": 'reads the loss, and is no function of the steps: see translate("ReduceLROnPlateau", ...)',
     "SWALR": "begins at whatever rate it finds: give schedule=, and write it there",
 }
