@@ -75,7 +75,10 @@ def follow(translation, optimizer, params, steps, hard=True, missing=lambda step
         for name, tensor in params.items():
             assert str(ours[name].dtype) == str(kind).removeprefix("torch.")
             mine, other = np.asarray(ours[name], float), numpy_of(tensor)
-            worst = max(worst, np.abs(mine - other).max() / max(1.0, np.abs(other).max()))
+            with np.errstate(invalid="ignore"):
+                difference = np.where((mine == other) | (np.isnan(mine) & np.isnan(other)), 0.0, np.abs(mine - other))
+            # `maximum`, since Python's `max` would lose a NaN that one of the two alone has.
+            worst = np.maximum(worst, difference.max() / np.abs(other[np.isfinite(other)]).max(initial=1.0))
     return worst
 
 

@@ -4,8 +4,9 @@
     translate(optimizer, model=model, scheduler=scheduler)     a live torch.optim object, its groups and all
     translate("clip_grad_norm_(parameters, 1.0)")              a call: a scheduler, clipping, initializer or average
     translate_schedule(scheduler)                              a live scheduler, as code for a function of the steps
+    to_torch("optax.adamw(1e-3)")                              an optimizer of optax, in torch.optim
 
-The first three are a `Translation` or, of a live object, a `LiveTranslation`: `.expression` is the code to paste,
+A name or a call gives a `Translation`, a live object a `LiveTranslation`: `.expression` is the code to paste,
 `.status` how exact it is, `.reason` why the function of the same name differs, and `.transformation()` what the code
 makes: of an optimizer the `optax.GradientTransformation`. Printed, it is all of that as a script. From the shell:
 `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
@@ -26,6 +27,7 @@ from typing import Any
 from jaxopt_study.dictionary import named
 from jaxopt_study.dictionary.allowed import DictionaryError
 from jaxopt_study.dictionary.build import build
+from jaxopt_study.dictionary.from_optax import to_torch
 from jaxopt_study.dictionary.leaves import labels_by_name, trainable
 from jaxopt_study.dictionary.live import LiveTranslation, translate_live
 from jaxopt_study.dictionary.schedules import translate_schedule
@@ -39,6 +41,7 @@ __all__ = [
     "Translation",
     "build",
     "labels_by_name",
+    "to_torch",
     "trainable",
     "translate",
     "translate_schedule",

@@ -9,6 +9,7 @@ from typing import Any
 from jaxopt_study import terminal
 from jaxopt_study.dictionary.allowed import REQUIRED, DictionaryError, Table, short
 from jaxopt_study.dictionary.calls import value
+from jaxopt_study.dictionary.from_optax import to_torch
 from jaxopt_study.dictionary.named import AROUND, translate
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS
 
@@ -39,6 +40,10 @@ def _answer(name: str, words: list[str], schedule: bool) -> str:
     if len(options) < len(words):
         names = [word.partition("=")[0] for word in words]
         raise DictionaryError(f"{max(names, key=names.count)} is given more than once")
+    if name.startswith("optax."):
+        if schedule:
+            raise DictionaryError(f"{short(name)} is in optax already: --schedule is for an optimizer of torch")
+        return str(to_torch(name, **options))
     return str(translate(name, options, "schedule" if schedule else ""))
 
 

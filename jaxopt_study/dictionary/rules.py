@@ -133,8 +133,6 @@ def nadam(o: Options, lr: str) -> Translation:
             "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
         )
     rule = _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr))
-    if "transforms" not in scale:
-        return _made("NAdam", o, rule, reason)
     condition = "in float64, under torch.set_default_dtype(torch.float64): else torch keeps its product in float32"
     return _made("NAdam", o, rule, reason, CONDITIONS, condition)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,7 @@ class Translation:
         condition: Under what conditions it is exact, or why it is not.
         decays: Whether torch multiplies the parameter by 1 - lr * weight_decay, which rounds.
         module: Where torch has it.
+        needs: The code of names in the expression, where it has some that no import gives.
         makes: What its code is called in a script: an `optimizer`, a `schedule`, `clip`, an `initializer`, `average`.
     """
 
@@ -39,9 +40,10 @@ class Translation:
     decays: bool = False
     module: str = "torch.optim"
     makes: str = "optimizer"
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return show(self.expression, [self], makes=self.makes)
+        return show(self.expression, [self], values=self.needs, makes=self.makes)
 
     def transformation(self, schedule: Callable[[Any], Any] | None = None) -> Any:
         """Return what the expression makes: of an optimizer or a clipping, the `optax.GradientTransformation`.
@@ -95,6 +97,7 @@ IMPORTS = {
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
     "optax": "import optax",
+    "torch": "import torch",
     "labels_by_name": "from jaxopt_study.dictionary import labels_by_name",
     "trainable": "from jaxopt_study.dictionary import trainable",
     "transforms": "from jaxopt_study.dictionary import transforms",

@@ -1,0 +1,151 @@
+"""Optimizers of optax in torch.optim: run side by side."""
+
+import inspect
+import re
+import types
+
+import optax
+import pytest
+import torch
+
+from jaxopt_study import dictionary
+from jaxopt_study.dictionary.__main__ import main
+from jaxopt_study.dictionary.allowed import REQUIRED, DictionaryError
+from jaxopt_study.dictionary.from_optax import NEAREST, RULES, TABLES
+from jaxopt_study.dictionary.options import OPTIONS
+from jaxopt_study.dictionary.others import OPTAX
+from tests.conftest import compiled_quickly, load_backend
+from tests.test_porting import follow, leaves
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quickly():
+    for name in ("jax", "torch"):
+        load_backend(name)
+    with compiled_quickly():
+        yield
+
+
+SAME = [
+    "sgd(0.1)",
+    "sgd(0.1, momentum=0.9)",
+    "sgd(0.1, momentum=0.9, nesterov=True)",
+    "sgd(0.1, momentum=0.0, nesterov=True)",
+    "adam(0.01, b1=0.8, b2=0.99, eps=1e-3)",
+    "adam(0.01, nesterov=True)",
+    "adamw(0.01, weight_decay=0.1)",
+    "nadam(0.01, b1=0.8)",
+    "nadam(0.01, nesterov=False)",
+    "nadamw(0.01, weight_decay=0.1)",
+    "adamax(0.01)",
+    "rmsprop(0.01, eps_in_sqrt=False)",
+    "rmsprop(0.01, eps_in_sqrt=False, centered=True, momentum=0.9, eps=1e-3)",
+    "rmsprop(0.01, eps_in_sqrt=False, bias_correction=True)",
+    "adagrad(0.1)",
+    "adagrad(0.1, initial_accumulator_value=0.0, eps=1e-3)",
+    "adadelta(0.5, weight_decay=0.1)",
+    "adadelta()",
+]
+OTHERS = [
+    "adam(0.01, eps_root=1e-3)",
+    "amsgrad(0.1)",
+    "radam(0.01, eps=1e-2)",
+    "rmsprop(0.01)",
+    "rmsprop(0.01, initial_scale=1.0, eps_in_sqrt=False)",
+    "rmsprop(0.01, eps_in_sqrt=False, momentum=0.9, nesterov=True)",
+    "adadelta(weight_decay=0.1)",
+    "rprop(0.01)",
+]
+
+
+def apart(call, change=lambda code: code):
+    """Return how far parameters are after 100 steps with the same gradients, some of them 0, 1e6 and 1e-12."""
+    params = leaves(((4, 5),))
+    made = dictionary.to_torch(f"optax.{call}")
+    optimizer = eval(change(made.expression), {"torch": torch, "params": params.values()})
+    ours = types.SimpleNamespace(transformation=lambda: eval(f"optax.{call}", {"optax": optax}))
+    return made, follow(ours, optimizer, params, 100)
+
+
+@pytest.mark.parametrize("call", SAME)
+def test_torchs_class_has_the_same_rule(call):
+    made, distance = apart(call)
+    assert made.status == ("exact under conditions" if "NAdam" in made.expression else "exact")
+    assert distance < 2e-14, made.expression  # 1.7e-15 was the worst
+
+
+@pytest.mark.parametrize("call", OTHERS)
+def test_where_torch_has_another_rule_it_is_said(call):
+    made, distance = apart(call)
+    assert made.status == "approximate"
+    assert made.condition
+    assert distance > 1e-9
+
+
+@pytest.mark.parametrize(
+    ("call", "slip"), [("adamw(0.01)", ("0.0001", "0.01")), ("adagrad(0.1)", ("0.1000001", "0.1"))]
+)
+def test_a_wrong_option_is_seen(call, slip):
+    assert apart(call, lambda code: code.replace(*slip).replace("0.100000000001", "0.1"))[1] > 1e-9
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_options_have_optaxs_order_and_defaults(name):
+    theirs = inspect.signature(getattr(optax, name)).parameters.values()
+    found = [(p.name, REQUIRED if p.default is p.empty else p.default) for p in theirs]
+    leaving = ("bias_correction_mu", "bias_correction_nu")
+    assert [(option, default) for option, (default, _) in TABLES[name].items()] == [
+        pair for pair in found if pair[0] not in leaving
+    ]
+
+
+def test_every_name_is_optaxs_and_every_class_torchs():
+    assert {f"optax.{name}" for name in (*TABLES, *NEAREST)} <= OPTAX
+    assert set(NEAREST.values()) <= set(OPTIONS)
+    assert set(RULES) == set(TABLES)
+    assert not TABLES.keys() & NEAREST.keys()
+
+
+def test_the_printed_code_runs_as_it_stands(capsys):
+    assert main(["optax.adamw", "learning_rate=0.1"]) == 0
+    exec(capsys.readouterr().out, space := {})
+    assert isinstance(space["optimizer"], torch.optim.AdamW)
+    assert space["optimizer"].defaults["weight_decay"] == 1e-4
+
+
+def test_conditions_of_torchs_class_hold_here_too():
+    assert "in float64: in float32" in dictionary.to_torch("adam", learning_rate=0.1, b2=0.9999).condition
+    assert "set_default_dtype" in dictionary.to_torch("nadam", learning_rate=0.1).condition
+    zeros = dictionary.to_torch("adagrad", learning_rate=0.1, initial_accumulator_value=0, eps=0)
+    assert "if no gradient is 0 at first" in zeros.condition
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["optax.lion"], "torch.optim has not the rule of optax.lion; the nearest is torch.optim.AdamW"),
+        (["optax.prodigy"], "torch.optim has not the rule of optax.contrib.prodigy; the nearest is torch.optim.AdamW"),
+        (["optax.contrib.cocob(0.1)"], "torch.optim has not the rule of optax.contrib.cocob"),
+        (["optax.adamv"], "did you mean adam?"),
+        (["optax.sgd"], "optax.sgd needs learning_rate"),
+        (["optax.adam(schedule)"], "is no call of literals"),
+        (["optax.adam(0.1)", "b1=0.5"], "has its options already: b1 cannot be given"),
+        (["optax.adam", "learning_rate=0.1", "name=5"], "unknown option of optax.adam 'name'"),
+        (["optax.adam", "learning_rate=-1"], "it must be a number of at least 0; a schedule is a scheduler in torch"),
+        (["optax.adam", "learning_rate=1", "b1=1"], "torch.optim.Adam refuses betas=(1, 0.999)"),
+        (["optax.adamw", "learning_rate=1", "mask=3"], "None: make a parameter group of torch for each"),
+        (["optax.adam", "learning_rate=1", "mu_dtype=bfloat16"], "torch keeps its state in the parameters' type"),
+        (["optax.adam", "learning_rate=1", "--schedule"], "'optax.adam' is in optax already"),
+    ],
+    ids=lambda value: re.sub(r"\W+", "_", " ".join(value)) if isinstance(value, list) else "",
+)
+def test_a_wrong_question_is_one_line(capsys, arguments, words):
+    status = main(arguments)
+    said = capsys.readouterr()
+    assert (status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert words in said.err
+
+
+def test_options_are_named_once():
+    with pytest.raises(DictionaryError, match="has its options already: eps cannot be given"):
+        dictionary.to_torch("adam(0.1)", eps=1.0)
