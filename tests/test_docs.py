@@ -30,7 +30,7 @@ CALLED = [
     *((f"{twin}.{module}", names) for twin in ("jaxopt_study.backends.jax", "torch_reference")
       for module, names in BY_A_USER.items()),
     ("jaxopt_study.parity.locate", ("locate", "assert_same_training")),
-    ("jaxopt_study.dictionary", ("translate",)),
+    ("jaxopt_study.dictionary", ("labels_by_name", "to_torch", "trainable", "translate", "translate_schedule")),
     ("jaxopt_study.port", ("to_flax_params", "to_torch_params", "to_optax_state", "to_torch_state_dict")),
 ]  # fmt: skip
 

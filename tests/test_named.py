@@ -50,7 +50,7 @@ def test_the_options_have_torchs_order_and_defaults(name):
     table, theirs = TABLES[name]
     found = list(inspect.signature(theirs).parameters.values())
     found = found[0 if name in WITHOUT_TARGET else 1 :]
-    unsaid = {"generator"} if name in AROUND["clipping"][0] else {"generator", *IMPLEMENTATION}
+    unsaid = {"generator", "verbose"} | (set() if name in AROUND["clipping"][0] else set(IMPLEMENTATION))
     places = [p for p in found if p.kind is not p.KEYWORD_ONLY and p.name not in unsaid]
     assert list(table)[: len(places)] == [p.name for p in places]
     if name not in OPTIONS:  # of those, test_dictionary compares the defaults
@@ -304,6 +304,8 @@ def test_the_command_line_answers_each_name(capsys):
         (["ReduceLROnPlateau", "min_lr=0.1"], "min_lr=0.1 is above lr=0.001"),
         (["ReduceLROnPlateau", "threshold=0"], "threshold=0: it must be a number in (0, 1)"),
         (["LambdaLR"], "LambdaLR calls a function of yours"),
+        (["StepLR(o, step_size=5, step_size=6)"], "is no call of literals"),
+        (["OneCycleLR(o, 0.1, 10, pct_start=0.1)"], "torch divides by 0"),
         (["LambdaLR(o, lambda c: 1.0)"], "LambdaLR calls a function of yours"),
         (["SequentialLR", "milestones=[3]", "schedulers=[StepLR(5)]"], "StepLR(5) begins with an option"),
         (["SequentialLR([StepLR(o, 5)], [3])"], "begins with an option"),

@@ -59,8 +59,8 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
             clipping; a call of it as it stands in a script; or a live `torch.optim` object, which brings its options.
         **options: Of a named class, what differs from torch's defaults. Of a live object, `scheduler`: its scheduler,
             or `schedule`: a function from the number of steps made to the learning rate; `model`: the module whose
-            parameters it has; `modules`: flax's paths of modules, and PyTorch's, where they differ; `labels`: which leaf
-            is in which group; `clip`: torch's call of a clipping; `accumulate`: how many batches a step has. See
+            parameters it has; `modules`: flax's paths of modules, and PyTorch's, where they differ; `labels`: which
+            leaf is in which group; `clip`: torch's call of a clipping; `accumulate`: how many batches a step has. See
             `live.translate_live`.
 
     Raises:

@@ -114,7 +114,7 @@ def value(option: str, text: str) -> Any:
 
 def _call(node: ast.Call) -> Call:
     name, names = ast.unparse(node.func), [k.arg for k in node.keywords]
-    if None in names or not re.fullmatch(r"[\w.]+", name):
+    if None in names or len(set(names)) < len(names) or not re.fullmatch(r"[\w.]+", name):
         raise ValueError(name)
     options = {str(k.arg): _value(k.value) for k in node.keywords if k.arg not in TARGETS}
     return Call(re.sub(PREFIXES, "", name), tuple(map(_or_unread, node.args)), options)

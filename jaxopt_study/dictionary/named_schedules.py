@@ -200,6 +200,8 @@ def _one_cycle(values: Mapping[str, Any], group: dict[str, Any]) -> dict[str, An
     start = values["max_lr"] / values["div_factor"]
     group |= {"initial_lr": start, "max_lr": values["max_lr"], "min_lr": start / values["final_div_factor"]}
     end = float(values["pct_start"] * steps)
+    if end == 1:
+        raise DictionaryError(f"{MODULE}.OneCycleLR with a rise of one step cannot be translated: torch divides by 0")
     phases = [("initial_lr", "max_lr", end - 1), ("max_lr", "min_lr", steps - 1)]
     if values["three_phase"]:
         last = float(2 * values["pct_start"] * steps) - 2
