@@ -39,12 +39,12 @@ CLIPPINGS = [
 SIZES = ((), (3, 4), (2, 1, 5))
 
 
-def clipped(call, dtype, expression=None, trees=4):
+def clipped(call, dtype, expression=None, trees=3):
     """Return how far clipped gradients differ from torch's, relative to the largest, over drawn trees."""
     made, generator, worst = dictionary.translate(f"nn.utils.{call}"), np.random.default_rng(0), 0.0
     rule = dictionary.build(expression or made.expression)
     for number in range(trees):
-        drawn = [10.0 ** (number - 2) * g for g in gradients(generator, SIZES, hard=number % 2)]
+        drawn = [100.0 ** (number - 1) * g for g in gradients(generator, SIZES, hard=number % 2)]
         params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in SIZES]
         for leaf, gradient in zip(params, drawn, strict=True):
             leaf.grad = torch.tensor(gradient, dtype=dtype)
@@ -58,13 +58,13 @@ def clipped(call, dtype, expression=None, trees=4):
     return worst
 
 
-# Ten times the worst of eight trees: 3.4e-16 and 1.7e-7.
-BOUNDS = {torch.float64: 4e-15, torch.float32: 2e-6}
+# Ten times the worst: 3.1e-16 and 9.0e-8.
+BOUNDS = {torch.float64: 3e-15, torch.float32: 1e-6}
 
 
 @pytest.mark.parametrize(
     ("call", "dtype"),
-    [*((call, torch.float64) for call in CLIPPINGS), *((call, torch.float32) for call in CLIPPINGS[::3])],
+    [*((call, torch.float64) for call in CLIPPINGS), *((call, torch.float32) for call in CLIPPINGS[::4])],
 )
 def test_clipped_gradients_are_torchs(call, dtype):
     assert clipped(call, dtype) < BOUNDS[dtype]
@@ -310,10 +310,12 @@ def averaged(call, dtype, make=lambda translation: translation.transformation(),
 
 
 # Ten times the worst: 2.7e-15 and 2.3e-6, of get_ema_avg_fn, which rounds otherwise.
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 3e-14), (torch.float32, 2.4e-5)], ids=str)
-@pytest.mark.parametrize("call", AVERAGES)
-def test_averages_are_torchs(call, dtype, bound):
-    assert averaged(call, dtype) < bound
+@pytest.mark.parametrize(
+    ("call", "dtype"),
+    [*((call, torch.float64) for call in AVERAGES), *((call, torch.float32) for call in AVERAGES[::3])],
+)
+def test_averages_are_torchs(call, dtype):
+    assert averaged(call, dtype) < {torch.float64: 3e-14, torch.float32: 2.4e-5}[dtype]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ CALLS = {name: calls([name]) for name in DRAWN} | {"SequentialLR": sequences(), 
 
 @pytest.mark.parametrize("name", CALLS)
 @given(data=st.data())
-@settings(deadline=None, max_examples=20, derandomize=True, database=None)
+@settings(deadline=None, max_examples=12, derandomize=True, database=None)
 def test_a_named_scheduler_has_the_code_of_a_live_one(name, data):
     """`test_schedules` compares that code with torch's rates."""
     text = data.draw(CALLS[name])
@@ -132,7 +132,6 @@ def test_the_lengths_of_one_cycle():
 # The loss decides.
 
 PLATEAUS = [
-    {},
     {"patience": 0, "factor": 0.5, "eps": 0.0},
     {"patience": 2, "factor": 0.9, "cooldown": 3},
     {"patience": 1, "cooldown": 1, "factor": 0.5, "min_lr": 0.02},
@@ -151,7 +150,7 @@ def plateau_rates(options, slip=("", "")):
     plateau, sign = dictionary.build(code.replace(*slip)), -1 if options.get("mode") == "max" else 1
     state, theirs, ours = plateau.init(jnp.zeros(1)), [], []
     with jax.disable_jit():
-        for step in range(40):
+        for step in range(30):
             loss = float(np.nan if step == 11 else generator.normal(loc=2 - step / 20))
             scheduler.step(loss)
             _, state = plateau.update(jnp.zeros(1), state, value=sign * loss)
@@ -168,8 +167,8 @@ def test_a_plateau_lowers_the_rate_when_torchs_does(options):
 
 
 def test_a_wrong_patience_or_threshold_is_seen():
-    assert plateau_rates(PLATEAUS[2], ("patience=3", "patience=2"))[0] > 1e-3
-    assert plateau_rates(PLATEAUS[4], ("rtol=0.3", "rtol=0.0001"))[0] > 1e-3
+    assert plateau_rates(PLATEAUS[1], ("patience=3", "patience=2"))[0] > 1e-3
+    assert plateau_rates(PLATEAUS[3], ("rtol=0.3", "rtol=0.0001"))[0] > 1e-3
 
 
 def test_a_step_of_the_rate_below_eps_is_a_condition():
@@ -225,7 +224,11 @@ def quantiles_of(call, which):
 
 
 @pytest.mark.parametrize(
-    ("call", "which"), [(c, w) for c in INITIALIZERS for w in SHAPES if w == "a matrix" or "x" in c or "k" in c]
+    ("call", "which"),
+    [
+        *((call, "a matrix") for call in INITIALIZERS),
+        *((call, "a convolution") for call in INITIALIZERS if "kaiming" in call),
+    ],
 )
 def test_an_initializer_has_torchs_distribution(call, which):
     """The largest difference of quantiles, in deviations, of 36,000 draws or more; 0.044 was the worst."""
@@ -246,7 +249,7 @@ def test_an_initializer_that_draws_nothing_gives_torchs_numbers(call, shape):
     assert np.array_equal(torchs(call, shape), ours(call, shape))
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 6), (4, 3, 6, 4), (3, 3, 2, 2, 6)])
+@pytest.mark.parametrize("shape", [(3, 4, 6), (4, 3, 6, 4)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_dirac_gives_torchs_numbers(shape, groups):
     assert np.array_equal(torchs(f"dirac_(w, {groups})", shape), ours(f"dirac_(w, {groups})", shape))
