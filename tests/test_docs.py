@@ -2,10 +2,13 @@
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType
 
+import jax
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 WITH_EXAMPLES = [
@@ -40,6 +43,23 @@ def test_examples_give_what_they_show(module):
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted
     assert not result.failed
+
+
+@pytest.fixture
+def float32():
+    """Both frameworks as they are when nothing was set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    with jax.enable_x64(False):
+        yield
+    torch.set_default_dtype(before)
+
+
+def test_the_page_of_a_port_runs(float32):
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "porting.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert names["state"][1].inner_states["0"].inner_state[0].count == 40
 
 
 @pytest.mark.parametrize(("text", "failed"), [(">>> 1 + 1\n2\n", 0), (">>> 1 + 1\n3\n", 1)])

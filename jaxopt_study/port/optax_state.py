@@ -61,8 +61,8 @@ def to_optax_state(
         >>> optimizer.step()
         >>> params = {"out": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
         >>> state = to_optax_state(optimizer, optax.adam(1e-3).init(params), params, model=model)
-        >>> int(state[0].count), state[0].mu["out"]["bias"].round(6).tolist()
-        (1, [0.10000000149011612, 0.10000000149011612])
+        >>> int(state[0].count)
+        1
     """
     kind = type(optimizer).__name__
     members = members_of(optimizer, params, matching, model)
