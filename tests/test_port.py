@@ -12,7 +12,7 @@ from jaxopt_study.port import Matching, advance, to_flax_params, to_optax_state,
 from tests.conftest import compiled_quickly, load_backend
 
 SCHEDULERS = torch.optim.lr_scheduler
-MODULES = {"Dense_0": "0", "Embed_0": "1", "Conv_0": "2", "LayerNorm_0": "3"}
+MODULES = {"Dense_0": "0", "Conv_0": "1"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,8 +26,7 @@ def backends():
 
 def network(dtype=torch.float64):
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(4, 3), torch.nn.Embedding(5, 3), torch.nn.Conv2d(2, 3, 2), torch.nn.LayerNorm(3)]
-    return torch.nn.Sequential(*layers).to(dtype)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Conv2d(2, 3, 2)).to(dtype)
 
 
 def matrices(dtype=torch.float64):
@@ -39,15 +38,13 @@ def template_of(model, flax=True):
     """Return the shapes of the network in flax's layout, or as torch holds it."""
     if not flax:
         return {name: jax.ShapeDtypeStruct(leaf.shape, kind(leaf)) for name, leaf in model.named_parameters()}
-    words = {"Dense_0": "kernel", "Embed_0": "embedding", "Conv_0": "kernel", "LayerNorm_0": "scale"}
     tree = {}
     for name, theirs in MODULES.items():
         for leaf, value in model[int(theirs)].named_parameters():
             shape = tuple(value.shape)
-            shape = shape[2:] + shape[1::-1] if words[name] == "kernel" and leaf == "weight" else shape
-            tree.setdefault(name, {})[words[name] if leaf == "weight" else leaf] = jax.ShapeDtypeStruct(
-                shape, kind(value)
-            )
+            shape = shape[2:] + shape[1::-1] if leaf == "weight" else shape
+            word = "kernel" if leaf == "weight" else leaf
+            tree.setdefault(name, {})[word] = jax.ShapeDtypeStruct(shape, kind(value))
     return {"params": tree}
 
 
@@ -90,14 +87,8 @@ class Training:
         if scheduler is not None:
             scheduler.step()
 
-    def both(self, optimizer, scheduler, rule, state, params, steps):
+    def both(self, optimizer, scheduler, update, state, params, steps):
         """Make steps in both; return the state and parameters of JAX, and the largest difference."""
-
-        @jax.jit
-        def update(gradient, state, params):
-            updates, state = rule.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state
-
         zeros, worst = {n: torch.zeros_like(p) for n, p in self.model.named_parameters()}, 0.0
         for _ in range(steps):
             self.gradients()
@@ -124,9 +115,15 @@ def resume(training, make, before, after, schedule=lambda optimizer: None):
     rule = translation.transformation()
     params = to_flax_params(model, training.template, matching)
     start = rule.init(params)
+
+    @jax.jit
+    def update(gradient, state, params):
+        updates, state = rule.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
     state = to_optax_state(optimizer, start, params, matching, model=model, scheduler=scheduler)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(lambda x: (x.shape, x.dtype), start)
-    state, params, there = training.both(optimizer, scheduler, rule, state, params, after)
+    state, params, there = training.both(optimizer, scheduler, update, state, params, after)
 
     model.load_state_dict(to_torch_params(params, model, matching))
     again = make(model)
@@ -134,7 +131,7 @@ def resume(training, make, before, after, schedule=lambda optimizer: None):
     if scheduler is not None:
         advance(scheduler, before + after)
     again.load_state_dict(to_torch_state_dict(state, again, params, matching, model=model, scheduler=scheduler))
-    _, _, back = training.both(again, scheduler, rule, state, params, after)
+    _, _, back = training.both(again, scheduler, update, state, params, after)
     return there, back
 
 
@@ -208,7 +205,7 @@ def test_a_training_goes_on_in_float32(name):
 def two_groups(model):
     """Decay for matrices alone, one leaf frozen, and one that the optimizer does not have."""
     model[0].bias.requires_grad_(False)
-    leaves = [leaf for name, leaf in model.named_parameters() if name != "3.bias"]
+    leaves = [leaf for name, leaf in model.named_parameters() if name != "1.bias"]
     groups = [[p for p in leaves if (p.ndim > 1) == big] for big in (True, False)]
     return torch.optim.AdamW([{"params": groups[0], "weight_decay": 0.1}, {"params": groups[1], "lr": 0.01}], lr=0.02)
 
@@ -259,7 +256,7 @@ def stepped(name, model, leaves=None, steps=1, **options):
 
 def test_parameters_of_one_group_must_have_made_the_same_steps():
     model = network()
-    with pytest.raises(DictionaryError, match=r"0\.weight made 1 steps and 2\.bias 2: optax counts once for a group"):
+    with pytest.raises(DictionaryError, match=r"0\.weight made 1 steps and 1\.bias 2: optax counts once for a group"):
         carry(stepped("Adam", model), model)
 
 
@@ -269,7 +266,7 @@ def test_dampening_begins_at_the_first_step_of_each_parameter():
     carry(stepped("SGD", model, steps=0, momentum=0.9), model, optax.sgd(0.1, momentum=0.9))
     optimizer = stepped("SGD", model, steps=0, momentum=0.9, dampening=0.1)
     rule = dictionary.translate(optimizer).transformation()
-    with pytest.raises(DictionaryError, match=r"0\.weight made 0 steps and 2\.bias 1"):
+    with pytest.raises(DictionaryError, match=r"0\.weight made 0 steps and 1\.bias 1"):
         carry(optimizer, model, rule, steps=1)
 
 
