@@ -217,9 +217,9 @@ def test_a_planted_fault_is_found(name, swapped):
     pair = (wrong(), right()) if swapped else (right(), wrong())
     report = parity.locate(*pair)
     assert (report.difference.step, list(report.leaves)) == (step, leaves), report
-    assert report.difference.leaf == leaves[0]
+    assert report.difference.leaf in leaves
     assert report.pattern.name == pattern, report
-    with pytest.raises(AssertionError, match=f"step {step}, {leaves[0]}"):
+    with pytest.raises(AssertionError, match=f"step {step}, {report.difference.leaf}"):
         parity.assert_same_training(*pair)
 
 
@@ -320,10 +320,10 @@ def test_what_is_no_tolerance_or_number_of_steps_is_refused(option, value):
 
 
 def test_half_precision_has_a_tolerance_that_can_fail():
-    """4096 units of float16 would be four times the parameter."""
+    """A cast moves a number by half a unit, 5e-4; 4096 units of float16 would be four times the parameter."""
     first = [{"w": np.array([0.5, 1.0], np.float16)}]
-    assert parity.locate(first, [{"w": np.array([0.5, 1.01])}]).same
-    assert not parity.locate(first, [{"w": np.array([0.5, 1.03])}]).same
+    assert parity.locate(first, [{"w": np.array([0.5, 1.0004])}]).same
+    assert not parity.locate(first, [{"w": np.array([0.5, 1.01])}]).same
 
 
 def test_names_of_several_types_and_shapes_that_change(tmp_path):

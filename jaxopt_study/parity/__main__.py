@@ -16,7 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("first", help="a .npz file: each leaf an array with the steps as first axis")
     parser.add_argument("second", help="the other one")
     parser.add_argument("--steps", type=int, help="compare this many steps; all by default")
-    parser.add_argument("--tolerance", type=float, help="largest difference allowed; 4096 units in the last place")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        help="largest difference allowed in any leaf; from each leaf's own size, movement and type by default",
+    )
     options = parser.parse_args(arguments)
     try:
         report = locate(options.first, options.second, steps=options.steps, tolerance=options.tolerance)

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from jaxopt_study.parity.difference import Difference, at, differing
+from jaxopt_study.parity.compared import AROUND, Compared, Pair
+from jaxopt_study.parity.difference import Difference, at
 from jaxopt_study.parity.files import load_trajectory
 from jaxopt_study.parity.patterns import Pattern, recognize
-from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten
+from jaxopt_study.parity.report import Report, rounding
+from jaxopt_study.parity.trees import Tree, check_alike, flatten
 from jaxopt_study.parity.window import Window
 
 Trajectory = Iterable[Tree] | str | Path
-
-ROUNDINGS = 4096
-"""Without a tolerance given, two parameters may differ by this many units in the last place of the largest one."""
-
-FRACTION, HALF_ROUNDINGS = 0.01, 16
-"""But by no more than this fraction of it; in types so short that this is less than a few units, by so many units."""
-
-AROUND = 12
-"""Steps kept before the first difference, and looked at after it, to tell what it looks like."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the locator found.
-
-    Attributes:
-        difference: The first difference beyond tolerance, or None. Its step counts from 0, the initial parameters.
-        leaves: All leaves that differ at that step.
-        pattern: What the difference looks like; of two equal trainings, how rounding grew.
-        distances: The largest difference at each step compared.
-        tolerance: The largest difference allowed at the last step compared.
-    """
-
-    difference: Difference | None
-    leaves: tuple[str, ...]
-    pattern: Pattern
-    distances: npt.NDArray[np.float64]
-    tolerance: float
-
-    @property
-    def same(self) -> bool:
-        """Whether no element differs beyond tolerance."""
-        return self.difference is None
-
-    def __str__(self) -> str:
-        if self.difference is None:
-            steps = len(self.distances) - 1
-            what = (
-                f"the same over {steps} steps" if steps else "the initial parameters are the same, no step was compared"
-            )
-            return f"{what} (tolerance {self.tolerance:.1e}): {self.pattern.words}"
-        others = [name for name in self.leaves if name != self.difference.leaf]
-        also = f"; also in {', '.join(others)}" if others else "; in no other leaf"
-        return f"first difference: {self.difference}{also}. It looks like {self.pattern.name}: {self.pattern.words}"
 
 
 def locate(
@@ -68,13 +24,16 @@ def locate(
 ) -> Report:
     """Find where two trainings first differ.
 
+    By default each leaf has a tolerance of its own at each step: 8 units in the last place of its largest element (in
+    the coarser of the two types), one unit more for each step, and 512 units in the last place of all that it has
+    moved. Right ports were measured at up to a half of that. Whole numbers, such as counters, must be equal. A leaf
+    whose updates are rounding alone, such as a bias before a normalization, is left out, and the report says so.
+
     Args:
         first: A trajectory: trees, or a `.npz` file.
         second: The other one, with the same names and shapes.
         steps: How many steps to compare, after the initial parameters; by default, all.
-        tolerance: The largest absolute difference allowed; by default, 4096 units in the last place of the largest
-            parameter, in the coarser of the two types (of 16 bits: 16 units). Whole numbers, such as counters, must be
-            equal then.
+        tolerance: The largest absolute difference allowed in any leaf, instead of the default.
 
     Raises:
         ValueError: The trees' names or shapes differ, one trajectory is shorter, a file is no trajectory, there is
@@ -91,30 +50,23 @@ def locate(
     for name, value in (("steps", steps), ("tolerance", tolerance)):
         if value is not None and not 0 <= value < np.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
-    trees = zip_longest(_trees(first, steps), _trees(second, steps))
-    before: list[tuple[Leaves, Leaves]] = []
-    distances: list[float] = []
-    allowed = tolerance or 0.0
-    for step, (a, b) in enumerate(trees):
-        pair = _pair(step, a, b)
-        distances.append(max((float(distance(x, pair[1][name]).max(initial=0)) for name, x in pair[0].items())))
-        allowed = _allowed(pair) if tolerance is None else tolerance
+    compared = Compared(tolerance)
+    pairs = _Pairs(first, second, steps)
+    for step, pair in enumerate(pairs):
         broken = _not_finite(step, pair)
         if broken is not None:
             place, words = broken
-            return Report(place, (place.leaf,), Pattern("not finite", words), np.array(distances), allowed)
-        names = differing(*pair, allowed)
-        if tolerance is None:
-            names = [n for n in pair[0] if n in names or (_whole(n, pair) and np.any(pair[0][n] != pair[1][n]))]
-        before.append(pair)
+            return compared.report(place, (place.leaf,), Pattern("not finite", words))
+        names = compared.differing(pair, pairs.ahead)
         if names:
-            after = [_pair(step + 1 + n, *more) for n, more in enumerate(islice(trees, AROUND)) if None not in more]
-            window = Window(step, names, before, after, np.array(distances))
-            return Report(at(step, names[0], *pair), tuple(names), recognize(window), np.array(distances), allowed)
-        before = before[-AROUND:]
-    if not distances:
+            after = pairs.ahead(AROUND)
+            telling = compared.telling(names, after)
+            window = Window(step, telling, compared.before, after, np.array(compared.distances))
+            found = compared.pattern() or recognize(window)
+            return compared.report(at(step, compared.most(telling), *pair), tuple(names), found)
+    if not compared.distances:
         raise ValueError("there is nothing to compare: both trajectories are empty")
-    return Report(None, (), rounding(np.array(distances)), np.array(distances), allowed)
+    return compared.report(None, (), rounding(np.array(compared.distances), compared.grown))
 
 
 def assert_same_training(
@@ -137,17 +89,33 @@ def assert_same_training(
         raise AssertionError(str(report))
 
 
-def rounding(distances: npt.NDArray[np.float64]) -> Pattern:
-    """Return how the distance of two trainings that are the same grew with the steps."""
-    worst = float(distances.max())
-    if worst == 0:
-        return Pattern("equal", "equal to the last bit")
-    (moved,) = np.nonzero(distances[1:] > 0)
-    words = f"rounding alone, at most {worst:.1e} (at step {int(distances.argmax())})"
-    if len(moved) >= 10:
-        power = np.polyfit(np.log(moved + 1.0), np.log(distances[1:][moved]), 1)[0]
-        words += f", growing as the steps to the power {power:.1f}"
-    return Pattern("rounding", words)
+class _Pairs:
+    """The pairs of trees of two trajectories, step by step; one may look ahead."""
+
+    def __init__(self, first: Trajectory, second: Trajectory, steps: int | None) -> None:
+        # What a generator yields may be live arrays, which the next step changes.
+        self._copied = [not isinstance(trajectory, Sequence | Path) for trajectory in (first, second)]
+        self._trees = enumerate(zip_longest(_trees(first, steps), _trees(second, steps)))
+        self._read: list[Pair] = []
+
+    def __iter__(self) -> Iterator[Pair]:
+        while pairs := self._read or list(islice(self._more(), 1)):
+            self._read = pairs[1:]
+            yield pairs[0]
+
+    def ahead(self, count: int) -> list[Pair]:
+        """Return the next pairs, `count` of them or as many as there are, and keep them for the iteration."""
+        self._read += islice(self._more(), max(0, count - len(self._read)))
+        return self._read[:count]
+
+    def _more(self) -> Iterator[Pair]:
+        for step, (a, b) in self._trees:
+            pair = _pair(step, a, b)
+            first, second = (
+                {name: leaf.copy() for name, leaf in tree.items()} if copied else tree
+                for tree, copied in zip(pair, self._copied, strict=True)
+            )
+            yield first, second
 
 
 def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
@@ -162,7 +130,7 @@ def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
     return trees if steps is None else islice(trees, steps + 1)
 
 
-def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Leaves, Leaves]:
+def _pair(step: int, first: Tree | None, second: Tree | None) -> Pair:
     if first is None or second is None:
         short, long = ("first", "second") if first is None else ("second", "first")
         raise ValueError(f"the {short} trajectory ends before step {step}, the {long} one goes on")
@@ -173,25 +141,7 @@ def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Leaves, L
     return pair
 
 
-def _allowed(pair: tuple[Leaves, Leaves]) -> float:
-    leaves = [leaf for tree in pair for name, leaf in tree.items() if not _whole(name, pair)]
-    coarsest = max((_eps(leaf.dtype) for leaf in leaves), default=0.0)
-    largest = max((float(np.max(np.abs(leaf[np.isfinite(leaf)]), initial=0)) for leaf in leaves), default=0.0)
-    return min(ROUNDINGS * coarsest, max(FRACTION, HALF_ROUNDINGS * coarsest)) * largest
-
-
-def _whole(name: str, pair: tuple[Leaves, Leaves]) -> bool:
-    """Say whether a leaf holds whole numbers in both trees: they know no rounding, and set no scale for what does."""
-    return all(tree[name].dtype.kind in "iub" for tree in pair)
-
-
-def _eps(dtype: np.dtype) -> float:
-    if dtype.name == "bfloat16":  # NumPy's finfo does not know it
-        return 2.0**-7
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
-
-
-def _not_finite(step: int, pair: tuple[Leaves, Leaves]) -> tuple[Difference, str] | None:
+def _not_finite(step: int, pair: Pair) -> tuple[Difference, str] | None:
     """Return the first element that is NaN or infinite, and where: nothing after it can be compared."""
     for name in pair[0]:
         broken = [~np.isfinite(tree[name].astype(float)) for tree in pair]

@@ -51,22 +51,6 @@ def _initial(window: Window) -> Pattern:
     return Pattern("different initialization", f"{which} differs before the first step{rest}")
 
 
-def _rounding(window: Window) -> str:
-    """Grown out of rounding without a jump: every step's distance is a small multiple of the one before."""
-    first, _ = window.before[-1]
-    largest = max(float(np.abs(leaf).max(initial=0)) for leaf in first.values())
-    unit = max((float(np.finfo(leaf.dtype).eps) for leaf in first.values() if leaf.dtype.kind == "f"), default=0.0)
-    start = 8 * unit * largest
-    grown = np.maximum(window.distances, start)
-    if window.step < 5 or np.any(grown[1:] > 8 * grown[:-1]):
-        return ""
-    doubling = window.step * np.log(2) / np.log(grown[-1] / start)
-    return (
-        f"the distance starts at rounding and grows without a jump, doubling every {doubling:.0f} steps: sensitive "
-        "training, in which curves cannot tell two optimizers from each other; feed both the same gradients instead"
-    )
-
-
 def _lag(window: Window) -> str:
     """One stands still, and a step later makes the update that the other made."""
     if window.now + 1 >= len(window.updates):
@@ -226,7 +210,6 @@ def _batches(window: Window) -> str:
 
 
 PATTERNS: dict[str, Callable[[Window], str]] = {
-    "plain rounding growth": _rounding,
     "a one-step lag": _lag,
     "a transposed leaf": _transposed,
     "a wrong sign": _sign,

@@ -1,0 +1,211 @@
+"""The steps of two trainings, compared one after the other: which leaves differ by more than rounding explains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from jaxopt_study.parity.difference import Difference
+from jaxopt_study.parity.patterns import Pattern
+from jaxopt_study.parity.report import Report
+from jaxopt_study.parity.rounding import (
+    FLOAT32,
+    GROWN_UNITS,
+    Scale,
+    float32_factor,
+    grows,
+    holds_float32,
+    precision,
+    unrelated,
+    whole,
+)
+from jaxopt_study.parity.trees import Leaves, distance
+from jaxopt_study.parity.window import Window, factor
+
+Pair = tuple[Leaves, Leaves]
+
+AROUND = 12
+"""Steps kept before the first difference, and looked at after it, to tell what it looks like."""
+
+FOLLOWING = 6
+"""Steps in which the other leaves would differ too, if a leaf that differs had any effect."""
+
+
+class Compared:
+    """What is known of two trainings after some steps.
+
+    Attributes:
+        before: The last pairs of trees, the step itself last.
+        distances: The largest difference at each step.
+        grown: The step from which rounding grows by itself, or None.
+    """
+
+    def __init__(self, tolerance: float | None) -> None:
+        self.before: list[Pair] = []
+        self.distances: list[float] = []
+        self.grown: int | None = None
+        self._tolerance = tolerance
+        self._scales: dict[str, Scale] = {}
+        self._least_unit = 0.0
+        self._left_out: list[str] = []
+        self._notes: list[str] = []
+        self._excess: list[float] = []
+        self._moved: list[float] = []
+        self._now: dict[str, tuple[float, float]] = {}
+
+    def differing(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> list[str]:
+        """Take the next step, and return the leaves that differ by more than rounding explains."""
+        last = self.before[-1] if self.before else None
+        if len(self.distances) == 1:  # initial parameters are often drawn in float32 where the training is in float64
+            self._least_unit, self._notes = 0.0, []
+        self.before = [*self.before[-AROUND:], pair]
+        for name in pair[0]:
+            before = (last[0][name], last[1][name]) if last else None
+            self._scales[name] = self._scales.get(name, Scale()).after(before, (pair[0][name], pair[1][name]))
+        names = self._beyond(pair)
+        self.distances.append(max(d for d, _ in self._now.values()))
+        if self._tolerance is not None or not names:
+            self._remember()
+            return names
+        for explain in (self._as_float32, self._as_noise):
+            if explain(pair, ahead):
+                names = self._beyond(pair)
+        self._remember()
+        return self._as_growth(names)
+
+    def telling(self, names: list[str], after: list[Pair]) -> list[str]:
+        """Return the leaves whose two updates have something to do with each other; all, where none has.
+
+        Beside a leaf that is wrong, one whose updates are rounding differs more, and tells nothing.
+        """
+        if len(self.before) < 2:
+            return names
+        # Later two right updates differ as well, where the parameters do.
+        window = [*self.before[-2:], *after[:2]]
+        return [name for name in names if not unrelated(name, window, 0.7, 1)] or names
+
+    def most(self, names: list[str]) -> str:
+        """Return the leaf that differs most, compared with what is allowed there."""
+        return max(names, key=lambda name: self._now[name][0] / max(self._now[name][1], np.finfo(float).tiny))
+
+    def pattern(self) -> Pattern | None:
+        """Return the pattern of rounding that has grown too far, where that is what the last step shows."""
+        if self.grown is None or self._jumps():
+            return None
+        return Pattern(
+            "plain rounding growth",
+            f"the distance leaves rounding at step {self.grown} and grows without a jump, by a factor of "
+            f"{self._excess[-1] / self._excess[self.grown]:.2g} since: sensitive training, in which curves cannot tell "
+            "two optimizers from each other; give both the same parameters and gradients at each step instead",
+        )
+
+    def report(self, difference: Difference | None, leaves: tuple[str, ...], pattern: Pattern) -> Report:
+        """Return the report on the steps so far."""
+        near = difference.leaf if difference else self.most(list(self._now)) if self._now else ""
+        allowed = self._now[near][1] if near in self._now else self._tolerance or 0.0
+        return Report(difference, leaves, pattern, np.array(self.distances), allowed, tuple(self._notes))
+
+    def _beyond(self, pair: Pair) -> list[str]:
+        """Measure each leaf, and return the names of those that are beyond what is allowed."""
+        self._now = {}
+        for name in pair[0]:
+            if name not in self._left_out:
+                d = float(distance(pair[0][name], pair[1][name]).max(initial=0))
+                self._now[name] = d, self._allowed(name, pair)
+        return [name for name, (d, allowed) in self._now.items() if d > allowed]
+
+    def _allowed(self, name: str, pair: Pair) -> float:
+        if self._tolerance is not None:
+            return self._tolerance
+        if whole(name, pair):
+            return 0.0
+        return self._scales[name].allowed(self._unit(name, pair))
+
+    def _unit(self, name: str, pair: Pair) -> float:
+        return max(precision(*(tree[name].dtype for tree in pair)), self._least_unit)
+
+    def _remember(self) -> None:
+        if self._now:
+            name = self.most(list(self._now))
+            d, allowed = self._now[name]
+            self._excess.append(d / allowed if allowed else 0.0)
+            self._moved.append(self._scales[name].moved)
+
+    def _as_float32(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
+        """Whether the numbers, or the learning rate, are those of float32 though the arrays are not."""
+        del ahead
+        if self._least_unit or not any(self._unit(name, pair) < FLOAT32 for name in self._now):
+            return False
+        held = [which for which, tree in zip(("first", "second"), pair, strict=True) if holds_float32(tree)]
+        off = float32_factor(self.before[-2], pair) if len(self.before) > 1 and not held else 0.0
+        if not held and not off:
+            return False
+        self._least_unit = FLOAT32
+        step = len(self.distances) - 1
+        self._notes.append(
+            f"The {held[0]} training's numbers are all numbers of float32, so they are compared as such."
+            if held
+            else f"At step {step} the updates differ by one factor, 1 {'+' if off > 0 else '-'} {abs(off):.1e}: a "
+            "learning rate rounded to float32, as optax computes its schedules. From there on the trainings are "
+            "compared as float32."
+        )
+        return True
+
+    def _as_noise(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
+        """Whether leaves differ whose updates are rounding alone; they are left out from here on."""
+        names = [name for name, (d, allowed) in self._now.items() if d > allowed]
+        others = [name for name in self._now if name not in names and not whole(name, pair)]
+        if len(self.before) < 2 or not names or not others:
+            return False
+        window = [*self.before[-2:], *ahead(AROUND)]
+        if not all(unrelated(name, window) for name in names) or self._followed(window[: FOLLOWING + 2], others):
+            return False
+        self._left_out += names
+        self._notes.append(
+            f"Left out: {', '.join(names)}. The two trainings' updates there are unrelated from step "
+            f"{len(self.distances) - 1} on and no other leaf differs in the {FOLLOWING} steps that follow, so they are "
+            "rounding: the gradient is 0, as that of a bias before a normalization."
+        )
+        return True
+
+    def _followed(self, window: list[Pair], others: list[str]) -> bool:
+        """Whether another leaf differs in the steps that follow."""
+        scales = dict(self._scales)
+        for last, now in pairwise(window[1:]):
+            for name in others:
+                mine = now[0][name], now[1][name]
+                scales[name] = scales[name].after((last[0][name], last[1][name]), mine)
+                if distance(*mine).max(initial=0) > scales[name].allowed(self._unit(name, now)):
+                    return True
+        return False
+
+    def _as_growth(self, names: list[str]) -> list[str]:
+        """Return no names where rounding has grown by itself, and not too far."""
+        if not names or any(whole(name, self.before[-1]) for name in names):
+            return names
+        if self.grown is None:
+            window = Window(len(self.distances) - 1, names, self.before, [], np.array(self.distances))
+            if not grows(self._excess, self._moved) or _one_factor(window):
+                return names
+            self.grown = len(self.distances) - 1
+        if self._jumps():
+            return names
+        pair = self.before[-1]
+        return [
+            name
+            for name in names
+            if self._now[name][0] > GROWN_UNITS * self._unit(name, pair) * self._scales[name].largest
+        ]
+
+    def _jumps(self) -> bool:
+        """Whether the last step's distance is not a small multiple of those before."""
+        return self._excess[-1] > 4 * max(self._excess[-4:-1], default=0.0)
+
+
+def _one_factor(window: Window) -> bool:
+    """Whether one factor explains most of what the updates differ by."""
+    a, b = window.updates[window.now]
+    c, _ = factor(a, b)
+    return len(a) >= 5 and bool(np.linalg.norm(b - c * a) <= 0.5 * np.linalg.norm(b - a))
