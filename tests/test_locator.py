@@ -145,9 +145,15 @@ FAULTS = {
         lambda: run(adam(eps=1e-3, inside=True)),
         1,
         ALL,
-        "a different eps",
+        "a different eps or scale of the gradients",
     ),
-    "another eps": (lambda: run(adam()), lambda: run(adam(eps=1e-6)), 1, ALL, "a different eps"),
+    "another eps": (
+        lambda: run(adam()),
+        lambda: run(adam(eps=1e-6)),
+        1,
+        ALL,
+        "a different eps or scale of the gradients",
+    ),
     "one-step lag": (lambda: run(adam()), lambda: run(adam(lag=True)), 1, ALL, "a one-step lag"),
     "transposed kernel": (
         lambda: run(adam()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 
@@ -22,15 +21,15 @@ from jaxopt_study.parity.rounding import (
     whole,
 )
 from jaxopt_study.parity.trees import Leaves, distance
-from jaxopt_study.parity.window import Window, factor
+from jaxopt_study.parity.window import Window, factor, sources
 
 Pair = tuple[Leaves, Leaves]
 
 AROUND = 12
 """Steps kept before the first difference, and looked at after it, to tell what it looks like."""
 
-FOLLOWING = 6
-"""Steps in which the other leaves would differ too, if a leaf that differs had any effect."""
+FOLLOWED = 0.02
+"""The next updates of other leaves differ by less than this, where a leaf with an effect differs by one update."""
 
 
 class Compared:
@@ -75,20 +74,37 @@ class Compared:
         self._remember()
         return self._as_growth(names)
 
-    def telling(self, names: list[str], after: list[Pair]) -> list[str]:
-        """Return the leaves whose two updates have something to do with each other; all, where none has.
+    def window(self, names: list[str], after: list[Pair]) -> Window:
+        """Return the steps around the last one, in those of the leaves `names` that tell why they differ.
 
-        Beside a leaf that is wrong, one whose updates are rounding differs more, and tells nothing.
+        Beside a leaf that is wrong, one whose updates are rounding differs more, and tells nothing; a running mean of a
+        leaf only follows it.
         """
-        if len(self.before) < 2:
-            return names
-        # Later two right updates differ as well, where the parameters do.
-        window = [*self.before[-2:], *after[:2]]
-        return [name for name in names if not unrelated(name, window, 0.7, 1)] or names
+        around = [*self.before[-2:], *after]
+        if len(self.before) > 1:
+            # Later two right updates differ as well, where the parameters do.
+            noise = [name for name in names if unrelated(name, around[:6], 0.8, 1, 0.0)]
+            size = {name: self.before[-1][0][name].size for name in names}
+            # Where most of the elements are unrelated, the batches are.
+            few = 3 * sum(size[name] for name in noise) <= sum(size.values())
+            names = [name for name in names if name not in noise or not few]
+            names = sources(names, around[:5]) or names
+        allowed = {name: self._now[name][1] for name in names}
+        return Window(len(self.distances) - 1, names, self.before, after, allowed)
 
     def most(self, names: list[str]) -> str:
-        """Return the leaf that differs most, compared with what is allowed there."""
-        return max(names, key=lambda name: self._now[name][0] / max(self._now[name][1], np.finfo(float).tiny))
+        """Return the leaf that differs most, compared with its size and movement."""
+        least = 1e-3 * max(self._scales[name].moved for name in names) + np.finfo(float).tiny
+
+        def relative(name: str) -> float:
+            scale = self._scales[name]
+            return self._now[name][0] / (scale.largest + scale.moved + least)
+
+        return max(names, key=relative)
+
+    def nearest(self) -> str:
+        """Return the leaf that is nearest to what is allowed there."""
+        return max(self._now, key=lambda name: self._now[name][0] / max(self._now[name][1], np.finfo(float).tiny))
 
     def pattern(self) -> Pattern | None:
         """Return the pattern of rounding that has grown too far, where that is what the last step shows."""
@@ -103,7 +119,7 @@ class Compared:
 
     def report(self, difference: Difference | None, leaves: tuple[str, ...], pattern: Pattern) -> Report:
         """Return the report on the steps so far."""
-        near = difference.leaf if difference else self.most(list(self._now)) if self._now else ""
+        near = difference.leaf if difference else self.nearest() if self._now else ""
         allowed = self._now[near][1] if near in self._now else self._tolerance or 0.0
         return Report(difference, leaves, pattern, np.array(self.distances), allowed, tuple(self._notes))
 
@@ -128,7 +144,7 @@ class Compared:
 
     def _remember(self) -> None:
         if self._now:
-            name = self.most(list(self._now))
+            name = self.nearest()
             d, allowed = self._now[name]
             self._excess.append(d / allowed if allowed else 0.0)
             self._moved.append(self._scales[name].moved)
@@ -157,36 +173,41 @@ class Compared:
         """Whether leaves differ whose updates are rounding alone; they are left out from here on."""
         names = [name for name, (d, allowed) in self._now.items() if d > allowed]
         others = [name for name in self._now if name not in names and not whole(name, pair)]
-        if len(self.before) < 2 or not names or not others:
+        sizes = [sum(pair[0][name].size for name in some) for some in (names, others)]
+        if len(self.before) < 2 or not names or 2 * sizes[0] > sizes[1]:
             return False
         window = [*self.before[-2:], *ahead(AROUND)]
-        if not all(unrelated(name, window) for name in names) or self._followed(window[: FOLLOWING + 2], others):
+        if not all(unrelated(name, window) for name in names) or self._followed(window[1:3], others):
             return False
         self._left_out += names
         self._notes.append(
             f"Left out: {', '.join(names)}. The two trainings' updates there are unrelated from step "
-            f"{len(self.distances) - 1} on and no other leaf differs in the {FOLLOWING} steps that follow, so they are "
+            f"{len(self.distances) - 1} on, and have no effect on the other leaves at the next step. So they are "
             "rounding: the gradient is 0, as that of a bias before a normalization."
         )
         return True
 
-    def _followed(self, window: list[Pair], others: list[str]) -> bool:
-        """Whether another leaf differs in the steps that follow."""
-        scales = dict(self._scales)
-        for last, now in pairwise(window[1:]):
-            for name in others:
-                mine = now[0][name], now[1][name]
-                scales[name] = scales[name].after((last[0][name], last[1][name]), mine)
-                if distance(*mine).max(initial=0) > scales[name].allowed(self._unit(name, now)):
-                    return True
-        return False
+    def _followed(self, steps: list[Pair], others: list[str]) -> bool:
+        """Whether other leaves differ by a little at the next step, as they do where a leaf with an effect differs."""
+        (last, now) = steps
+        slightly = False
+        for name in others:
+            mine = now[0][name], now[1][name]
+            scale = self._scales[name].after((last[0][name], last[1][name]), mine)
+            if distance(*mine).max(initial=0) > scale.allowed(self._unit(name, now)):
+                moved = [float(np.linalg.norm(now[i][name].astype(float) - last[i][name])) for i in (0, 1)]
+                apart = float(np.linalg.norm(mine[0].astype(float) - mine[1]))
+                if apart > FOLLOWED * max(moved):
+                    return False
+                slightly = True
+        return slightly
 
     def _as_growth(self, names: list[str]) -> list[str]:
         """Return no names where rounding has grown by itself, and not too far."""
         if not names or any(whole(name, self.before[-1]) for name in names):
             return names
         if self.grown is None:
-            window = Window(len(self.distances) - 1, names, self.before, [], np.array(self.distances))
+            window = Window(len(self.distances) - 1, names, self.before, [])
             if not grows(self._excess, self._moved) or _one_factor(window):
                 return names
             self.grown = len(self.distances) - 1

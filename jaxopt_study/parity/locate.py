@@ -14,7 +14,6 @@ from jaxopt_study.parity.files import load_trajectory
 from jaxopt_study.parity.patterns import Pattern, recognize
 from jaxopt_study.parity.report import Report, rounding
 from jaxopt_study.parity.trees import Tree, check_alike, flatten
-from jaxopt_study.parity.window import Window
 
 Trajectory = Iterable[Tree] | str | Path
 
@@ -59,11 +58,9 @@ def locate(
             return compared.report(place, (place.leaf,), Pattern("not finite", words))
         names = compared.differing(pair, pairs.ahead)
         if names:
-            after = pairs.ahead(AROUND)
-            telling = compared.telling(names, after)
-            window = Window(step, telling, compared.before, after, np.array(compared.distances))
+            window = compared.window(names, pairs.ahead(AROUND))
             found = compared.pattern() or recognize(window)
-            return compared.report(at(step, compared.most(telling), *pair), tuple(names), found)
+            return compared.report(at(step, compared.most(list(window.leaves)), *pair), tuple(names), found)
     if not compared.distances:
         raise ValueError("there is nothing to compare: both trajectories are empty")
     return compared.report(None, (), rounding(np.array(compared.distances), compared.grown))

@@ -50,10 +50,12 @@ class Report:
             return f"{what} (tolerance {self.tolerance:.1e}): {self.pattern.words}."
         others = [name for name in self.leaves if name != self.difference.leaf]
         also = f"; also in {', '.join(others)}" if others else "; in no other leaf"
-        return (
-            f"first difference: {self.difference}{also} (tolerance {self.tolerance:.1e} there). "
-            f"It looks like {self.pattern.name}: {self.pattern.words}."
-        )
+        found = f"first difference: {self.difference}{also} (tolerance {self.tolerance:.1e} there)."
+        if not self.pattern.candidates:
+            return f"{found} It looks like {self.pattern.name}: {self.pattern.words}."
+        candidates = "; ".join(self.pattern.candidates)
+        words = f"The cause is unknown: {self.pattern.words}."
+        return f"{found} {words} Candidates: {candidates}. To tell: {self.pattern.test}."
 
 
 def rounding(distances: npt.NDArray[np.float64], grown: int | None = None) -> Pattern:

@@ -88,13 +88,16 @@ def float32_factor(before: tuple[Leaves, Leaves], now: tuple[Leaves, Leaves]) ->
         first, second = ((now[i][name].astype(float) - before[i][name]).ravel() for i in (0, 1))
         c, _ = factor(first, second)
         apart = float(np.linalg.norm(second - first))
-        if leaf.size >= 3 and apart and np.linalg.norm(second - c * first) <= 0.02 * apart:
+        near = 1e-4 * FLOAT32 < abs(c - 1) <= 4 * FLOAT32
+        if leaf.size >= 3 and near and np.linalg.norm(second - c * first) <= 0.02 * apart:
             found.append(c - 1)
     one = bool(found) and max(found) - min(found) <= 0.05 * max(abs(off) for off in found)
-    return found[0] if one and 1e-4 * FLOAT32 < abs(found[0]) <= 4 * FLOAT32 else 0.0
+    return found[0] if one else 0.0
 
 
-def unrelated(name: str, steps: list[tuple[Leaves, Leaves]], cosine: float = 0.9, least: int = 3) -> bool:
+def unrelated(
+    name: str, steps: list[tuple[Leaves, Leaves]], cosine: float = 0.9, least: int = 3, ratio: float = 0.1
+) -> bool:
     """Say whether the two updates of a leaf have nothing to do with each other, over some steps.
 
     So it is where the true gradient is 0 and rounding is all there is: a bias before a normalization, or of the keys of
@@ -106,6 +109,7 @@ def unrelated(name: str, steps: list[tuple[Leaves, Leaves]], cosine: float = 0.9
         steps: Pairs of trees, one more than steps.
         cosine: The largest cosine of unrelated updates.
         least: The least number of single steps that must be unrelated.
+        ratio: The least ratio of their sizes.
     """
     first, second = (np.diff([pair[i][name].astype(float).ravel() for pair in steps], axis=0) for i in (0, 1))
     sizes = sorted(float(np.linalg.norm(update)) for update in (first, second))
@@ -115,7 +119,7 @@ def unrelated(name: str, steps: list[tuple[Leaves, Leaves]], cosine: float = 0.9
     # One or two steps alone may be a jump of one training, made by something that is no update.
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     apart = np.abs(np.sum(first * second, axis=1)) <= 0.9 * lengths
-    return abs(alike) <= cosine and sizes[0] >= 0.1 * sizes[1] and int(apart.sum()) >= least
+    return abs(alike) <= cosine and sizes[0] >= ratio * sizes[1] and int(apart.sum()) >= least
 
 
 def grows(excess: list[float], moved: list[float]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -14,6 +14,15 @@ from jaxopt_study.parity.trees import Leaves
 
 Vector = npt.NDArray[np.float64]
 
+CLOSE = 0.02
+"""A rule explains a difference if it leaves at most this fraction of it."""
+
+LOOSE = 0.3
+"""The same, a step later, when the parameters differ and with them the gradients; and what a rival must leave."""
+
+ENOUGH = 5
+"""With fewer elements, many a rule explains a difference by chance."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -21,17 +30,17 @@ class Window:
 
     Attributes:
         step: The step of the first difference; 0 is the initial parameters.
-        leaves: The leaves that differ there.
+        leaves: The leaves that differ there, and tell something.
         before: Pairs of trees up to that step; the last is the step itself.
         after: Pairs of trees of the steps that follow.
-        distances: The largest difference at each step up to this one.
+        allowed: The distance that rounding explains in each leaf.
     """
 
     step: int
     leaves: Sequence[str]
     before: Sequence[tuple[Leaves, Leaves]]
     after: Sequence[tuple[Leaves, Leaves]]
-    distances: Vector
+    allowed: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def updates(self) -> list[tuple[Vector, Vector]]:
@@ -46,9 +55,43 @@ class Window:
         return len(self.before) - 2
 
     @property
+    def later(self) -> list[tuple[Vector, Vector]]:
+        """The updates of the first step that differs and of those after it."""
+        return self.updates[self.now :]
+
+    @property
     def params(self) -> Vector:
         """The parameters that both trainings had before the step."""
         return self._vector(self.before[-2][0])
+
+    @property
+    def partial(self) -> bool:
+        """Whether other leaves agree."""
+        return len(self.leaves) < len(self.before[-1][0])
+
+    @cached_property
+    def noise(self) -> float:
+        """The usual size of rounding in the difference of two updates: a sixteenth of what is allowed at most."""
+        sizes = [self.allowed.get(name, 0.0) / 16 * self.before[-1][0][name].size ** 0.5 for name in self.leaves]
+        return float(np.linalg.norm(sizes))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is so far above rounding, in so many elements, that its form can be told."""
+        a, b = self.updates[self.now]
+        return int(np.count_nonzero(a - b)) >= ENOUGH and float(np.linalg.norm(b - a)) >= 4 * self.noise
+
+    def rest(self, left: Vector, late: int = 0) -> float:
+        """Return what a rule leaves of the difference, as a fraction of it; 0 where that is rounding."""
+        a, b = self.later[late]
+        size = float(np.linalg.norm(left))
+        return 0.0 if size <= self.noise else size / max(float(np.linalg.norm(b - a)), np.finfo(float).tiny)
+
+    def fit(self, term: Vector, late: int = 0) -> tuple[float, float]:
+        """Return the multiple of `term` by which the updates differ, and what that leaves of the difference."""
+        a, b = self.later[late]
+        c, _ = factor(term, b - a)
+        return c, self.rest(b - a - c * term, late)
 
     def _vector(self, tree: Leaves) -> Vector:
         return np.concatenate([tree[name].astype(float).ravel() for name in self.leaves])
@@ -61,19 +104,6 @@ def factor(a: Vector, b: Vector) -> tuple[float, float]:
     return c, float(np.linalg.norm(b - c * a) / max(np.linalg.norm(b), np.finfo(float).tiny))
 
 
-def shrinkage(window: Window) -> tuple[float, float]:
-    """Return the fraction of the differences that is one multiple of the parameters, and that multiple."""
-    a, b = window.updates[window.now]
-    params = window.params
-    nonzero = np.abs(params) > 1e-3 * np.abs(params).max(initial=0)
-    if nonzero.sum() < 3:
-        return 0.0, 0.0
-    rates = ((b - a)[nonzero]) / params[nonzero]
-    rate = float(np.median(rates))
-    near = np.abs(rates - rate) <= 0.02 * abs(rate)
-    return (float(near.mean()), rate) if rate else (0.0, 0.0)
-
-
 def rank_correlation(x: Vector, y: Vector) -> float:
     """Return how nearly `y` rises or falls with `x`: 1, -1, or 0 where they have nothing to do with each other."""
     ranks = np.array([np.argsort(np.argsort(v)) for v in (x, y)], dtype=float)
@@ -83,3 +113,29 @@ def rank_correlation(x: Vector, y: Vector) -> float:
 def cosine(a: Vector, b: Vector) -> float:
     """Return the cosine of the angle between two updates."""
     return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), np.finfo(float).tiny)
+
+
+def sources(leaves: Sequence[str], pairs: Sequence[tuple[Leaves, Leaves]]) -> list[str]:
+    """Return the leaves without those that are running means of others among them, as an EMA of the weights is.
+
+    Args:
+        leaves: The leaves that differ.
+        pairs: The trees before and after some steps.
+    """
+    return [name for name in leaves if not any(mean_of(name, other, pairs) for other in leaves if other != name)]
+
+
+def mean_of(name: str, other: str, pairs: Sequence[tuple[Leaves, Leaves]]) -> tuple[float, float] | None:
+    """Return by which fraction of the way to another leaf's new value a leaf moves, in both trainings, or None."""
+    if len(pairs) < 3 or pairs[0][0][name].shape != pairs[0][0][other].shape or pairs[0][0][name].size < 2:
+        return None
+    found = []
+    for i in (0, 1):
+        steps = [(x[i][name].astype(float), y[i][name].astype(float), y[i][other]) for x, y in pairwise(pairs)]
+        moved = np.concatenate([(new - old).ravel() for old, new, _ in steps])
+        way = np.concatenate([(target - old).ravel() for old, _, target in steps])
+        c, rest = factor(way, moved)
+        if not 0 < c < 0.9 or rest > 1e-2:
+            return None
+        found.append(c)
+    return found[0], found[1]
