@@ -359,7 +359,7 @@ def test_a_file_that_is_no_trajectory_is_refused(tmp_path):
         "one array and no names": written("one.npy", lambda p: np.save(p, np.zeros(3))),
         "must share their first axis": written("axes.npz", lambda p: np.savez(p, a=np.zeros(2), b=np.zeros(3))),
         "it holds nothing": written("empty.npz", lambda p: np.savez(p)),
-        "it is no .npz": written("objects.npz", lambda p: np.savez(p, a=np.array([{}], dtype=object))),
+        "a.npy holds object": written("objects.npz", lambda p: np.savez(p, a=np.array([{}], dtype=object))),
         "is no trajectory": written("cut.npz", lambda p: p.write_bytes(b"")),
     }
     for words, path in bad.items():

@@ -1,13 +1,14 @@
 """Where two trainings first differ, and why: for anybody's port between two frameworks. It needs NumPy alone.
 
 A **trajectory** is what a training went through: one tree of NumPy arrays for each step, the initial parameters first.
-It is given as an iterable of trees (mappings of names to arrays, or to further mappings), as the path of a `.npz` file
-that `save_trajectory` wrote, or made of a step function of either framework by `walk`.
+It is given as an iterable of trees (any nesting of mappings, lists, tuples and dataclasses), as the path of a `.npz`
+file that `save_trajectory` wrote, or made of a step function of either framework by `walk`.
 
     report = locate(walk(torch_step, model, batches, lambda m: dict(m.named_parameters())),
                     walk(jax_step, state, batches, lambda s: s.params))
     print(report)                                        # first step, leaf, element; by how much; what it looks like
     assert_same_training("torch.npz", "jax.npz")         # the same, for a test suite
+    print(compare(gradients, other_gradients))           # two trees, once
 
 From the shell: `python -m jaxopt_study.parity torch.npz jax.npz`.
 """
@@ -15,15 +16,18 @@ From the shell: `python -m jaxopt_study.parity torch.npz jax.npz`.
 from jaxopt_study.parity.difference import Difference, first_difference
 from jaxopt_study.parity.files import load_trajectory, save_trajectory
 from jaxopt_study.parity.locate import assert_same_training, locate
+from jaxopt_study.parity.once import Comparison, compare
 from jaxopt_study.parity.patterns import Pattern
 from jaxopt_study.parity.report import Report
 from jaxopt_study.parity.trees import walk
 
 __all__ = [
+    "Comparison",
     "Difference",
     "Pattern",
     "Report",
     "assert_same_training",
+    "compare",
     "first_difference",
     "load_trajectory",
     "locate",

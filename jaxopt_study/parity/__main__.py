@@ -8,6 +8,7 @@ import sys
 from io import TextIOWrapper
 
 from jaxopt_study.parity.locate import locate
+from jaxopt_study.parity.trees import shown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = locate(options.first, options.second, steps=options.steps, tolerance=options.tolerance)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(str(error))}", file=sys.stderr)
         return 2
     print(report)
     return int(not report.same)

@@ -15,7 +15,7 @@ from jaxopt_study.parity.rounding import (
     Scale,
     float32_factor,
     grows,
-    holds_float32,
+    held_precision,
     precision,
     unrelated,
     whole,
@@ -150,22 +150,27 @@ class Compared:
             self._moved.append(self._scales[name].moved)
 
     def _as_float32(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
-        """Whether the numbers, or the learning rate, are those of float32 though the arrays are not."""
+        """Whether the numbers, or the learning rate, are those of a shorter type than the arrays."""
         del ahead
-        if self._least_unit or not any(self._unit(name, pair) < FLOAT32 for name in self._now):
-            return False
-        held = [which for which, tree in zip(("first", "second"), pair, strict=True) if holds_float32(tree)]
-        off = float32_factor(self.before[-2], pair) if len(self.before) > 1 and not held else 0.0
-        if not held and not off:
+        unit = max(self._unit(name, pair) for name in self._now)
+        held = {held_precision(tree): which for which, tree in zip(("second", "first"), pair[::-1], strict=True)}
+        coarsest = max(held)
+        step = len(self.distances) - 1
+        if coarsest > unit:
+            kind = "bfloat16" if coarsest > FLOAT32 else "float32"
+            self._least_unit = coarsest
+            self._notes.append(
+                f"The {held[coarsest]} training's numbers are all numbers of {kind}, so they are compared as such."
+            )
+            return True
+        off = float32_factor(self.before[-2], pair) if len(self.before) > 1 and unit < FLOAT32 else 0.0
+        if not off:
             return False
         self._least_unit = FLOAT32
-        step = len(self.distances) - 1
         self._notes.append(
-            f"The {held[0]} training's numbers are all numbers of float32, so they are compared as such."
-            if held
-            else f"At step {step} the updates differ by one factor, 1 {'+' if off > 0 else '-'} {abs(off):.1e}: a "
-            "learning rate rounded to float32, as optax computes its schedules. From there on the trainings are "
-            "compared as float32."
+            f"At step {step} the updates differ by one factor, 1 {'+' if off > 0 else '-'} {abs(off):.1e}: a learning "
+            "rate rounded to float32, as optax computes its schedules. From there on the trainings are compared as "
+            "float32."
         )
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten
+from jaxopt_study.parity.trees import Leaves, Tree, check_alike, distance, flatten, shown
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Difference:
     def __str__(self) -> str:
         ratio = self.first / self.second if self.second else float("nan")
         place = f"{self.leaf}{list(self.index)}"
-        return f"step {self.step}, {place}: {self.first!r} against {self.second!r}, ratio {ratio:.9g}"
+        return f"step {self.step}, {shown(place)}: {self.first!r} against {self.second!r}, ratio {ratio:.9g}"
 
 
 def first_difference(first: Iterable[Tree], second: Iterable[Tree], tolerance: float) -> Difference | None:

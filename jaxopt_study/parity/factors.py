@@ -34,7 +34,7 @@ def parallel(window: Window) -> bool:
 def wrong_sign(window: Window) -> str:
     """The updates are opposite, and stay so."""
     c = one_factor(window)
-    if c >= 0 or (len(window.later) > 1 and cosine(*window.later[1]) > 0):
+    if not -10 < c < -0.1 or (len(window.later) > 1 and cosine(*window.later[1]) > 0):
         return ""
     return f"the second's update is {c:.4g} times the first's: one ascends"
 
@@ -135,7 +135,11 @@ def _while_one_factor(window: Window, late: int) -> tuple[Vector, Vector]:
     left = [window.fit(window.later[n][0], n)[1] for n in range(len(found))]
     # Where the updates agree again, what they still differ by has no form.
     agree = np.abs(found - 1) <= rests
-    good = [rest <= ALIKE and (fraction <= LOOSE or a) for rest, fraction, a in zip(rests, left, agree, strict=True)]
+    moving = [bool(np.any(a)) and bool(np.any(b)) for a, b in window.later]
+    good = [
+        m and rest <= ALIKE and (fraction <= LOOSE or a)
+        for m, rest, fraction, a in zip(moving, rests, left, agree, strict=True)
+    ]
     end = next((n for n in range(late, len(good)) if not good[n]), len(good))
     return found[late:end], rests[late:end]
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from jaxopt_study.parity.difference import Difference
 from jaxopt_study.parity.patterns import Pattern
+from jaxopt_study.parity.trees import shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Report:
         return self.difference is None
 
     def __str__(self) -> str:
-        return " ".join([self._found(), *self.notes])
+        return shown(" ".join([self._found(), *self.notes]))
 
     def _found(self) -> str:
         if self.difference is None:

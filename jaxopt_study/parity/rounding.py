@@ -29,7 +29,10 @@ FRACTION = 0.01
 GROWN_UNITS = 4096
 """Where rounding grows by itself, two trainings are the same up to this many units of a leaf's largest element."""
 
-FLOAT32 = float(np.finfo(np.float32).eps)
+SEVERAL = 16
+"""A tree must hold so many numbers of bfloat16 to be one of bfloat16."""
+
+FLOAT32, BFLOAT16 = float(np.finfo(np.float32).eps), 2.0**-7
 
 
 class Scale(NamedTuple):
@@ -71,10 +74,21 @@ def whole(name: str, pair: tuple[Leaves, Leaves]) -> bool:
     return all(tree[name].dtype.kind in "iub" for tree in pair)
 
 
-def holds_float32(tree: Leaves) -> bool:
-    """Say whether all numbers of a tree are numbers of float32, whatever its arrays' type."""
+def held_precision(tree: Leaves) -> float:
+    """Return the precision of the numbers of a tree, whatever its arrays' type: of bfloat16, float32 or 0 for finer.
+
+    A file holds numbers of bfloat16 as float32, and a tree of float32 may have been cast to float64.
+    """
+    leaves = [leaf for leaf in tree.values() if leaf.dtype.kind == "f"]
     with np.errstate(over="ignore"):
-        return all(np.array_equal(leaf.astype(np.float32), leaf) for leaf in tree.values() if leaf.dtype.kind == "f")
+        short = [leaf.astype(np.float32) for leaf in leaves]
+    if not all(np.array_equal(s, leaf) for s, leaf in zip(short, leaves, strict=True)):
+        return 0.0
+    if not any(np.any(leaf.view(np.uint32) & 0xFFFF) for leaf in short):
+        # A few simple numbers, such as 1, are numbers of any type.
+        several = sum(np.unique(leaf).size for leaf in short) >= SEVERAL
+        return BFLOAT16 if several else FLOAT32
+    return FLOAT32 if leaves else 0.0
 
 
 def float32_factor(before: tuple[Leaves, Leaves], now: tuple[Leaves, Leaves]) -> float:
@@ -152,5 +166,5 @@ def _peak(leaf: Leaf) -> float:
 
 def _eps(dtype: np.dtype) -> float:
     if dtype.name == "bfloat16":  # NumPy's finfo does not know it
-        return 2.0**-7
+        return BFLOAT16
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0

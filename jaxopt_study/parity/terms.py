@@ -27,7 +27,7 @@ def frozen(window: Window) -> str:
     if not window.partial or len(window.later) < 3:
         return ""
     for who, mine, other in (("second", 1, 0), ("first", 0, 1)):
-        still = not any(np.any(pair[mine]) for pair in window.later)
+        still = all(np.linalg.norm(pair[mine]) <= window.noise for pair in window.later)
         if still and all(np.any(pair[other]) for pair in window.later[:3]):
             return (
                 f"the {who} training does not move {', '.join(window.leaves)} from step {window.step} on: frozen, left "

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Tree = Mapping[str, Any]
+Tree = Any
+"""Mappings, lists, tuples, named tuples and dataclasses, nested, with arrays of NumPy, JAX or PyTorch as leaves."""
+
 Leaf = npt.NDArray[Any]
 Leaves = dict[str, Leaf]
+
+
+DEPTH = 100
+"""Trees may be nested so many times."""
 
 
 def flatten(tree: Tree, where: str = "") -> Leaves:
     """Return the leaves by their names from the root, joined by slashes, in sorted order.
 
+    The elements of a list or tuple are named by their numbers, the fields of a named tuple or dataclass by their names.
+    None is no leaf.
+
     Raises:
-        ValueError: It is no tree of numbers; `where` says in the message which one.
+        ValueError: It is no tree of numbers, holds itself, or has one name twice; `where` is named in the message.
+
+    Example:
+        >>> flatten({"layer": [np.ones(2), np.zeros(3)]})
+        {'layer/0': array([1., 1.]), 'layer/1': array([0., 0., 0.])}
     """
-    if not isinstance(tree, Mapping):
-        raise ValueError(  # noqa: TRY004 - one kind of error for all that cannot be compared
+    if _children(tree) is None:
+        raise ValueError(
             f"{where or 'this'} is no parameter tree but a {type(tree).__name__}: give names and NumPy arrays"
         )
-    leaves = dict(_leaves(tree))
-    for name, leaf in leaves.items():
+    leaves: Leaves = {}
+    for name, leaf in _leaves(tree, where):
+        if name in leaves:
+            raise ValueError(f"{where}: two leaves have the name {name}")
         if leaf.dtype.kind not in "fiub" and leaf.dtype.name != "bfloat16":
             raise ValueError(f"{where}: {name} holds {leaf.dtype} and not real numbers")
+        leaves[name] = leaf
     return leaves
+
+
+def shown(text: str) -> str:
+    r"""Return a text with its control characters escaped: a leaf's name may hold any, and terminals obey them.
+
+    Example:
+        >>> print(shown("a\tb"))
+        a\tb
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def walk(
@@ -82,13 +109,38 @@ def distance(first: Leaf, second: Leaf) -> Leaf:
     return np.where(both, 0.0, np.where(np.isnan(found), np.inf, found))
 
 
-def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    for name, node in sorted(tree.items(), key=lambda item: str(item[0])):
-        if isinstance(node, Mapping):
-            yield from _leaves(node, f"{path}{name}/")
-        else:
-            # A PyTorch parameter must be detached before NumPy may see it.
-            yield f"{path}{name}", np.asarray(node.detach().cpu() if hasattr(node, "detach") else node)
+def _leaves(tree: Tree, where: str, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Leaf]]:
+    if id(tree) in above:
+        raise ValueError(f"{where or 'this'} holds itself, at {path[:-1]}")
+    if len(above) > DEPTH:
+        raise ValueError(f"{where or 'this'} is nested more than {DEPTH} times")
+    for name, node in _children(tree) or ():
+        if _children(node) is not None:
+            yield from _leaves(node, where, f"{path}{name}/", (*above, id(tree)))
+        elif node is not None:
+            yield f"{path}{name}", _array(node)
+
+
+def _children(node: Any) -> list[tuple[Any, Any]] | None:
+    """Return the names and nodes below a node, in sorted order, or None if it is a leaf."""
+    if isinstance(node, Mapping):
+        return sorted(node.items(), key=lambda item: str(item[0]))
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return sorted(zip(node._fields, node, strict=True), key=lambda item: item[0])
+    if isinstance(node, list | tuple):
+        return list(enumerate(node))
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        names = sorted(field.name for field in dataclasses.fields(node))
+        return [(name, getattr(node, name)) for name in names]
+    return None
+
+
+def _array(node: Any) -> Leaf:
+    if hasattr(node, "detach"):
+        # A PyTorch parameter must be detached before NumPy may see it, and NumPy has no bfloat16.
+        node = node.detach().cpu()
+        node = node.float() if str(node.dtype) == "torch.bfloat16" else node
+    return np.asarray(node)
 
 
 def _copy(tree: Tree) -> Leaves:
