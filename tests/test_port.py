@@ -172,11 +172,12 @@ HELD_AS_TORCH_DOES = {
 
 @pytest.mark.parametrize(("name", "options"), HELD_AS_TORCH_DOES.items())
 def test_a_training_goes_on_in_torchs_layout(name, options):
-    """At step 100; 1e-15 was the worst. Muon iterates in bfloat16, where a bit may flip on another machine."""
+    """1e-15 was the worst. Muon iterates in bfloat16, where a bit may flip on another machine."""
     model = matrices() if name == "Muon" else network()
     training = Training(model, flax=False)
     training.curved = name == "LBFGS"
-    assert max(resume(training, made(name, **options), 100, 20)) < (2e-3 if name == "Muon" else 1e-14)
+    before = 100 if name == "LBFGS" else 1000  # L-BFGS would stand still at the minimum
+    assert max(resume(training, made(name, **options), before, 20)) < (2e-3 if name == "Muon" else 1e-14)
 
 
 @pytest.mark.parametrize("name", ["Adafactor", "LBFGS"])
