@@ -5,6 +5,7 @@ The command imports this module first, so it loads little.
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import os
 import signal
@@ -13,8 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
+LONGEST = 200
+"""Characters of a complaint about a command line."""
 STOPPED = 130
 """The exit status of a command that a signal ended, as a shell gives it after Ctrl-C."""
 
@@ -73,6 +76,16 @@ def write_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # it is None where the shell closed it
             stream.reconfigure(errors="in ascii")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the status 2."""
+        words = visible(message)
+        say(f"error: {words if len(words) <= LONGEST else words[:LONGEST] + '...'}; see --help")
+        raise SystemExit(2)
 
 
 def say(words: str) -> None:

@@ -316,7 +316,7 @@ def test_the_command_line_answers_each_name(capsys):
         (["SequentialLR(o, [OneCycleLR(o, 5)], [])"], "translate the live object by scheduler="),
         (["SequentialLR(o, [LambdaLR(o)], [])"], "LambdaLR calls a function of yours"),
         (["SequentialLR(o, [Step(o, 5)], [])"], "did you mean StepLR?"),
-        (["SequentialLR(o, [a, b], [5])"], "is no call of literals"),
+        (["SequentialLR(o, [a, b], [5])"], "schedulers of SequentialLR is no literal"),
         (["SequentialLR(o, [StepLR(o, 5), StepLR(o, 5), StepLR(o, 5)], [9, 5])"], "whole numbers above 0 that grow"),
         (["ChainedScheduler([CosineAnnealingLR(o, 5)])"], "ChainedScheduler with CosineAnnealingLR"),
         (["ChainedScheduler", "schedulers=5"], "a list of calls"),

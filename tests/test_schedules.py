@@ -1,5 +1,6 @@
 """Schedulers of torch as functions of the number of steps made: at every step, for options drawn at random."""
 
+import re
 import warnings
 
 import jax
@@ -218,14 +219,7 @@ def after_one_cycle(optimizer):
     return SCHEDULERS.SequentialLR(optimizer, parts, milestones=[5])
 
 
-def of_a_chain(optimizer):
-    chain = SCHEDULERS.ChainedScheduler(
-        [SCHEDULERS.ConstantLR(optimizer, 0.5), SCHEDULERS.ExponentialLR(optimizer, 0.9)], optimizer
-    )
-    return SCHEDULERS.SequentialLR(optimizer, [chain, SCHEDULERS.LinearLR(optimizer)], milestones=[5])
-
-
-@pytest.mark.parametrize("make", [loaded_at_another_rate, beside_another, set_by_hand, after_one_cycle, of_a_chain])
+@pytest.mark.parametrize("make", [loaded_at_another_rate, beside_another, set_by_hand, after_one_cycle])
 def test_a_rate_that_is_not_the_schedulers_is_refused(make):
     """torch multiplies what it finds in the group; each of these was 0.02 to 1 of a parameter away in 30 steps."""
     optimizer = an_optimizer()
@@ -273,3 +267,61 @@ def test_the_place_of_a_scheduler_is_not_carried_over_and_said():
     other.step()
     chain.step()
     assert any("step 1" in note for note in dictionary.translate(other, scheduler=chain).notes)
+
+
+def sequence(optimizer, *parts, milestones=(3,)):
+    return SCHEDULERS.SequentialLR(optimizer, [part(optimizer) for part in parts], milestones=list(milestones))
+
+
+def chain(optimizer):
+    return SCHEDULERS.ChainedScheduler([SCHEDULERS.ExponentialLR(optimizer, 0.9)], optimizer)
+
+
+def linear(optimizer, total_iters=5):
+    return SCHEDULERS.LinearLR(optimizer, 0.1, total_iters=total_iters)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda o: sequence(o, lambda o: sequence(o, linear, linear), linear), "SequentialLR in a SequentialLR"),
+        (lambda o: sequence(o, linear, chain), "ChainedScheduler in a SequentialLR cannot be translated: torch loses"),
+        (lambda o: sequence(o, chain, linear), "ChainedScheduler in a SequentialLR"),
+        (lambda o: sequence(o, linear, linear, linear, milestones=[10, 5]), "milestones=[10, 5]"),
+        (lambda o: sequence(o, linear, lambda o: linear(o, 0)), "a later LinearLR with total_iters=0"),
+        (lambda o: SCHEDULERS.StepLR(o, 2.5), "StepLR with step_size=2.5 cannot be translated: give a whole number"),
+        (lambda o: SCHEDULERS.MultiStepLR(o, [2.5, 5]), "MultiStepLR with milestones=2.5"),
+        (lambda o: linear(o, 2.5), "LinearLR with total_iters=2.5"),
+        (lambda o: linear(o, -1), "LinearLR with total_iters=-1"),
+        (lambda o: SCHEDULERS.PolynomialLR(o, 10**10), "PolynomialLR with total_iters=10000000000"),
+        (lambda o: SCHEDULERS.CosineAnnealingLR(o, 2.5), "CosineAnnealingLR with T_max=2.5"),
+        (lambda o: SCHEDULERS.ExponentialLR(o, -0.5), "ExponentialLR with gamma=-0.5"),
+    ],
+)
+def test_what_torch_takes_and_the_code_does_not_is_refused(make, words):
+    """Nested, a milestone of torch comes a step early; the others ended elsewhere, or fail in torch later."""
+    optimizer = an_optimizer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scheduler = make(optimizer)
+    with pytest.raises(DictionaryError, match=re.escape(words)):
+        dictionary.translate_schedule(scheduler)
+
+
+def test_a_cycle_keeps_its_digits_after_many_steps():
+    """In float32 a fraction of all cycles was 5 % off at step 1,000,000; 7e-8 was measured."""
+    optimizer = an_optimizer()
+    cyclic = SCHEDULERS.CyclicLR(optimizer, 0.1, 1.0, step_size_up=7, cycle_momentum=False)
+    rate = dictionary.build(dictionary.translate_schedule(cyclic))
+    with jax.enable_x64(False):
+        for step in (10_000, 100_003, 1_000_001):
+            there = step % 14 / 7
+            assert float(rate(jnp.int32(step))) == pytest.approx(0.1 + 0.9 * min(there, 2 - there), rel=1e-6)
+
+
+def test_one_cycle_keeps_its_last_rate():
+    """torch raises there."""
+    optimizer = an_optimizer()
+    scheduler = SCHEDULERS.OneCycleLR(optimizer, 1.0, total_steps=10, anneal_strategy="linear", cycle_momentum=False)
+    rate = dictionary.build(dictionary.translate_schedule(scheduler))
+    assert float(rate(9)) == float(rate(20)) > 0

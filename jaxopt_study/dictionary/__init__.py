@@ -74,6 +74,9 @@ def translate(optimizer: Any, **options: Any) -> Translation | LiveTranslation:
         'jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")'
     """
     if isinstance(optimizer, str):
+        live = [name for name in options if name in BESIDE and name != "every"]
+        if live:
+            raise DictionaryError(f"{live[0]}= is of a live optimizer: give the torch.optim object, not its name")
         return named.translate(optimizer, options)
     unknown = [name for name in options if name not in BESIDE]
     if unknown:

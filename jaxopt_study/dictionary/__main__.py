@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a translation; return 0, or 2 where torch has no such configuration."""
-    parser = argparse.ArgumentParser(
+    parser = terminal.Parser(
         prog="python -m jaxopt_study.dictionary",
         description="Say what an optimizer, scheduler, clipping or initializer of torch is in JAX, as code to paste.",
         epilog=f"classes: {', '.join(OPTIONS)}",
@@ -30,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(_listing() if given.name is None else _answer(given.name, given.options, given.schedule))
     except DictionaryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.say(f"error: {terminal.visible(str(error))}")
         return 2
     return 0
 

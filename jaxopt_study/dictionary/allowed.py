@@ -65,9 +65,11 @@ FRACTION = Allowed(lambda v: _number(v) and 0 <= v <= 1, "a number in [0, 1]")
 AT_LEAST_ONE = Allowed(lambda v: _number(v) and v >= 1, "a number of at least 1")
 SWITCH = Allowed(lambda v: isinstance(v, bool), "True or False")
 COUNT = Allowed(
-    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number of at least 1", by_torch=False
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and 1 <= v < 2**31,
+    "a whole number of at least 1 and below 2^31",
+    by_torch=False,
 )
-COUNT_OR_NONE = Allowed(lambda v: v is None or COUNT.test(v), "a whole number of at least 1, or None", by_torch=False)
+COUNT_OR_NONE = Allowed(lambda v: v is None or COUNT.test(v), f"{COUNT.words}, or None", by_torch=False)
 ITERATIONS = Allowed(lambda v: isinstance(v, int) and not isinstance(v, bool) and v < 100, "a whole number below 100")
 BETAS = Allowed(_all(2, lambda v: _number(v) and 0 <= v < 1), "two numbers in [0, 1), as 0.9,0.999")
 # torch's SparseAdam takes them likewise, and its lr and eps must be above 0.

@@ -24,7 +24,7 @@ FUNCTIONS: Mapping[str, Table] = {
 }
 OPTIONS: Mapping[str, Table] = {
     "AveragedModel": {
-        "device": (None, Allowed(lambda v: v is None or isinstance(v, int | str), "a device", by_torch=False)),
+        "device": (None, Allowed(lambda v: v is None or isinstance(v, int | str | Call), "a device", by_torch=False)),
         "avg_fn": (None, FUNCTION),
         "multi_avg_fn": (None, FUNCTION),
         "use_buffers": (False, SWITCH),
@@ -33,8 +33,8 @@ OPTIONS: Mapping[str, Table] = {
 }
 PARAMETERS = "give it the parameters alone, and take statistics (BatchNorm's) from the model, as torch copies them"
 BUFFERS = (
-    "give it the parameters and the statistics (BatchNorm's) in one tree; whole numbers (num_batches_tracked), which "
-    "torch cuts off, or refuses in get_swa_multi_avg_fn, may differ by 1"
+    "give it the parameters and the statistics (BatchNorm's) in one tree, without whole numbers (num_batches_tracked), "
+    "which torch averages in its own way"
 )
 PLACE = "call it where torch calls update_parameters(model)"
 ROUNDED = "under torch.set_default_dtype(torch.float64): else torch rounds 1 / (n + 1) to float32"

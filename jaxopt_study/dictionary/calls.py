@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,8 @@ LONGEST, LONGEST_CALL = 300, 1_000
 """Characters of a value and of a call that are read; a longer one is a mistake, and Python's parser may not end it."""
 TARGETS = ("params", "parameters", "optimizer", "tensor", "model")
 """torch's names of what a function works on: an object, which no option says."""
+ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+"""What is computed, as 10 * 5 in a script."""
 INFINITE = {"inf": math.inf, "float('inf')": math.inf, "-inf": -math.inf, "float('-inf')": -math.inf}
 INFINITE |= {f"{module}.inf": math.inf for module in ("math", "torch", "np", "numpy")}
 
@@ -57,8 +61,8 @@ class Call:
         found = {name: value for name, value in pairs if value is not UNREAD or name not in TARGETS}
         if twice := sorted(found.keys() & self.options.keys()):
             raise DictionaryError(f"{self!r} has {twice[0]} twice")
-        if UNREAD in found.values():
-            raise _no_call(repr(self))
+        if unread := [name for name, value in found.items() if value is UNREAD]:
+            raise DictionaryError(f"{unread[0]} of {self.name} is no literal: write its value, as lr=1e-3")
         return found | dict(self.options)
 
 
@@ -79,11 +83,13 @@ def read(text: str) -> Call:
     if len(text) > LONGEST_CALL:
         raise _no_call(text)
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = _parsed(text)
         if not isinstance(node, ast.Call):
             raise _no_call(text)
         call = _call(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, ArithmeticError, SyntaxError, MemoryError, RecursionError) as error:
+        if isinstance(error, DictionaryError):
+            raise
         raise _no_call(text) from None
     if any(map(_underflows, re.findall(r"[\d.]+[eE]-\d+", text))):
         raise DictionaryError(f"{short(text)} has a number below the smallest that can be held")
@@ -101,8 +107,8 @@ def value(option: str, text: str) -> Any:
     if any(map(_underflows, text.split(","))):
         raise DictionaryError(f"{option}={text} is below the smallest number that can be held")
     try:
-        return _value(ast.parse(text.strip(), mode="eval").body)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _value(_parsed(text))
+    except (ValueError, TypeError, ArithmeticError, SyntaxError, MemoryError, RecursionError):
         lowered = {"true": True, "false": False, "none": None}
         if text.lower() in lowered:
             return lowered[text.lower()]
@@ -112,18 +118,32 @@ def value(option: str, text: str) -> Any:
         return text
 
 
+def _parsed(text: str) -> ast.expr:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python finds odd in a user's text is no line of ours
+        return ast.parse(text.strip(), mode="eval").body
+
+
 def _call(node: ast.Call) -> Call:
     name, names = ast.unparse(node.func), [k.arg for k in node.keywords]
     if None in names or len(set(names)) < len(names) or not re.fullmatch(r"[\w.]+", name):
         raise ValueError(name)
-    options = {str(k.arg): _value(k.value) for k in node.keywords if k.arg not in TARGETS}
+    options = {str(k.arg): _read_by_name(k) for k in node.keywords if k.arg not in TARGETS}
     return Call(re.sub(PREFIXES, "", name), tuple(map(_or_unread, node.args)), options)
+
+
+def _read_by_name(keyword: ast.keyword) -> Any:
+    try:
+        return _value(keyword.value)
+    except (ValueError, TypeError, ArithmeticError):
+        words = f"{keyword.arg}={ast.unparse(keyword.value)}"
+        raise DictionaryError(f"{short(words)} is no literal: write its value, as lr=1e-3") from None
 
 
 def _or_unread(node: ast.expr) -> Any:
     try:
         return _value(node)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError):
         return UNREAD
 
 
@@ -134,7 +154,16 @@ def _value(node: ast.expr) -> Any:
         return _call(node)
     if isinstance(node, ast.List | ast.Tuple):
         return tuple(map(_value, node.elts))
+    if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
+        return ARITHMETIC[type(node.op)](_number(node.left), _number(node.right))
     return ast.literal_eval(node)
+
+
+def _number(node: ast.expr) -> float:
+    number = _value(node)
+    if not isinstance(number, int | float) or abs(number) > 1e15:
+        raise ValueError(ast.unparse(node))
+    return number
 
 
 def _underflows(number: str) -> bool:

@@ -104,6 +104,8 @@ def to_torch(name: str, /, **options: Any) -> Translation:
         >>> to_torch("rmsprop", learning_rate=0.1).status
         'approximate'
     """
+    if not isinstance(name, str):
+        raise DictionaryError(f"a {type(name).__name__} is no name: give one, or a call, as 'optax.adamw(1e-3)'")
     if "(" in name:
         call = read(name)
         if options:

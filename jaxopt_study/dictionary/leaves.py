@@ -54,7 +54,7 @@ def names_by_id(groups: Groups, model: Any) -> dict[int, tuple[str, ...]]:
     if model is None:
         named = [pair for g in groups if "param_names" in g for pair in zip(g["params"], g["param_names"], strict=True)]
         return {id(p): (name,) for p, name in named}
-    if not callable(getattr(model, "named_parameters", None)):
+    if isinstance(model, type) or not callable(getattr(model, "named_parameters", None)):
         raise DictionaryError(f"model is a {type(model).__name__}: give the torch.nn.Module")
     known: dict[int, tuple[str, ...]] = {}
     # Of tied weights each name: the tree of the other framework has one of them.

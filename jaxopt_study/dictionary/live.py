@@ -166,7 +166,7 @@ def translate_live(
     beside = around(optimizer, groups, clip, accumulate, loss_divided)
     names_of_schedules = list(schedules) or [""] * len(groups)
     made = tuple(
-        from_complete(name, complete(name, _options(name, group)), code)
+        from_complete(_name(name, group), complete(_name(name, group), _options(optimizer, name, group)), code)
         for group, code in zip(groups, names_of_schedules, strict=True)
     )
     names = names_of(groups, model)
@@ -214,10 +214,18 @@ def _is_torchs(kind: type) -> bool:
     return f"{kind.__module__}.".startswith("torch.optim.")
 
 
-def _options(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
+def _name(name: str, group: Mapping[str, Any]) -> str:
+    """Return the class whose rule a group follows: AdamW is Adam with an option set, which a group may unset."""
+    return "Adam" if name == "AdamW" and not group.get("decoupled_weight_decay", True) else name
+
+
+def _options(optimizer: Any, name: str, group: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in group.items() if key not in (*GROUP_KEYS, *IMPLEMENTATION)}
-    if name == "AdamW":
-        options.pop("decoupled_weight_decay", None)  # AdamW is Adam with this set
+    if _name(name, group) == "AdamW":
+        options.pop("decoupled_weight_decay", None)
+    if name == "Adagrad":  # torch begins every group with the value of its constructor
+        start = "initial_accumulator_value"
+        options[start] = optimizer.defaults.get(start, options[start])
     if name == "LBFGS" and options.get("max_eval") == options["max_iter"] * 5 // 4:
         options["max_eval"] = None
     return options

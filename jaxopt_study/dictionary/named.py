@@ -49,7 +49,10 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
         if name in names:
             if learning_rate:
                 raise DictionaryError(f"{name} is no optimizer: it cannot have a schedule")
-            return translated(name, options)
+            try:
+                return translated(name, options)
+            except OverflowError:
+                raise DictionaryError(f"{name} with so large a number cannot be translated") from None
     return rules.translate(name, options, learning_rate)
 
 

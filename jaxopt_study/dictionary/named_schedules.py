@@ -24,6 +24,7 @@ from jaxopt_study.dictionary.allowed import (
     one_of,
 )
 from jaxopt_study.dictionary.calls import Call, read
+from jaxopt_study.dictionary.periods import check_sequence
 from jaxopt_study.dictionary.schedules import COUNT as STEPS
 from jaxopt_study.dictionary.schedules import Facts, after_every, rate_of, refuse_what_is_no_function
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, Translation
@@ -216,6 +217,7 @@ def _many(values: Mapping[str, Any], group: dict[str, Any]) -> dict[str, Any]:
     made = []
     for call in calls:
         refuse_what_is_no_function(call.name)
+        check_sequence([call.name], (), ())
         if call.name in OPTIONS and call.name not in IN_SEQUENCE:
             raise DictionaryError(f"{call.name} in a list of schedulers: translate the live object by scheduler=")
         table = OPTIONS[known("scheduler", call.name, IN_SEQUENCE)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from jaxopt_study.dictionary.allowed import Options
+from jaxopt_study.dictionary.allowed import DictionaryError, Options
 from jaxopt_study.dictionary.options import check
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, Translation, chained
 
@@ -31,8 +31,11 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
 def from_complete(name: str, options: Options, learning_rate: str = "") -> Translation:
     """Return the translation of all the options of a class; torch need not accept them in its constructor."""
     made = RULES[name](options, learning_rate or repr(options["lr"]))
-    if made.status == EXACT and max(options.get("betas", (0,))) > LARGEST_BETA:
+    large = max(options.get("betas", (0,))) > LARGEST_BETA
+    if large and made.status == EXACT:
         return replace(made, status=CONDITIONS, condition=LARGE_BETA)
+    if large and name == "SparseAdam":
+        return replace(made, condition=f"{made.condition}; {LARGE_BETA}")
     return made
 
 
@@ -41,7 +44,7 @@ STATIC = 'static_args=("b1", "b2")'
 LARGEST_BETA = 0.999
 """Up to here float32 is within the bounds that are checked; it is the default of Adam's b2."""
 LARGE_BETA = (
-    "in float64: in float32 optax computes 1 - beta^t with a relative error of up to 6e-8 / (1 - beta), torch does not"
+    "in float64: in float32, 1 - beta^t has a relative error of up to 6e-8 / (1 - beta) in JAX, and none in torch"
 )
 
 
@@ -84,6 +87,8 @@ def _made(name: str, o: Options, expression: str, reason: str, status: str = EXA
 def sgd(o: Options, lr: str) -> Translation:
     """`optax.sgd`, but for dampening, which torch leaves out at the first step."""
     m, d = o["momentum"], o["dampening"]
+    if m and d and o["nesterov"]:  # a group may have it, past the constructor
+        raise DictionaryError("SGD with nesterov and dampening cannot be translated: torch's constructor refuses it")
     if m and d:
         damping = f"optax.scale_by_schedule(lambda c: jnp.where(c == 0, 1.0, 1.0 - {d!r}))"
         rule = [damping, f"optax.trace({m!r})", _rate(lr)]
@@ -145,7 +150,18 @@ def radam(o: Options, lr: str) -> Translation:
         f"eps=lambda c: {o['eps']!r} / jnp.sqrt(1 - {b2!r} ** (c + 1.0)))"
     )
     reason = "torch adds eps to sqrt(v) before the bias correction, optax.radam after it"
-    return _made("RAdam", o, _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr)), reason)
+    rule = _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr))
+    if _rectifies_at_a_tie(b2):
+        condition = "in float64: in float32 rounding decides at which step the rectification begins"
+        return _made("RAdam", o, rule, reason, CONDITIONS, condition)
+    return _made("RAdam", o, rule, reason)
+
+
+def _rectifies_at_a_tie(b2: float) -> bool:
+    """Say whether RAdam's rho comes so near to 5 that rounding decides whether it is above."""
+    largest = 2 / (1 - b2) - 1
+    powers = [b2**t for t in range(1, 101)]
+    return any(abs(largest - 2 * t * p / (1 - p) - 5) < 1e-3 for t, p in enumerate(powers, 1) if p < 1)
 
 
 def rmsprop(o: Options, lr: str) -> Translation:
@@ -168,14 +184,17 @@ def rmsprop(o: Options, lr: str) -> Translation:
     if o["centered"] and not 0 < o["alpha"] < 1:
         condition = f"with alpha={o['alpha']!r} the variance is 0 but for rounding, and the step divides by its root"
         return _made("RMSprop", o, made, reason, APPROXIMATE, condition)
-    if not (o["momentum"] and o["weight_decay"]):
-        return _made("RMSprop", o, made, reason)
-    condition = (
-        "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
-        "after 1,000 replayed gradients of digits the two differ by 6e-7, and torch, begun one unit in the last place "
-        "away, from itself by 5e-7"
-    )
-    return _made("RMSprop", o, made, reason, CONDITIONS, condition)
+    conditions = [CENTERED] if o["centered"] else []
+    conditions += [FED_BACK] if o["momentum"] and o["weight_decay"] else []
+    return _made("RMSprop", o, made, reason, CONDITIONS if conditions else EXACT, "; ".join(conditions))
+
+
+CENTERED = "where a gradient varies: the variance of a constant one is rounding alone, and the step divides by its root"
+FED_BACK = (
+    "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
+    "after 1,000 replayed gradients of digits the two differ by 6e-7, and torch, begun one unit in the last place "
+    "away, from itself by 5e-7"
+)
 
 
 def adagrad(o: Options, lr: str) -> Translation:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxopt_study.dictionary.allowed import COUNT as COUNT_OF_STEPS
 from jaxopt_study.dictionary.allowed import DictionaryError, plain, short
+from jaxopt_study.dictionary.periods import check_periods, check_sequence
 
 __all__ = ["translate_schedule"]
 
@@ -85,6 +86,7 @@ class Facts(SimpleNamespace):
 def rate_of(scheduler: Any, group: int, steps: str, base: str | None = None) -> str:
     """Return code for the rate after `steps`; `base` is the rate that it multiplies, if not the group's own."""
     facts = scheduler if isinstance(scheduler, Facts) else _facts(scheduler)
+    check_periods(facts.name, facts)
     return RULES[facts.name](facts, group, steps, base or _base(facts, group))
 
 
@@ -109,14 +111,14 @@ def _base(facts: Facts, group: int) -> str:
     rates: Sequence[Any] = getattr(facts, "base_lrs", None) or [
         g.get("initial_lr", g["lr"]) for g in facts.optimizer.param_groups
     ]
-    if group >= len(rates):
+    if not 0 <= group < len(rates):
         raise DictionaryError(f"the scheduler knows {len(rates)} groups: one was added later; give schedule=")
     return repr(float(rates[group]))
 
 
 def _power(base: float, exponent: str) -> str:
     """Return code for base ** exponent; its logarithm is taken here, since float32 of a base near 1 loses digits."""
-    return f"jnp.exp({math.log(base)!r} * {exponent})" if base > 0 else f"{base!r} ** {exponent}"
+    return f"jnp.exp({math.log(base)!r} * {exponent})" if base > 0 else f"({base!r}) ** {exponent}"
 
 
 def _exact(steps: str) -> str:
@@ -185,16 +187,19 @@ def _cyclic(s: Any, group: int, steps: str, _base: str) -> str:
     if getattr(s, "_scale_fn_custom", None) is not None:
         raise DictionaryError("CyclicLR with a scale_fn calls a function of yours: give schedule=, and write it there")
     low, high = (float(rates[group]) for rates in (s.base_lrs, s.max_lrs))
-    cycles = f"({_exact(steps)} / {s.total_size!r})"
-    x, ratio = f"({cycles} - jnp.floor({cycles}))", s.step_ratio
+    # The remainder, since float32 of many cycles has few digits left for the place in one.
+    size, ratio = int(s.total_size), s.step_ratio
+    x = f"({_exact(f'({steps} % {size!r})')} / {size!r})"
     height = f"jnp.where({x} <= {ratio!r}, {x} / {ratio!r}, ({x} - 1) / {ratio - 1 or -1.0!r})"
-    scale = {"triangular": "1.0", "triangular2": f"0.5 ** jnp.floor({cycles})", "exp_range": None}[s.mode]
+    scale = {"triangular": "1.0", "triangular2": f"0.5 ** ({steps} // {size!r})", "exp_range": None}[s.mode]
     if scale is None:  # torch sets its scale_mode to "iterations" then, whatever is given
         scale = _power(s.gamma, _exact(steps))
     return f"{low!r} + {high - low!r} * {height} * {scale}"
 
 
 def _one_cycle(s: Any, group: int, steps: str, _base: str) -> str:
+    # Past its last step torch raises: here the last rate stays.
+    steps = f"jnp.minimum({steps}, {int(s._schedule_phases[-1]['end_step'])!r})"
     rates = s.optimizer.param_groups[group]
     code, start = "", 0.0
     for phase in s._schedule_phases:
@@ -209,6 +214,8 @@ def _one_cycle(s: Any, group: int, steps: str, _base: str) -> str:
 
 def _sequential(s: Any, group: int, steps: str, _base: str) -> str:
     """At a milestone torch begins the next scheduler at its step 0."""
+    names = [getattr(one, "name", type(one).__name__) for one in s._schedulers]
+    check_sequence(names, s._schedulers, s._milestones)
     starts = [0, *s._milestones]
     since = [f"({steps} - {start!r})" if start else steps for start in starts]
     rates = [rate_of(one, group, made) for one, made in zip(s._schedulers, since, strict=True)]

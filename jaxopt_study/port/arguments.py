@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from jaxopt_study import terminal
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m jaxopt_study.port`."""
-    made = argparse.ArgumentParser(
+    made = terminal.Parser(
         prog="python -m jaxopt_study.port",
         description="Write a PyTorch checkpoint as flax variables and optax state, in orbax's format. Names and "
         "shapes tell what is a kernel, a scale or an embedding: read the table that is printed. With --like, write "
