@@ -12,9 +12,9 @@ makes: of an optimizer the `optax.GradientTransformation`. Printed, it is all of
 `python -m jaxopt_study.dictionary RMSprop lr=0.01 momentum=0.9`.
 
 `exact` says that parameters in float32 and in float64 differ by rounding alone, if each parameter of torch's
-optimizer has a gradient in each step, and the square of a gradient can be held (in float32, below 1e19). What a live object has beyond that is in its status and its condition: frozen
-parameters without names, a scheduler that is not given, momentum that a scheduler moves, parameters of 16 bits.
-Complex parameters are refused.
+optimizer has a gradient in each step, and the square of a gradient can be held (in float32, below 1e19). What a live
+object has beyond that is in its status and its condition: frozen parameters without names, a scheduler that is not
+given, momentum that a scheduler moves, parameters of 16 bits. Complex parameters are refused.
 
 Importing it loads no framework. `rules` holds the translations, `table` the configurations that are checked by
 `python -m jaxopt_study.compare --studies dictionary`.
