@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections import namedtuple
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path, monkeypatch):
     """A file of 10 kB that holds 8 MB; the limit is lowered to 1 MB, so that the test is quick."""
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1_000_000))
     monkeypatch.setattr(files, "MOST_BYTES", 2**20)
-    monkeypatch.setattr(np.lib.format, "read_array", None)
+    monkeypatch.setattr(np, "empty", None)
     with pytest.raises(ValueError, match=r"its arrays take 8e\+06 bytes, and at most 1.05e\+06 are read"):
         parity.load_trajectory(tmp_path / "a.npz")
 
@@ -182,11 +183,11 @@ def test_a_file_appears_once_it_is_complete(tmp_path, monkeypatch):
     parity.save_trajectory(tmp_path / "a.npz", trees)
     before = (tmp_path / "a.npz").read_bytes()
 
-    def broken(file, **_):
-        file.write(b"half")
+    def broken(stream, *_, **__):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", broken)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", broken)
     with pytest.raises(OSError, match="No space"):
         parity.save_trajectory(tmp_path / "a.npz", trees)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
@@ -209,3 +210,85 @@ def test_two_trees_are_compared_once():
         parity.compare({}, {})
     with pytest.raises(ValueError, match="tolerance must be a finite number"):
         parity.compare(first, first, tolerance=np.inf)
+
+
+SIZE = 50_000
+
+
+def large(steps, drift=0.0):
+    """Yield steps of 0.4 MB."""
+    draw = np.random.default_rng(0).standard_normal(SIZE)
+    for step in range(steps):
+        yield {"w": draw + step * (0.1 + drift), "n": step}
+
+
+def test_files_are_written_and_compared_in_bounded_memory(tmp_path):
+    """200 steps of 0.4 MB are 80 MB; the locator keeps 25 steps of both, in the end as updates in float64 too."""
+    tracemalloc.start()
+    try:
+        for name, drift in (("a", 0.0), ("b", 1e-3)):
+            parity.save_trajectory(tmp_path / name, large(200, drift if name == "b" else 0.0))
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+        assert parity.locate(tmp_path / "a.npz", tmp_path / "a.npz").same
+        assert parity.locate(tmp_path / "a.npz", tmp_path / "b.npz").difference.step == 1
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_numpy_reads_what_was_written(tmp_path):
+    """Each leaf is one array; types that change on the way become one that holds both."""
+    trees = [{"a/b": np.float32([[1, 2]]), "n": 0}, {"a/b": np.array([[3, 1e-20]]), "n": np.int32(1)}]
+    parity.save_trajectory(tmp_path / "a.npz", iter(trees))
+    with np.load(tmp_path / "a.npz") as read:
+        assert sorted(read.files) == ["__trajectory__", "a/b", "n"]
+        assert read["a/b"].tolist() == [[[1, 2]], [[3, 1e-20]]]
+        assert (read["n"].tolist(), read["n"].dtype) == ([0, 1], np.int64)
+    assert [tree["n"] for tree in parity.load_trajectory(tmp_path / "a.npz")] == [0, 1]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_files_of_numpy_are_read_in_parts(save, order, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "AT_ONCE", 600)  # three steps
+    arrays = {"w": np.arange(240.0).reshape(10, 6, 4), "n": np.arange(10), "none": np.zeros((10, 0))}
+    save(tmp_path / "a.npz", **{name: np.asarray(value, order=order) for name, value in arrays.items()})
+    read = list(parity.load_trajectory(tmp_path / "a.npz"))
+    assert len(read) == 10
+    for name, value in arrays.items():
+        assert np.array_equal([tree[name] for tree in read], value)
+
+
+def test_a_file_without_the_mark_is_said_to_be_none_of_ours(tmp_path):
+    """The state dict of one model, whose arrays happen to have equal first axes, would be read as 3 steps."""
+    state = {"weight": np.ones((3, 2)), "bias": np.ones(3)}
+    np.savez(tmp_path / "model.npz", **state)
+    parity.save_trajectory(tmp_path / "ours.npz", [{"weight": np.ones(2), "bias": 1.0}] * 3)
+    note = (
+        f"save_trajectory did not write {tmp_path / 'model.npz'}: the first axis of its arrays is taken for the steps."
+    )
+    assert parity.locate(tmp_path / "model.npz", tmp_path / "model.npz").notes == (note,)
+    assert parity.locate(tmp_path / "ours.npz", tmp_path / "model.npz").notes == (note,)
+    assert parity.locate(tmp_path / "ours.npz", tmp_path / "ours.npz").notes == ()
+
+
+def test_a_byte_that_changed_is_found_by_the_checksum(tmp_path):
+    parity.save_trajectory(tmp_path / "a.npz", large(3))
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "a.npz").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"a\.npz is no trajectory: Bad CRC-32"):
+        list(parity.load_trajectory(tmp_path / "a.npz"))
+
+
+def test_two_arrays_of_one_name_and_one_number_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("a.npy", array())
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("a.npy", array())
+    np.savez(tmp_path / "b.npz", a=np.ones(2), b=1.0)
+    for name, words in (("a", "it has two arrays of the name a"), ("b", "its arrays must share their first axis")):
+        with pytest.raises(ValueError, match=words):
+            parity.load_trajectory(tmp_path / f"{name}.npz")
+    with pytest.raises(ValueError, match="no leaf may have the name __trajectory__"):
+        parity.save_trajectory(tmp_path / "c.npz", [{"__trajectory__": 1.0}])

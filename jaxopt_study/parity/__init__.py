@@ -14,11 +14,12 @@ From the shell: `python -m jaxopt_study.parity torch.npz jax.npz`.
 """
 
 from jaxopt_study.parity.difference import Difference, first_difference
-from jaxopt_study.parity.files import load_trajectory, save_trajectory
+from jaxopt_study.parity.files import load_trajectory
 from jaxopt_study.parity.locate import assert_same_training, locate
 from jaxopt_study.parity.once import Comparison, compare
 from jaxopt_study.parity.patterns import Pattern
 from jaxopt_study.parity.report import Report
+from jaxopt_study.parity.saving import save_trajectory
 from jaxopt_study.parity.trees import walk
 
 __all__ = [

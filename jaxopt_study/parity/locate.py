@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from jaxopt_study.parity.compared import AROUND, Compared, Pair
 from jaxopt_study.parity.difference import Difference, at
-from jaxopt_study.parity.files import load_trajectory
+from jaxopt_study.parity.files import load_trajectory, marked
 from jaxopt_study.parity.patterns import Pattern, recognize
 from jaxopt_study.parity.report import Report, rounding
-from jaxopt_study.parity.trees import Tree, check_alike, flatten
+from jaxopt_study.parity.trees import Leaf, Tree, check_alike, flatten
 
 Trajectory = Iterable[Tree] | str | Path
 
@@ -49,8 +50,12 @@ def locate(
     for name, value in (("steps", steps), ("tolerance", tolerance)):
         if value is not None and not 0 <= value < np.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
-    compared = Compared(tolerance)
-    pairs = _Pairs(first, second, steps)
+    found = _located(Compared(tolerance), _Pairs(first, second, steps))
+    notes = [note for trajectory in (first, second) if (note := _unmarked(trajectory))]
+    return replace(found, notes=(*found.notes, *dict.fromkeys(notes))) if notes else found
+
+
+def _located(compared: Compared, pairs: _Pairs) -> Report:
     for step, pair in enumerate(pairs):
         broken = _not_finite(step, pair)
         if broken is not None:
@@ -127,6 +132,12 @@ def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
     return trees if steps is None else islice(trees, steps + 1)
 
 
+def _unmarked(trajectory: Trajectory) -> str:
+    if not isinstance(trajectory, str | Path) or marked(trajectory):
+        return ""
+    return f"save_trajectory did not write {trajectory}: the first axis of its arrays is taken for the steps."
+
+
 def _pair(step: int, first: Tree | None, second: Tree | None) -> Pair:
     if first is None or second is None:
         short, long = ("first", "second") if first is None else ("second", "first")
@@ -141,7 +152,7 @@ def _pair(step: int, first: Tree | None, second: Tree | None) -> Pair:
 def _not_finite(step: int, pair: Pair) -> tuple[Difference, str] | None:
     """Return the first element that is NaN or infinite, and where: nothing after it can be compared."""
     for name in pair[0]:
-        broken = [~np.isfinite(tree[name].astype(float)) for tree in pair]
+        broken = [~np.isfinite(_numbers(tree[name])) for tree in pair]
         if not np.any(broken):
             continue
         place = tuple(int(i) for i in np.unravel_index(int(np.argmax(broken[0] | broken[1])), broken[0].shape))
@@ -151,3 +162,8 @@ def _not_finite(step: int, pair: Pair) -> tuple[Difference, str] | None:
         words = f"NaN or infinity began at step {step} in {name}{list(place)}, in {who}"
         return Difference(step, name, place, *values), words
     return None
+
+
+def _numbers(leaf: Leaf) -> Leaf:
+    # NumPy's own types need no copy.
+    return leaf if leaf.dtype.kind in "fiub" else leaf.astype(float)

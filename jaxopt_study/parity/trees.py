@@ -104,7 +104,11 @@ def distance(first: Leaf, second: Leaf) -> Leaf:
     """Return |first - second|, element by element: 0 where both are NaN, infinite where only one is."""
     a, b = first.astype(float), second.astype(float)
     with np.errstate(invalid="ignore"):  # inf - inf
-        found = np.where(a == b, 0.0, np.abs(a - b))
+        found = np.asarray(a - b)
+    np.abs(found, out=found)
+    if np.isfinite(found.max(initial=0)):  # NaN is larger than any number to it
+        return found
+    found = np.where(a == b, 0.0, found)
     both = np.isnan(a) & np.isnan(b)
     return np.where(both, 0.0, np.where(np.isnan(found), np.inf, found))
 
