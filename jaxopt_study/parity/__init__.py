@@ -2,7 +2,8 @@
 
 A **trajectory** is what a training went through: one tree of NumPy arrays for each step, the initial parameters first.
 It is given as an iterable of trees (any nesting of mappings, lists, tuples and dataclasses), as the path of a `.npz`
-file that `save_trajectory` wrote, or made of a step function of either framework by `walk`.
+file that `save_trajectory` wrote, or made of a step function of either framework by `walk`. A training is recorded into
+such a file by `record` (PyTorch) or `recorded` (JAX).
 
     report = locate(walk(torch_step, model, batches, lambda m: dict(m.named_parameters())),
                     walk(jax_step, state, batches, lambda s: s.params))
@@ -18,6 +19,7 @@ from jaxopt_study.parity.files import load_trajectory
 from jaxopt_study.parity.locate import assert_same_training, locate
 from jaxopt_study.parity.once import Comparison, compare
 from jaxopt_study.parity.patterns import Pattern
+from jaxopt_study.parity.record import Recording, record, recorded
 from jaxopt_study.parity.report import Report
 from jaxopt_study.parity.saving import save_trajectory
 from jaxopt_study.parity.trees import walk
@@ -26,12 +28,15 @@ __all__ = [
     "Comparison",
     "Difference",
     "Pattern",
+    "Recording",
     "Report",
     "assert_same_training",
     "compare",
     "first_difference",
     "load_trajectory",
     "locate",
+    "record",
+    "recorded",
     "save_trajectory",
     "walk",
 ]

@@ -10,6 +10,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -21,6 +22,9 @@ MARK = "__trajectory__"
 """A file that was written here has an array of this name; its value is the version of the format."""
 
 VERSION = 1
+
+BUFFER = 2**20
+"""So many bytes of steps are gathered before they are written: a small step costs its training little then."""
 
 
 class Place(NamedTuple):
@@ -47,9 +51,10 @@ class Writer:
         path = Path(path)
         self.path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
         self.steps = 0
-        self._spool: IO[bytes] = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 - until `close`
+        self._spool: IO[bytes] = tempfile.TemporaryFile(dir=self.path.parent, buffering=BUFFER)  # noqa: SIM115 - until `close`
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._begins: list[int] = []
+        self._end = 0
         # One for each step; equal ones are one object.
         self._places: list[dict[str, Place]] = []
 
@@ -58,19 +63,25 @@ class Writer:
 
         Raises:
             ValueError: It is no tree, or differs from the first one in names or shapes.
+            OSError: It could not be written; the whole trajectory is discarded.
         """
         leaves = flatten(tree, f"step {self.steps}")
         self._check(leaves)
-        begin = offset = self._spool.seek(0, os.SEEK_END)
-        places = {}
-        for name, leaf in leaves.items():
-            stored = np.ascontiguousarray(_storable(leaf))
-            places[name] = Place(offset - begin, stored.dtype)
-            self._spool.write(stored.data if stored.size else b"")
-            offset += stored.nbytes
+        offset, places = 0, {}
+        try:
+            for name, leaf in leaves.items():
+                stored = np.ascontiguousarray(_storable(leaf))
+                places[name] = Place(offset, stored.dtype)
+                if stored.size:
+                    self._spool.write(stored.data)
+                offset += stored.nbytes
+        except OSError:  # half a step was written
+            self.discard()
+            raise
         same = bool(self._places) and places == self._places[-1]
         self._places.append(self._places[-1] if same else places)
-        self._begins.append(begin)
+        self._begins.append(self._end)
+        self._end += offset
         self.steps += 1
 
     def close(self) -> None:
@@ -96,8 +107,9 @@ class Writer:
                 part.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget what was added."""
-        self._spool.close()
+        """Forget what was added; after `close` it does nothing."""
+        with suppress(OSError):  # it cannot write what is to be forgotten
+            self._spool.close()
 
     def _check(self, leaves: Leaves) -> None:
         if self._spool.closed:
@@ -157,4 +169,4 @@ def save_trajectory(path: str | Path, trees: Iterable[Tree]) -> None:
 
 
 def _storable(leaf: Leaf) -> Leaf:
-    return leaf.astype(np.float32) if leaf.dtype.name == "bfloat16" else leaf
+    return leaf if leaf.dtype.kind in "fiub" else leaf.astype(np.float32)  # bfloat16, as `flatten` has checked

@@ -1,0 +1,146 @@
+"""Record a training in one line: of PyTorch by its optimizer's hook, of JAX by a wrapper of its step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jaxopt_study.parity.saving import Writer
+from jaxopt_study.parity.trees import Tree
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+@contextmanager
+def record(model: Any, optimizer: Any, path: str | Path, *, buffers: bool = False) -> Iterator[Path]:
+    """Record the parameters of a PyTorch model before the first step of its optimizer and after each.
+
+    The file is written at the end of the `with` block, also where the training raised: with the steps made until then.
+
+    Args:
+        model: The module; its leaves have the names of `model.named_parameters()`.
+        optimizer: The optimizer that steps these parameters. Steps that `GradScaler` skips are not recorded.
+        path: The file; `.npz` is added where it is missing.
+        buffers: Whether to record the buffers too, such as the statistics of batch normalization.
+
+    Yields:
+        The path of the file.
+
+    Raises:
+        ValueError: The optimizer takes no hooks, or none of its parameters is the model's.
+
+    Example:
+        >>> with record(model, optimizer, "torch.npz") as recorded:  # doctest: +SKIP
+        ...     train(model, optimizer)
+        >>> print(locate(recorded, "jax.npz"))  # doctest: +SKIP
+    """
+    params = dict(model.named_parameters())
+    _check(params, optimizer)
+
+    def tree() -> Tree:
+        return params | dict(model.named_buffers()) if buffers else params
+
+    writer = Writer(path)
+    try:
+        writer.add(tree())
+        hook = optimizer.register_step_post_hook(lambda *_: writer.add(tree()))
+        try:
+            yield writer.path
+        finally:
+            hook.remove()
+            writer.close()
+    finally:
+        writer.discard()
+
+
+class Recording:
+    """A step function that records the parameters before its first call and after each.
+
+    Use it in a `with` block, or call `close` after the last step. Otherwise the file is written once the step is no
+    longer in use, or when Python ends.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        path: str | Path,
+        params: Callable[[Any], Tree],
+        state: Callable[[Any], Any],
+    ) -> None:
+        self._step, self._params, self._state = step, params, state
+        self._writer = Writer(path)
+        self._finalizer = weakref.finalize(self, _finish, self._writer)
+
+    @property
+    def path(self) -> Path:
+        """The file that is written in the end."""
+        return self._writer.path
+
+    def __call__(self, state: Any, *batch: Any, **options: Any) -> Any:
+        """Make a step, and return what the step returns."""
+        if not self._writer.steps:
+            self._writer.add(self._params(state))
+        output = self._step(state, *batch, **options)
+        self._writer.add(self._params(state if output is None else self._state(output)))
+        return output
+
+    def close(self) -> None:
+        """Write the file; a second call does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if not self._writer.steps and error is None:
+            raise ValueError(f"the step was never called, so {self.path} was not written")
+
+
+def recorded(
+    step: Callable[..., Any],
+    path: str | Path,
+    params: Callable[[Any], Tree] = _itself,
+    state: Callable[[Any], Any] = _itself,
+) -> Recording:
+    """Return a step function that records what `step` does; for JAX, outside of `jax.jit` and `jax.lax.scan`.
+
+    The file is written at the end of the `with` block, also where the training raised: with the steps made until then.
+
+    Args:
+        step: step(state, batch) returns the new state, or None where it changed `state` in place.
+        path: The file; `.npz` is added where it is missing.
+        params: params(state) is the tree of the parameters. With `port.to_torch_params` it has the names and layouts of
+            a PyTorch model, as in the example.
+        state: state(output) is the state in what the step returns: `lambda output: output[0]` for `(state, loss)`.
+
+    Example:
+        >>> def params(state):
+        ...     return port.to_torch_params(state.params, dict(model.named_parameters()))
+        >>> with recorded(step, "jax.npz", params) as step:  # doctest: +SKIP
+        ...     for batch in batches:
+        ...         state = step(state, batch)
+    """
+    return Recording(step, path, params, state)
+
+
+def _finish(writer: Writer) -> None:
+    if writer.steps:
+        writer.close()
+    writer.discard()
+
+
+def _check(params: dict[str, Any], optimizer: Any) -> None:
+    if not hasattr(optimizer, "register_step_post_hook"):
+        raise ValueError(f"optimizer is a {type(optimizer).__name__}: give one of torch.optim, or use `recorded`")
+    stepped = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
+    if not stepped & {id(leaf) for leaf in params.values()}:
+        raise ValueError("the optimizer steps no parameter of this model")
