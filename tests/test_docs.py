@@ -33,6 +33,7 @@ CALLED = [
     *((f"{twin}.{module}", names) for twin in ("jaxopt_study.backends.jax", "torch_reference")
       for module, names in BY_A_USER.items()),
     ("jaxopt_study.parity.locate", ("locate", "assert_same_training")),
+    ("jaxopt_study.parity.record", ("record", "recorded")),
     ("jaxopt_study.dictionary", ("labels_by_name", "to_torch", "trainable", "translate", "translate_schedule")),
     ("jaxopt_study.port", ("to_flax_params", "to_torch_params", "to_optax_state", "to_torch_state_dict")),
 ]  # fmt: skip
@@ -55,11 +56,22 @@ def float32():
     torch.set_default_dtype(before)
 
 
-def test_the_page_of_a_port_runs(float32):
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "porting.md").read_text(), re.DOTALL):
+def run_page(name):
+    """Run the blocks of a page, and return the names that they made."""
+    names = {"__name__": name}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL):
         exec(block, names)
-    assert names["state"][1].inner_states["0"].inner_state[0].count == 40
+    return names
+
+
+def test_the_page_of_a_port_runs(float32):
+    assert run_page("porting")["state"][1].inner_states["0"].inner_state[0].count == 40
+
+
+def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert not run_page("locator")["report"].same
+    assert "missing or different weight decay" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("text", "failed"), [(">>> 1 + 1\n2\n", 0), (">>> 1 + 1\n3\n", 1)])

@@ -45,6 +45,7 @@ ALONE = {
     "jaxopt_study.backends.c": {"scipy", "jaxtyping", "jaxopt_study.backends.numpy.runtime"},
     "torch_reference": {"scipy", "jaxtyping", "torch", "torchmin"},
     "jaxopt_study.parity": set(),
+    "jaxopt_study.pytest_plugin": {"pytest", "jaxopt_study.parity"},
     "jaxopt_study.newton": {"jaxopt_study.backends.jax.newton"},
 }
 # A clock is read in one place, and JSON is written in few.
@@ -93,6 +94,7 @@ PLANTED = (
     ("torch_reference", "from jaxopt_study.backends.jax import models", "jaxopt_study.backends.jax.models"),
     ("torch_reference", "from timeit import timeit", "timeit"),
     ("jaxopt_study/parity", "import scipy", "scipy"),
+    ("jaxopt_study/parity", "import pytest", "pytest"),
     ("jaxopt_study/parity", "from jaxopt_study.bench import stats", "jaxopt_study.bench.stats"),
 )
 
