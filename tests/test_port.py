@@ -235,6 +235,34 @@ def test_lbfgs_keeps_its_scale_where_the_next_pair_is_dropped():
     assert list(map(float, again["ro"])) == list(map(float, theirs["ro"]))
 
 
+@pytest.mark.parametrize("name", [*CLASSES, *HELD_AS_TORCH_DOES])
+def test_a_new_state_is_torchs_new_one(name):
+    model = matrices() if name == "Muon" else network()
+    training = Training(model, flax=False)
+    optimizers = [made(name, **(CLASSES | HELD_AS_TORCH_DOES)[name])(model) for _ in range(2)]
+    params = to_flax_params(model, training.template)
+    state = dictionary.translate(optimizers[0]).transformation().init(params)
+    optimizers[1].load_state_dict(to_torch_state_dict(state, optimizers[0], params, model=model))
+    start, ends = {n: leaf.clone() for n, leaf in model.state_dict().items()}, []
+    for optimizer in optimizers:
+        model.load_state_dict(start)
+        training.generator = np.random.default_rng(0)
+        training.torch(optimizer, steps=2)
+        ends.append({n: leaf.clone() for n, leaf in model.state_dict().items()})
+    assert all(torch.equal(ends[0][n], ends[1][n]) for n in start)
+    assert any(not torch.equal(ends[0][n], start[n]) for n in start)
+
+
+def test_lbfgs_leaves_out_what_is_frozen():
+    def some(model):
+        model[0].bias.requires_grad_(False)
+        return torch.optim.LBFGS(model.parameters(), lr=0.03, max_iter=1, history_size=5)
+
+    training = Training(network())
+    training.curved = True
+    assert max(resume(training, some, 30, 5)) < 1e-14
+
+
 # What cannot be carried is refused.
 
 

@@ -73,7 +73,7 @@ def to_torch_state_dict(
         values = found[member.label]
         if not member.tensor.requires_grad:  # it is no part of the optax state: torch's own stays
             written[member.index] = kept["state"].get(member.index, {})
-        elif values.get("count", 1):
+        elif values.get("count", 1) or kind == "Adagrad":  # which keeps a state before its first step
             written[member.index] = _state_of(kind, member, key, values, leaves[key], optimizer)
     return {**kept, "state": {index: one for index, one in sorted(written.items()) if one}}
 
