@@ -65,7 +65,9 @@ def run_page(name):
 
 
 def test_the_page_of_a_port_runs(float32):
-    assert run_page("porting")["state"][1].inner_states["0"].inner_state[0].count == 40
+    names = run_page("porting")
+    assert names["state"][1].inner_states["0"].inner_state[0].count == 40
+    assert names["mlp_state"][0].count == 5
 
 
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ from typing import Any
 from jaxopt_study.dictionary import allowed, others, rules
 from jaxopt_study.dictionary.allowed import REQUIRED, Allowed, DictionaryError, Options, Table, check, unknown
 from jaxopt_study.dictionary.calls import read
+from jaxopt_study.dictionary.chains import Chain, split
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS, EXACT, STATUSES, Translation
 
 
@@ -92,7 +93,8 @@ def to_torch(name: str, /, **options: Any) -> Translation:
     """Return an optimizer of optax as a class of torch.optim, in code: paste it, and put your parameters in.
 
     Args:
-        name: The function, `optax.adamw` say, with `optax.` or without, or a call of it with literals.
+        name: The function, `optax.adamw` say, with `optax.` or without, or a call of it with literals; or a call of
+            `optax.chain` with clipping, with decay of the gradient, and with an optimizer at its end.
         **options: Its options.
 
     Raises:
@@ -110,11 +112,15 @@ def to_torch(name: str, /, **options: Any) -> Translation:
         call = read(name)
         if options:
             raise DictionaryError(f"{name} has its options already: {next(iter(options))} cannot be given")
+        call, chain = split(call) if call.name.removeprefix("optax.") == "chain" else (call, Chain())
         options = call.by_name(_table(call.name), target=False)
         name = call.name
+    else:
+        chain = Chain()
     table, short = _table(name), name.removeprefix("optax.")
     values = check(f"optax.{short}", table, options)
     kind, given, difference = RULES[short](values)
+    given = chain.decayed(kind, given)
     there = rules.translate(kind, given)
     status = max(there.status, APPROXIMATE if difference else EXACT, key=STATUSES.index)
     status, condition = (status, difference or there.condition)
@@ -123,6 +129,8 @@ def to_torch(name: str, /, **options: Any) -> Translation:
             CONDITIONS,
             "if no gradient is 0 at first: torch divides 0 by 0 then, and optax leaves it at 0",
         )
+    status = max(status, chain.status, key=STATUSES.index)
+    condition = "; ".join(filter(None, (condition, chain.condition)))
     words = ", ".join(f"{option}={value!r}" for option, value in given.items())
     shown = {option: value for option, value in values.items() if value is not None}
     made = replace(there, name=short, options=shown, expression=f"torch.optim.{kind}(params, {words})")
