@@ -127,6 +127,8 @@ def _leaves(tree: Tree, where: str, path: str = "", above: tuple[int, ...] = ())
 
 def _children(node: Any) -> list[tuple[Any, Any]] | None:
     """Return the names and nodes below a node, in sorted order, or None if it is a leaf."""
+    if hasattr(node, "__array__"):  # a leaf, as most nodes are: this is quicker than what follows
+        return None
     if isinstance(node, Mapping):
         return sorted(node.items(), key=lambda item: str(item[0]))
     if isinstance(node, tuple) and hasattr(node, "_fields"):
