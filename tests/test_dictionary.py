@@ -378,7 +378,7 @@ def _word(value):
         (["Adam", "lr=inf"], "lr=inf cannot be translated"),
         (["Adam", "betas=0.9"], "two numbers in [0, 1), as 0.9,0.999"),
         (["SGD", "nesterov=True"], "it needs a momentum above 0 and dampening 0"),
-        (["torch.optim.Adam"], "did you mean Adam?"),
+        (["torch.optim.adam"], "did you mean Adam?"),
         (["Adam", "lr=0.1", "lr=0.2"], "lr is given more than once"),
         (["Adam", "lr"], "'lr' is no option: write OPTION=VALUE, as lr=0.01"),
         (["LBFGS", "line_search_fn=wolfe"], "it must be None or strong_wolfe"),

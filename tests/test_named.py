@@ -335,3 +335,9 @@ def test_a_wrong_question_is_one_line(capsys, arguments, words):
     assert (status, said.out, said.err.count("\n")) == (2, "", 1)
     assert words in said.err
     assert len(said.err) < 600
+
+
+def test_a_name_may_stand_as_in_a_script():
+    assert str(dictionary.translate("torch.optim.AdamW", lr=0.1)) == str(dictionary.translate("AdamW", lr=0.1))
+    named = dictionary.translate("torch.optim.lr_scheduler.StepLR", step_size=5)
+    assert str(named) == str(dictionary.translate("StepLR", step_size=5))

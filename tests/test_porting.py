@@ -405,7 +405,7 @@ def test_the_printed_code_runs_as_it_stands(many):
     ("arguments", "words"),
     [
         (["adamw"], "did you mean AdamW?"),
-        (["torch.optim.AdamW"], "did you mean AdamW?"),
+        (["torch.optim.adamw"], "did you mean AdamW?"),
         (["lion"], "torch.optim has no lion; optax.lion has it"),
         (["Lion"], "optax.lion has it"),
         (["Prodigy"], "optax.contrib.prodigy has it"),

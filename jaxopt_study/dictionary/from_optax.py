@@ -135,6 +135,7 @@ def to_torch(name: str, /, **options: Any) -> Translation:
     shown = {option: value for option, value in values.items() if value is not None}
     made = replace(there, name=short, options=shown, expression=f"torch.optim.{kind}(params, {words})")
     reason = f"torch's class is {kind}" if difference else f"the same rule as torch.optim.{kind}"
+    reason += ", after clipping" if chain.clip else ""
     return replace(made, status=status, reason=reason, condition=condition, module="optax", needs=PARAMETERS)
 
 

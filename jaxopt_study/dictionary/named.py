@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from jaxopt_study.dictionary import averages, clipping, initializers, named_schedules, others, plateau, rules
-from jaxopt_study.dictionary.allowed import DictionaryError, Options, Table, short, unknown
+from jaxopt_study.dictionary.allowed import PREFIXES, DictionaryError, Options, Table, short, unknown
 from jaxopt_study.dictionary.calls import read
 from jaxopt_study.dictionary.options import OPTIONS
 from jaxopt_study.dictionary.schedules import refuse_what_is_no_function
@@ -44,6 +45,7 @@ def translate(name: str, options: Options, learning_rate: str = "") -> Translati
         if second := [o for o in options if o not in named_schedules.BESIDE or call.name in OPTIONS]:
             raise DictionaryError(f"{short(name)} has its options already: {second[0]} cannot be given")
         name, options = call.name, call.by_name(table, target=call.name not in WITHOUT_TARGET) | dict(options)
+    name = re.sub(PREFIXES, "", name)
     table_of(name)
     for names, translated in AROUND.values():
         if name in names:
@@ -65,5 +67,5 @@ def table_of(name: str) -> Table:
     if name in OUT_OF_SCOPE:
         raise DictionaryError(f"{name} is out of scope: {OUT_OF_SCOPE[name]}")
     if place := others.place(name):
-        raise DictionaryError(f"torch.optim has no {name}; {place} has it, and the dictionary compares none with it")
+        raise DictionaryError(f"torch.optim has no {name}; {place} has it")
     raise unknown("torch.optim class", name, OPTIONS, [other for names, _ in AROUND.values() for other in names])
