@@ -100,6 +100,20 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def serve(command: Callable[[], int]) -> int:
+    """Run a command line and return its status; its reader may know ASCII alone, and may go before the end."""
+    write_any_character()
+    try:
+        try:
+            return command()
+        finally:  # also of --help, which ends by SystemExit
+            flush(sys.stdout)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            say(f"error: standard output: {error.strerror}")
+        return 1
+
+
 def flush(stream: TextIO | None) -> None:
     """Write out what standard output or error holds back.
 

@@ -11,20 +11,13 @@ from torch.optim import swa_utils
 
 from jaxopt_study import dictionary
 from jaxopt_study.dictionary.allowed import DictionaryError
-from tests.conftest import compiled_quickly, load_backend
 from tests.test_porting import follow, gradients, network, numpy_of, parameters
 
 clip_grad_norm_, clip_grad_value_ = torch.nn.utils.clip_grad_norm_, torch.nn.utils.clip_grad_value_
 KINDS = {torch.float64: "float64", torch.float32: "float32"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quickly():
-    for name in ("jax", "torch"):
-        load_backend(name)
-    with compiled_quickly():
-        yield
-
+pytestmark = pytest.mark.usefixtures("backends")  # both frameworks in float64
 
 # Clipping.
 

@@ -14,17 +14,9 @@ from jaxopt_study.dictionary.allowed import REQUIRED, DictionaryError
 from jaxopt_study.dictionary.from_optax import NEAREST, RULES, TABLES
 from jaxopt_study.dictionary.options import OPTIONS
 from jaxopt_study.dictionary.others import OPTAX
-from tests.conftest import compiled_quickly, load_backend
 from tests.test_porting import follow, leaves
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quickly():
-    for name in ("jax", "torch"):
-        load_backend(name)
-    with compiled_quickly():
-        yield
-
+pytestmark = pytest.mark.usefixtures("backends")  # both frameworks in float64
 
 SAME = [
     "sgd(0.1, momentum=0.9)",

@@ -18,7 +18,6 @@ from jaxopt_study.dictionary.allowed import REQUIRED, DictionaryError
 from jaxopt_study.dictionary.named import AROUND, WITHOUT_TARGET
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS
 from jaxopt_study.dictionary.schedules import RULES
-from tests.conftest import compiled_quickly, load_backend
 from tests.test_schedules import ALONE, SCHEDULERS, an_optimizer
 from tests.test_schedules import OPTIONS as DRAWN
 
@@ -36,12 +35,7 @@ TABLES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quickly():
-    for name in ("jax", "torch"):
-        load_backend(name)
-    with compiled_quickly():
-        yield
+pytestmark = pytest.mark.usefixtures("backends")  # both frameworks in float64
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -9,19 +9,12 @@ import torch
 from jaxopt_study import dictionary
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port import Matching, advance, to_flax_params, to_optax_state, to_torch_params, to_torch_state_dict
-from tests.conftest import compiled_quickly, load_backend
 
 SCHEDULERS = torch.optim.lr_scheduler
 MODULES = {"Dense_0": "0", "Conv_0": "1"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def backends():
-    """Both frameworks in float64."""
-    for name in ("jax", "torch"):
-        load_backend(name)
-    with compiled_quickly():
-        yield
+pytestmark = pytest.mark.usefixtures("backends")  # both frameworks in float64
 
 
 def network(dtype=torch.float64):

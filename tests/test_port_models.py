@@ -11,16 +11,8 @@ from flax import linen, nnx
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port import Matching, to_flax_params, to_torch_params
-from tests.conftest import compiled_quickly, load_backend
 
-
-@pytest.fixture(autouse=True, scope="module")
-def backends():
-    """Both frameworks in float64."""
-    for name in ("jax", "torch"):
-        load_backend(name)
-    with compiled_quickly():
-        yield
+pytestmark = pytest.mark.usefixtures("backends")  # both frameworks in float64
 
 
 class TorchCNN(torch.nn.Module):

@@ -66,19 +66,5 @@ def _line(name: str, table: Table) -> str:
     return f"{name:11} {' '.join(options)}"
 
 
-def run() -> int:
-    """Run the command line; its reader may know ASCII alone, and may go before the end."""
-    terminal.write_any_character()
-    try:
-        try:
-            return main()
-        finally:  # also of --help, which ends by SystemExit
-            terminal.flush(sys.stdout)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            terminal.say(f"error: standard output: {error.strerror}")
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(terminal.serve(main))

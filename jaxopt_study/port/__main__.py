@@ -8,23 +8,14 @@ from jaxopt_study import terminal
 from jaxopt_study.port.arguments import parser
 
 
-def run() -> int:
-    """Run the command line; its reader may know ASCII alone, and may go before the end."""
+def main() -> int:
+    """Read the arguments, and port; a signal ends it at once."""
     terminal.exit_on_signals()
-    terminal.write_any_character()
-    try:
-        try:
-            given = parser().parse_intermixed_args()
-            from jaxopt_study.port.command import main  # both frameworks: seconds
+    given = parser().parse_intermixed_args()
+    from jaxopt_study.port import command  # both frameworks: seconds
 
-            return main(given)
-        finally:  # also of --help, which ends by SystemExit
-            terminal.flush(sys.stdout)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            terminal.say(f"error: standard output: {error.strerror}")
-        return 1
+    return command.main(given)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(terminal.serve(main))
