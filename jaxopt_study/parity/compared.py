@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from jaxopt_study.parity.rounding import (
     unrelated,
     whole,
 )
-from jaxopt_study.parity.trees import Leaves, distance
+from jaxopt_study.parity.trees import Leaf, Leaves, distance
 from jaxopt_study.parity.window import Window, factor, sources
 
 Pair = tuple[Leaves, Leaves]
@@ -49,13 +49,24 @@ class Compared:
         self._scales: dict[str, Scale] = {}
         self._least_unit = 0.0
         self._left_out: list[str] = []
+        self._faint: Mapping[str, Leaf] = {}
+        self._masked: set[str] = set()
         self._notes: list[str] = []
         self._excess: list[float] = []
         self._moved: list[float] = []
         self._now: dict[str, tuple[float, float]] = {}
 
-    def differing(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> list[str]:
-        """Take the next step, and return the leaves that differ by more than rounding explains."""
+    def differing(
+        self, pair: Pair, ahead: Callable[[int], list[Pair]], faint: Mapping[str, Leaf] | None = None
+    ) -> list[str]:
+        """Take the next step, and return the leaves that differ by more than rounding explains.
+
+        Args:
+            pair: The trees of the step.
+            ahead: Returns the pairs of the next steps.
+            faint: The elements whose gradient was rounding; a rule such as Adam's makes whole steps of it.
+        """
+        self._faint = faint or {}
         last = self.before[-1] if self.before else None
         if len(self.distances) == 1:  # initial parameters are often drawn in float32 where the training is in float64
             self._least_unit, self._notes = 0.0, []
@@ -68,7 +79,7 @@ class Compared:
         if self._tolerance is not None or not names:
             self._remember()
             return names
-        for explain in (self._as_float32, self._as_noise):
+        for explain in (self._as_faint, self._as_float32, self._as_noise):
             if explain(pair, ahead):
                 names = self._beyond(pair)
         self._remember()
@@ -117,10 +128,18 @@ class Compared:
             "two optimizers from each other; give both the same parameters and gradients at each step instead",
         )
 
-    def report(self, difference: Difference | None, leaves: tuple[str, ...], pattern: Pattern) -> Report:
-        """Return the report on the steps so far."""
+    @property
+    def sensitive(self) -> bool:
+        """Whether rounding has not hidden small differences yet, and the user left the tolerance to us."""
+        return self.grown is None and self._tolerance is None
+
+    def report(
+        self, difference: Difference | None, leaves: tuple[str, ...], pattern: Pattern, allowed: float | None = None
+    ) -> Report:
+        """Return the report on the steps so far; `allowed` is known of the parameters alone."""
         near = difference.leaf if difference else self.nearest() if self._now else ""
-        allowed = self._now[near][1] if near in self._now else self._tolerance or 0.0
+        if allowed is None:
+            allowed = self._now[near][1] if near in self._now else self._tolerance or 0.0
         return Report(difference, leaves, pattern, np.array(self.distances), allowed, tuple(self._notes))
 
     def _beyond(self, pair: Pair) -> list[str]:
@@ -128,9 +147,12 @@ class Compared:
         self._now = {}
         for name in pair[0]:
             if name not in self._left_out:
-                d = float(distance(pair[0][name], pair[1][name]).max(initial=0))
-                self._now[name] = d, self._allowed(name, pair)
+                self._now[name] = float(self._distance(name, pair).max(initial=0)), self._allowed(name, pair)
         return [name for name, (d, allowed) in self._now.items() if d > allowed]
+
+    def _distance(self, name: str, pair: Pair) -> Leaf:
+        found = distance(pair[0][name], pair[1][name])
+        return np.where(self._faint[name], 0.0, found) if name in self._masked else found
 
     def _allowed(self, name: str, pair: Pair) -> float:
         if self._tolerance is not None:
@@ -173,6 +195,20 @@ class Compared:
             "float32."
         )
         return True
+
+    def _as_faint(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
+        """Whether leaves differ only in elements whose gradient was rounding; those are left out from here on."""
+        del ahead
+        masked = []
+        for name, (d, allowed) in self._now.items():
+            if d > allowed and name in self._faint and name not in self._masked:
+                apart = self._distance(name, pair) > allowed
+                if not np.any(apart & ~self._faint[name]):
+                    masked.append(name)
+        self._masked.update(masked)
+        if masked:
+            self._notes.append(f"Left out: the elements of {', '.join(masked)} whose gradient was rounding.")
+        return bool(masked)
 
     def _as_noise(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
         """Whether leaves differ whose updates are rounding alone; they are left out from here on."""

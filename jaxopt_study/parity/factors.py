@@ -158,7 +158,7 @@ def constant(window: Window) -> str:
         return ""
     return (
         f"all elements of the second's update of step {window.step} are {c:.5g} times the first's, and the next steps "
-        "do not contradict it: another learning rate, or another scale of the loss"
+        "do not contradict it: another learning rate, another scale of the loss, or clipping"
     )
 
 

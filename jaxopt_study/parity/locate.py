@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxopt_study.parity.causes import cause
 from jaxopt_study.parity.compared import AROUND, Compared, Pair
 from jaxopt_study.parity.difference import Difference, at
 from jaxopt_study.parity.files import load_trajectory, marked
-from jaxopt_study.parity.patterns import Pattern, recognize
+from jaxopt_study.parity.patterns import MEANS, Pattern, recognize
+from jaxopt_study.parity.quantities import split
 from jaxopt_study.parity.report import Report, rounding
+from jaxopt_study.parity.seen import Extras, Seen
 from jaxopt_study.parity.trees import Leaf, Tree, check_alike, flatten
+from jaxopt_study.parity.window import Window
 
 Trajectory = Iterable[Tree] | str | Path
 
@@ -61,14 +65,30 @@ def _located(compared: Compared, pairs: _Pairs) -> Report:
         if broken is not None:
             place, words = broken
             return compared.report(place, (place.leaf,), Pattern("not finite", words))
-        names = compared.differing(pair, pairs.ahead)
+        names = compared.differing(pair, pairs.ahead, pairs.seen.faint)
         if names:
             window = compared.window(names, pairs.ahead(AROUND))
-            found = compared.pattern() or recognize(window)
+            found = compared.pattern() or _recognized(pairs.seen, window)
             return compared.report(at(step, compared.most(list(window.leaves)), *pair), tuple(names), found)
+        found_in = pairs.seen.other_gradients(step) if compared.sensitive else None
+        if found_in:
+            place, leaves, allowed = found_in
+            pairs.ahead(AROUND)
+            return compared.report(place, leaves, cause(pairs.seen, step), allowed)
     if not compared.distances:
         raise ValueError("there is nothing to compare: both trajectories are empty")
     return compared.report(None, (), rounding(np.array(compared.distances), compared.grown))
+
+
+def _recognized(seen: Seen, window: Window) -> Pattern:
+    """Return what the recorded quantities say, or the updates alone."""
+    told = seen.told(window.step)
+    if not told:
+        return recognize(window)
+    if set(window.leaves) & told:
+        return cause(seen, window.step)
+    # No optimizer moves what has no gradients: running means, statistics, counters.
+    return recognize(window, MEANS)
 
 
 def assert_same_training(
@@ -99,6 +119,7 @@ class _Pairs:
         self._copied = [not isinstance(trajectory, Sequence | Path) for trajectory in (first, second)]
         self._trees = enumerate(zip_longest(_trees(first, steps), _trees(second, steps)))
         self._read: list[Pair] = []
+        self.seen = Seen()
 
     def __iter__(self) -> Iterator[Pair]:
         while pairs := self._read or list(islice(self._more(), 1)):
@@ -112,7 +133,8 @@ class _Pairs:
 
     def _more(self) -> Iterator[Pair]:
         for step, (a, b) in self._trees:
-            pair = _pair(step, a, b)
+            pair, extras = _pair(step, a, b)
+            self.seen.add(pair, extras)
             first, second = (
                 {name: leaf.copy() for name, leaf in tree.items()} if copied else tree
                 for tree, copied in zip(pair, self._copied, strict=True)
@@ -138,15 +160,18 @@ def _unmarked(trajectory: Trajectory) -> str:
     return f"save_trajectory did not write {trajectory}: the first axis of its arrays is taken for the steps."
 
 
-def _pair(step: int, first: Tree | None, second: Tree | None) -> Pair:
+def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Pair, tuple[Extras, Extras]]:
+    """Return the parameters of a step, and what else was recorded."""
     if first is None or second is None:
         short, long = ("first", "second") if first is None else ("second", "first")
         raise ValueError(f"the {short} trajectory ends before step {step}, the {long} one goes on")
-    pair = flatten(first, f"first, step {step}"), flatten(second, f"second, step {step}")
-    if not any(leaf.size for leaf in pair[0].values()):
+    (mine, extras), (other, others) = (
+        split(flatten(tree, f"{which}, step {step}")) for which, tree in (("first", first), ("second", second))
+    )
+    if not any(leaf.size for leaf in mine.values()):
         raise ValueError(f"step {step}: there is nothing to compare, the first tree has no numbers")
-    check_alike(*pair, f"step {step}")
-    return pair
+    check_alike(mine, other, f"step {step}")
+    return (mine, other), (extras, others)
 
 
 def _not_finite(step: int, pair: Pair) -> tuple[Difference, str] | None:

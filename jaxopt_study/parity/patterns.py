@@ -8,7 +8,7 @@ report lists candidates: trajectories hold no gradients, and two mistakes can lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +36,21 @@ class Pattern:
     test: str = ""
 
 
-def recognize(window: Window) -> Pattern:
-    """Return the first pattern that fits, or what would look so."""
+def recognize(window: Window, names: Sequence[str] | None = None) -> Pattern:
+    """Return the first pattern that fits, of those of the given names, or what would look so."""
     if window.step and not window.clear:
         return _unknown(window)
     for name, look in (PATTERNS if window.step else STARTS).items():
-        words = look(window)
+        words = look(window) if names is None or name in names else ""
         if words:
             return Pattern(name, words)
-    return _unknown(window)
+    return _unknown(window) if names is None else _unknown_mean(window)
+
+
+def _unknown_mean(window: Window) -> Pattern:
+    words = f"{', '.join(window.leaves)} have no gradients, and the other leaves agree"
+    candidates = ("another decay of a running mean", "a running mean that starts or ends at another step", "statistics")
+    return Pattern(UNKNOWN, words, candidates, "compare how these leaves are computed from the others")
 
 
 def _unknown(window: Window) -> Pattern:
@@ -86,6 +92,9 @@ def _candidates(window: Window, c: float) -> tuple[tuple[str, ...], str]:
         record,
     )
 
+
+MEANS = ("a one-step lag", "a frozen leaf", "another decay of a running mean")
+"""What may be said of leaves that no optimizer moves."""
 
 STARTS: dict[str, Callable[[Window], str]] = {
     "arrays that were not copied": starts.not_copied,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jaxopt_study.parity.also import Also
+from jaxopt_study.parity.captured import Captured
 from jaxopt_study.parity.saving import Writer
-from jaxopt_study.parity.trees import Tree
+from jaxopt_study.parity.trees import Tree, flatten
 
 
 def _itself(value: Any) -> Any:
@@ -18,16 +20,31 @@ def _itself(value: Any) -> Any:
 
 
 @contextmanager
-def record(model: Any, optimizer: Any, path: str | Path, *, buffers: bool = False) -> Iterator[Path]:
+def record(
+    model: Any,
+    optimizer: Any,
+    path: str | Path,
+    *,
+    buffers: bool = False,
+    gradients: bool = False,
+    activations: bool = False,
+    also: Callable[[], Mapping[str, Any]] = dict,
+) -> Iterator[Path]:
     """Record the parameters of a PyTorch model before the first step of its optimizer and after each.
 
     The file is written at the end of the `with` block, also where the training raised: with the steps made until then.
+    With gradients recorded on both sides, `locate` says which part of a step is at fault.
 
     Args:
         model: The module; its leaves have the names of `model.named_parameters()`.
         optimizer: The optimizer that steps these parameters. Steps that `GradScaler` skips are not recorded.
         path: The file; `.npz` is added where it is missing.
         buffers: Whether to record the buffers too, such as the statistics of batch normalization.
+        gradients: Whether to record the gradients, before clipping and as the optimizer is given them, and the learning
+            rate of the first group. A file has three times the size then.
+        activations: Whether to record digests of the outputs of the modules, in training.
+        also: also() returns what else is known after a step: `{"loss": loss, "batch": (inputs, targets)}`, of which the
+            batch is recorded as digests of its rows.
 
     Yields:
         The path of the file.
@@ -42,18 +59,24 @@ def record(model: Any, optimizer: Any, path: str | Path, *, buffers: bool = Fals
     """
     params = dict(model.named_parameters())
     _check(params, optimizer)
+    named = Also()
 
     def tree() -> Tree:
         return params | dict(model.named_buffers()) if buffers else params
 
+    def after_step(*_: Any) -> None:
+        writer.add(tree() | named.leaves(captured.step() | dict(also())))
+
     writer = Writer(path)
     try:
         writer.add(tree())
-        hook = optimizer.register_step_post_hook(lambda *_: writer.add(tree()))
+        captured = Captured(model, optimizer, params, gradients=gradients, activations=activations)
+        hook = optimizer.register_step_post_hook(after_step)
         try:
             yield writer.path
         finally:
             hook.remove()
+            captured.close()
             writer.close()
     finally:
         writer.discard()
@@ -72,8 +95,10 @@ class Recording:
         path: str | Path,
         params: Callable[[Any], Tree],
         state: Callable[[Any], Any],
+        also: Callable[..., Mapping[str, Any]] | None = None,
     ) -> None:
-        self._step, self._params, self._state = step, params, state
+        self._step, self._params, self._state, self._also = step, params, state, also
+        self._named = Also()
         self._writer = Writer(path)
         self._finalizer = weakref.finalize(self, _finish, self._writer)
 
@@ -87,7 +112,10 @@ class Recording:
         if not self._writer.steps:
             self._writer.add(self._params(state))
         output = self._step(state, *batch, **options)
-        self._writer.add(self._params(state if output is None else self._state(output)))
+        params = self._params(state if output is None else self._state(output))
+        # The batch is not donated, other than the state.
+        also = self._named.leaves(self._also(output, *batch)) if self._also else {}
+        self._writer.add(flatten(params) | also if also else params)
         return output
 
     def close(self) -> None:
@@ -110,6 +138,7 @@ def recorded(
     path: str | Path,
     params: Callable[[Any], Tree] = _itself,
     state: Callable[[Any], Any] = _itself,
+    also: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Recording:
     """Return a step function that records what `step` does; for JAX, outside of `jax.jit` and `jax.lax.scan`.
 
@@ -121,6 +150,10 @@ def recorded(
         params: params(state) is the tree of the parameters. With `port.to_torch_params` it has the names and layouts of
             a PyTorch model, as in the example.
         state: state(output) is the state in what the step returns: `lambda output: output[0]` for `(state, loss)`.
+        also: also(output, batch) returns what else is known of a step: any of "gradients", "clipped", "loss",
+            "learning_rate", "activations" and "batch". The gradients have the names and layouts of the parameters;
+            batch and activations are recorded as digests of their rows. Flax's `intermediates` are named as the modules
+            are, `block.dense`.
 
     Example:
         >>> def params(state):
@@ -129,7 +162,7 @@ def recorded(
         ...     for batch in batches:
         ...         state = step(state, batch)
     """
-    return Recording(step, path, params, state)
+    return Recording(step, path, params, state, also)
 
 
 def _finish(writer: Writer) -> None:

@@ -119,6 +119,9 @@ class Writer:
         shapes = {name: leaf.shape for name, leaf in leaves.items()}
         if not self.steps:
             self._shapes = shapes
+        if self.steps == 1:
+            # There are no gradients of the initial parameters.
+            self._shapes |= {name: shape for name, shape in shapes.items() if name.startswith("@")}
         if shapes.keys() != self._shapes.keys():
             raise ValueError(f"step {self.steps}: the names differ from those of step 0")
         for name, shape in shapes.items():
@@ -128,7 +131,7 @@ class Writer:
     def _write(self, file: zipfile.ZipFile, name: str) -> None:
         """Write one leaf of all steps, in a type that holds the numbers of each."""
         shape = self._shapes[name]
-        dtype = np.result_type(*{places[name].dtype for places in self._places})
+        dtype = np.result_type(*{places[name].dtype for places in self._places if name in places})
         header = {
             "descr": np.lib.format.dtype_to_descr(dtype),
             "fortran_order": False,
@@ -137,7 +140,10 @@ class Writer:
         with file.open(f"{name}.npy", "w", force_zip64=True) as stream:
             np.lib.format.write_array_header_1_0(stream, header)
             for begin, places in zip(self._begins, self._places, strict=True):
-                place = places[name]
+                place = places.get(name)
+                if place is None:
+                    stream.write(np.zeros(shape, dtype).data)
+                    continue
                 leaf = np.empty(shape, place.dtype)
                 self._spool.seek(begin + place.offset)
                 if leaf.size:

@@ -19,6 +19,9 @@ Leaves = dict[str, Leaf]
 DEPTH = 100
 """Trees may be nested so many times."""
 
+ACTIVATIONS = "@activations"
+"""What lies under this name keeps its order: that of the forward pass."""
+
 
 def flatten(tree: Tree, where: str = "") -> Leaves:
     """Return the leaves by their names from the root, joined by slashes, in sorted order.
@@ -118,19 +121,19 @@ def _leaves(tree: Tree, where: str, path: str = "", above: tuple[int, ...] = ())
         raise ValueError(f"{where or 'this'} holds itself, at {path[:-1]}")
     if len(above) > DEPTH:
         raise ValueError(f"{where or 'this'} is nested more than {DEPTH} times")
-    for name, node in _children(tree) or ():
+    for name, node in _children(tree, not path.startswith(ACTIVATIONS)) or ():
         if _children(node) is not None:
             yield from _leaves(node, where, f"{path}{name}/", (*above, id(tree)))
         elif node is not None:
             yield f"{path}{name}", _array(node)
 
 
-def _children(node: Any) -> list[tuple[Any, Any]] | None:
-    """Return the names and nodes below a node, in sorted order, or None if it is a leaf."""
+def _children(node: Any, in_order: bool = True) -> list[tuple[Any, Any]] | None:
+    """Return the names and nodes below a node, in sorted order if `in_order`, or None if it is a leaf."""
     if hasattr(node, "__array__"):  # a leaf, as most nodes are: this is quicker than what follows
         return None
     if isinstance(node, Mapping):
-        return sorted(node.items(), key=lambda item: str(item[0]))
+        return sorted(node.items(), key=_by_name) if in_order else list(node.items())
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         return sorted(zip(node._fields, node, strict=True), key=lambda item: item[0])
     if isinstance(node, list | tuple):
@@ -139,6 +142,11 @@ def _children(node: Any) -> list[tuple[Any, Any]] | None:
         names = sorted(field.name for field in dataclasses.fields(node))
         return [(name, getattr(node, name)) for name in names]
     return None
+
+
+def _by_name(item: tuple[Any, Any]) -> str:
+    name = str(item[0])
+    return ACTIVATIONS if name.startswith(ACTIVATIONS) else name
 
 
 def _array(node: Any) -> Leaf:
