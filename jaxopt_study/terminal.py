@@ -47,7 +47,6 @@ def exit_on_signals() -> None:
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Let the first signal raise `Stop` here; a second one ends the process at once."""
-    _signals.clear()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     hook = sys.unraisablehook
     # Where Python cannot raise it, as while it deletes an object, it comes with the next progress: see `check_stop`.
@@ -57,6 +56,7 @@ def stop_on_signals() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+        _signals.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 

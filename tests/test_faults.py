@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from io import BytesIO, TextIOWrapper
 
 import numpy as np
@@ -21,10 +23,11 @@ from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.bench.worker import Worker
 from jaxopt_study.config import Config, ConfigError, check
+from jaxopt_study.data.workload import WORKLOADS, digits_linear
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives
-from tests.conftest import make_plan
+from tests.conftest import load_backend, make_plan
 from tests.here import workers_here
 from tests.processes import lines, start, wait_for, workers
 
@@ -59,16 +62,23 @@ def test_out_names_a_new_or_an_empty_folder(tmp_path, capsys):
     assert (tmp_path / "report.md").read_text() == "mine"
 
 
-def test_of_two_that_resume_one_folder_the_second_is_refused(tiny, tmp_path, capsys):
+def test_of_two_that_resume_one_folder_the_second_is_refused(here, tiny, tmp_path):
+    """The second one comes while the first loads its frameworks."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(tiny / "environment.json", folder)
     (folder / "records.jsonl").touch()
-    both = [start(*TINY, "--resume", folder) for _ in range(2)]
-    said = {run.communicate(timeout=120)[1]: run.returncode for run in both}
-    assert sorted(said.values()) == [0, 2]
-    assert f"error: --resume {folder}: another process is writing there now\n" in said
-    assert len(lines(folder)) == 1
+    wanted = Config(studies=("derivatives",), frameworks=("jax",), repeats=1, resume=folder)
+    refused = []
+
+    def progress(words, done, samples):
+        if words == "loading the frameworks":
+            with pytest.raises(ConfigError, match=f"--resume {folder}: another process is writing there now"):
+                command_line.run(wanted)
+            refused.append(words)
+
+    assert command_line.run(wanted, progress).status == 0
+    assert len(refused) == len(lines(folder)) == 1
 
 
 def test_a_run_that_was_killed_holds_its_folder_no_longer(tiny, tmp_path):
@@ -104,14 +114,24 @@ def test_an_environment_is_written_whole_or_not_at_all(tmp_path, monkeypatch, fa
     assert {path.name for path in (tmp_path / "new" / "run").iterdir()} == {"environment.json", "records.jsonl"}
 
 
-def test_after_a_full_disk_the_same_command_runs(here, tmp_path):
-    """No file may be over 1 KiB: the environment cannot be written whole, and nothing of it stays."""
+@contextmanager
+def files_of_at_most(size):
+    """Let this process write no file of more bytes than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_after_a_full_disk_the_same_command_runs(here, tmp_path, capsys):
+    """The environment cannot be written whole, and nothing of it stays."""
     folder = tmp_path / "new" / "run"
-    run = start(
-        *TINY, "--out", folder, before="import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))"
-    )
-    said = run.communicate(timeout=120)[1]
-    assert (run.returncode, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
+    with files_of_at_most(1024):
+        status = command_line.main([*TINY, "--out", str(folder)])
+    said = capsys.readouterr().err
+    assert (status, said) == (2, f"error: --out {folder} cannot be written: File too large\n")
     assert not list(tmp_path.iterdir())
     assert command_line.main([*TINY, "--out", str(folder)]) == 0
 
@@ -128,6 +148,21 @@ def test_a_disk_that_is_full_later_is_one_line_and_keeps_what_was_recorded(here,
 
 # The terminal.
 
+RECORDED = {
+    "TORCHDYNAMO_DISABLE": "1",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=false",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "PYTHONHASHSEED": "3",
+    "MALLOC_ARENA_MAX": "1",
+    "OMP_NUM_THREADS": "7",
+}
+NOT_RECORDED = {
+    "JAX_COMPILATION_CACHE_DIR": "/nonexistent/cache",
+    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent/cache",
+    "PYTHONUNBUFFERED": "1",
+    "NVIDIA_API_KEY": "a secret",
+    "TF_VAR_password": "another",
+}
 ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -140,16 +175,28 @@ def shell(line, **variables):
     )
 
 
-def test_what_ascii_lacks_is_written_in_ascii(tiny):
-    """Also in a terminal that says it has one column: tables are not folded into it."""
-    run = start(*TINY, "--resume", tiny, env=ASCII | {"COLUMNS": "1"})
+@pytest.fixture(scope="module")
+def in_ascii(tmp_path_factory):
+    """A run in a process whose terminal has one column of ASCII, with variables set: it, its folder, its worker's."""
+    folder = tmp_path_factory.mktemp("ascii") / "run"
+    load_backend("jax")  # it sets variables of the environment, which a run records
+    run = start(*TINY, "--out", folder, env=ASCII | {"COLUMNS": "1"} | RECORDED | NOT_RECORDED)
+    wait_for(lambda: (folder / "environment.json").exists())
+    (worker,) = workers(run)
+    given = worker.environ()
     said, errors = run.communicate(timeout=120)
-    assert (run.returncode, "Traceback" in said + errors) == (0, False)
-    assert (said + errors).isascii()
-    assert "Derivatives of f(a, b) = a^2 b" in said
-    assert " us" in said
-    assert "jax forward_over_reverse " in said
-    assert len(said.splitlines()) < 100
+    return subprocess.CompletedProcess(run.args, run.returncode, said, errors), folder, given
+
+
+def test_what_ascii_lacks_is_written_in_ascii(in_ascii):
+    """Also in a terminal that says it has one column: tables are not folded into it."""
+    run = in_ascii[0]
+    assert (run.returncode, "Traceback" in run.stdout + run.stderr) == (0, False)
+    assert (run.stdout + run.stderr).isascii()
+    assert "Derivatives of f(a, b) = a^2 b" in run.stdout
+    assert " us" in run.stdout
+    assert "jax forward_over_reverse " in run.stdout
+    assert len(run.stdout.splitlines()) < 100
 
 
 def test_json_is_ascii(here, tiny, monkeypatch):
@@ -272,30 +319,36 @@ def test_a_stop_while_python_loads_is_one_line(tmp_path, command, module, sent):
     assert not (tmp_path / "run").exists()
 
 
-DROPPED = {
-    "Cython, in a part of an import": """
-            try:
-                os.kill(os.getpid(), int(os.environ["SIGNAL"]))
-            except KeyboardInterrupt:
-                pass
-""",
-    "Python, while it deletes an object": """
-            class Deleted:
-                def __del__(self):
-                    os.kill(os.getpid(), int(os.environ["SIGNAL"]))
-            Deleted()
-""",
-}
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("where", DROPPED)
-def test_a_stop_that_is_dropped_comes_with_the_next_progress(tmp_path, where):
-    kill = '            os.kill(os.getpid(), int(os.environ["SIGNAL"]))\n'
-    (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT.replace(kill, DROPPED[where]))
-    variables = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "STOP_AT": "sklearn", "SIGNAL": str(int(signal.SIGINT))}
-    run = start(*TINY, "--out", tmp_path / "run", env=variables)
-    said = run.communicate(timeout=60)
-    assert (run.returncode, *said) == (130, "", "stopped before anything was recorded\n")
+def as_cython_in_a_part_of_an_import():
+    with suppress(KeyboardInterrupt):
+        interrupt()
+
+
+def as_python_while_it_deletes_an_object():
+    class Deleted:
+        def __del__(self):
+            interrupt()
+
+    Deleted()
+
+
+@pytest.mark.parametrize("dropped", [as_cython_in_a_part_of_an_import, as_python_while_it_deletes_an_object])
+def test_a_stop_that_is_dropped_comes_with_the_next_progress(here, tmp_path, monkeypatch, capsys, dropped):
+    reached = []
+
+    def loaded(*arguments):
+        dropped()
+        reached.append(arguments)
+        return digits_linear(*arguments)
+
+    monkeypatch.setitem(WORKLOADS, "digits-linear", loaded)
+    assert command_line.main([*TINY, "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr() == ("", "stopped before anything was recorded\n")
+    assert len(reached) == 1  # it was dropped
     assert not (tmp_path / "run").exists()
 
 
@@ -322,15 +375,16 @@ def test_a_run_and_its_workers_end_with_the_terminal(tmp_path):
     """As a window that is closed: nothing can be written any more."""
     master, slave = os.openpty()
     run = start(
-        *LONG, "--out", tmp_path / "run", stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        *LONG, "--frameworks", "jax", "--out", tmp_path / "run",
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         before="import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)",
     )  # fmt: skip
     os.close(slave)
     wait_for(lambda: (tmp_path / "run" / "records.jsonl").exists())
-    children = workers(run)
+    (worker,) = workers(run)
     os.close(master)
     assert run.wait(timeout=5) == 130
-    assert gone(children, 1)
+    assert gone([worker], 1)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, 1])
@@ -406,37 +460,17 @@ def test_what_makes_the_times_of_jax_meaningless_is_refused(name, value, words, 
     assert check(Config())
 
 
-def test_what_the_workers_were_given_is_recorded_and_shown(here, tmp_path, capsys):
-    ours = {
-        "TORCHDYNAMO_DISABLE": "1",
-        "XLA_FLAGS": "--xla_cpu_enable_fast_math=false",
-        "OPENBLAS_CORETYPE": "Haswell",
-        "PYTHONHASHSEED": "3",
-        "MALLOC_ARENA_MAX": "1",
-        "OMP_NUM_THREADS": "7",
-    }
-    others = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
-        "PYTHONUNBUFFERED": "1",
-        "NVIDIA_API_KEY": "a secret",
-        "TF_VAR_password": "another",
-    }
-    folder = tmp_path / "run"
-    run = start(*TINY, "--out", folder, env=ours | others)
-    wait_for(lambda: (folder / "environment.json").exists())
-    (worker,) = workers(run)
-    given = worker.environ()
-    run.communicate(timeout=60)
-
+def test_what_the_workers_were_given_is_recorded_and_shown(in_ascii, capsys):
+    _, folder, given = in_ascii
     recorded = environment.read(folder)["variables"]
-    assert (ours | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}).items() <= recorded.items()
+    assert (RECORDED | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}).items() <= recorded.items()
     assert recorded.items() <= given.items()
-    assert not others.keys() & recorded.keys()
+    assert not NOT_RECORDED.keys() & recorded.keys()
     assert "JAX_COMPILATION_CACHE_DIR" not in given
     (row,) = [line for line in (folder / "report.md").read_text().splitlines() if "environment variables" in line]
     assert "TORCHDYNAMO_DISABLE=1, XLA_FLAGS=--xla_cpu_enable_fast_math=false" in row
-    assert command_line.main([*TINY, "--resume", str(folder)]) == 2
+    with workers_here("jax"):
+        assert command_line.main([*TINY, "--resume", str(folder)]) == 2
     assert "run in another environment: variables." in capsys.readouterr().err
 
 
