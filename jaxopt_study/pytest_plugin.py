@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from jaxopt_study.parity.locate import Trajectory
+    from jaxopt_study.parity.pairs import Trajectory
 
 OPTION = "--update-golden"
 

@@ -201,6 +201,12 @@ FAULTS = [
     (planted("schedule", update=at_step(6)), "a shifted schedule", 7, "from step 7 on"),
     (planted("b1", **constants(betas=(0.8, 0.999))), "another b1", 2, "0.8 explains"),
     (planted("b2", **constants(betas=(0.9, 0.98))), "another b2", 2, "0.98"),
+    (
+        planted("two", **constants(betas=(0.9, 0.98), weight_decay=0.02)),
+        "another b2",
+        1,
+        "besides, the gradients agree",
+    ),
     (planted("eps", **constants(eps=1e-5)), "another eps", 1, "1e-05"),
     (planted("amsgrad", **constants(amsgrad=True)), "amsgrad in one", None, "on in the first"),
     (planted("decay", **constants(weight_decay=0.02)), "missing or different weight decay", 1, "0.02 against 0.1"),
@@ -240,6 +246,48 @@ def test_without_more_than_gradients_the_report_says_what_to_record(right, tmp_p
     assert report.pattern.name == "unknown"
     assert "so the optimizer is right" in str(report)
     assert report.pattern.test == "record batch, activations, loss"
+
+
+def test_a_step_from_the_others_parameters_shows_each_fault(right):
+    """Five wrong steps of three kinds; all but the first are hidden behind it otherwise."""
+    start, path = right
+    model = torch.nn.ModuleDict({"first": torch.nn.Linear(5, 6), "out": torch.nn.Linear(6, 3)})
+    model.load_state_dict(start)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
+    seen = {}
+
+    def step(number, batch):
+        inputs, targets = map(torch.tensor, batch)
+        optimizer.zero_grad()
+        hidden = model["first"](inputs)
+        loss = torch.nn.functional.cross_entropy(
+            model["out"](torch.relu(hidden) if number == 6 else torch.tanh(hidden)),
+            (targets + (number in (3, 9))) % 3,
+        )
+        loss.backward()
+        gradients = {name: leaf.grad.clone() for name, leaf in model.named_parameters()}
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.2 if number == 11 else 0.3)
+        optimizer.step()
+        clipped = {name: leaf.grad.clone() for name, leaf in model.named_parameters()}
+        seen.update({"@loss": loss.detach(), "@gradients": gradients, "@clipped": clipped})
+        return number + 1
+
+    def restore(_, leaves):
+        with torch.no_grad():
+            for name, leaf in model.named_parameters():
+                leaf.copy_(torch.tensor(leaves[name]))
+
+    trees = parity.realigned(
+        *(step, 1, rows(), parity.load_trajectory(path), restore),
+        params=lambda _: dict(model.named_parameters()) | seen,
+    )
+    faults = parity.locate_each(path, trees)
+    # The moments of Adam keep what a wrong step has left in them, so that updates differ from there on.
+    assert [fault.steps[0] for fault in faults][:3] == [3, 4, 11], faults
+    names = {fault.steps: fault.report.pattern.name for fault in faults}
+    assert names[3, 6, 9] == "unknown"
+    assert names[11,] == "another clipping"
+    assert "3 steps from 3 to 9: first difference: step 3" in str(faults[0])
 
 
 def gradients_of(seed, steps, size, dtype):
@@ -300,3 +348,42 @@ def test_the_rule_of_an_optimizer_of_torch_is_found(options, seed, dtype):
         if decay and dtype == "float64":
             assert found.decays[name][0] == pytest.approx(decay, rel=1e-4)
     assert optimizers.change(leaves, leaves).name == SAME_RULE
+
+
+def test_an_element_whose_gradient_is_rounding_is_left_out():
+    """Adam makes whole steps of it, in any direction; a wrong step of another element is found all the same."""
+    gradients = gradients_of(3, 10, 12, "float32")
+    gradients[:, 4] = 1e-12
+    other = gradients.copy()
+    other[:, 4] *= -1
+    paths = [
+        run_torch(lambda leaves: torch.optim.Adam(leaves, 0.01), g, np.zeros(12, np.float32))
+        for g in (gradients, other)
+    ]
+
+    def trees(path, given):
+        first = [{"w": path[0].astype(np.float32)}]
+        return first + [
+            {"w": w.astype(np.float32), "@gradients": {"w": g}} for w, g in zip(path[1:], given, strict=True)
+        ]
+
+    report = parity.locate(trees(paths[0], gradients), trees(paths[1], other))
+    assert report.same, report
+    assert "Left out: the elements of w whose gradient was rounding." in str(report)
+    assert not parity.locate(*([{"w": x} for x in path] for path in paths)).same
+    wrong = paths[1].copy()
+    wrong[5:, 7] += 1e-3
+    report = parity.locate(trees(paths[0], gradients), trees(wrong, other))
+    assert (report.difference.step, report.difference.index) == (5, (7,)), report
+
+
+def test_names_that_begin_with_an_at_must_be_known():
+    tree = {"w": np.zeros(2), "@gradient": np.zeros(2)}
+    with pytest.raises(ValueError, match="@gradient: a name that begins with @ must be one of @batch, "):
+        parity.locate([tree], [tree])
+
+
+def test_digests_do_not_depend_on_the_layout_of_images():
+    image = np.random.default_rng(0).standard_normal((4, 3, 8, 8))
+    assert np.allclose(parity.digest(image), parity.digest(image.transpose(0, 2, 3, 1)))
+    assert not np.allclose(parity.digest(image), parity.digest(image[..., ::-1]))

@@ -31,6 +31,14 @@ def cause(seen: Seen, step: int) -> Pattern:
     return CAUSES[found[0]](seen, step, found[1]) if found else _optimizer(seen)
 
 
+def part(seen: Seen, step: int) -> Pattern:
+    """Return the part at fault at a step that both trainings made from the same parameters."""
+    found = seen.differing(step)
+    if found:
+        return CAUSES[found[0]](seen, step, found[1])
+    return Pattern("another update of the optimizer", f"the gradients of step {step} agree, and the updates do not")
+
+
 def _data(seen: Seen, step: int, names: list[str]) -> Pattern:
     where, pair = " and ".join(names), seen.batches[step - 1]
     sizes = [{len(tree[name]) for name in names} for tree in pair]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,13 @@ import numpy as np
 from jaxopt_study.parity.causes import cause
 from jaxopt_study.parity.compared import AROUND, Compared, Pair
 from jaxopt_study.parity.difference import Difference, at
-from jaxopt_study.parity.files import load_trajectory, marked
+from jaxopt_study.parity.files import marked
+from jaxopt_study.parity.pairs import Pairs, Trajectory
 from jaxopt_study.parity.patterns import MEANS, Pattern, recognize
-from jaxopt_study.parity.quantities import split
 from jaxopt_study.parity.report import Report, rounding
-from jaxopt_study.parity.seen import Extras, Seen
-from jaxopt_study.parity.trees import Leaf, Tree, check_alike, flatten
+from jaxopt_study.parity.seen import Seen
+from jaxopt_study.parity.trees import Leaf
 from jaxopt_study.parity.window import Window
-
-Trajectory = Iterable[Tree] | str | Path
 
 
 def locate(
@@ -54,12 +50,12 @@ def locate(
     for name, value in (("steps", steps), ("tolerance", tolerance)):
         if value is not None and not 0 <= value < np.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
-    found = _located(Compared(tolerance), _Pairs(first, second, steps))
+    found = _located(Compared(tolerance), Pairs(first, second, steps))
     notes = [note for trajectory in (first, second) if (note := _unmarked(trajectory))]
     return replace(found, notes=(*found.notes, *dict.fromkeys(notes))) if notes else found
 
 
-def _located(compared: Compared, pairs: _Pairs) -> Report:
+def _located(compared: Compared, pairs: Pairs) -> Report:
     for step, pair in enumerate(pairs):
         broken = _not_finite(step, pair)
         if broken is not None:
@@ -111,67 +107,10 @@ def assert_same_training(
         raise AssertionError(str(report))
 
 
-class _Pairs:
-    """The pairs of trees of two trajectories, step by step; one may look ahead."""
-
-    def __init__(self, first: Trajectory, second: Trajectory, steps: int | None) -> None:
-        # What a generator yields may be live arrays, which the next step changes.
-        self._copied = [not isinstance(trajectory, Sequence | Path) for trajectory in (first, second)]
-        self._trees = enumerate(zip_longest(_trees(first, steps), _trees(second, steps)))
-        self._read: list[Pair] = []
-        self.seen = Seen()
-
-    def __iter__(self) -> Iterator[Pair]:
-        while pairs := self._read or list(islice(self._more(), 1)):
-            self._read = pairs[1:]
-            yield pairs[0]
-
-    def ahead(self, count: int) -> list[Pair]:
-        """Return the next pairs, `count` of them or as many as there are, and keep them for the iteration."""
-        self._read += islice(self._more(), max(0, count - len(self._read)))
-        return self._read[:count]
-
-    def _more(self) -> Iterator[Pair]:
-        for step, (a, b) in self._trees:
-            pair, extras = _pair(step, a, b)
-            self.seen.add(pair, extras)
-            first, second = (
-                {name: leaf.copy() for name, leaf in tree.items()} if copied else tree
-                for tree, copied in zip(pair, self._copied, strict=True)
-            )
-            yield first, second
-
-
-def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
-    """Return the trees of any kind of trajectory, at most `steps` after the initial one."""
-    if isinstance(trajectory, str | Path):
-        trees = iter(load_trajectory(trajectory))
-    elif callable(trajectory) or not isinstance(trajectory, Iterable):
-        words = "is no trajectory: make one of a step function by walk(step, state, batches)"
-        raise ValueError(f"{trajectory!r} {words}")  # noqa: TRY004 - one kind of error for all that cannot be compared
-    else:
-        trees = iter(trajectory)
-    return trees if steps is None else islice(trees, steps + 1)
-
-
 def _unmarked(trajectory: Trajectory) -> str:
     if not isinstance(trajectory, str | Path) or marked(trajectory):
         return ""
     return f"save_trajectory did not write {trajectory}: the first axis of its arrays is taken for the steps."
-
-
-def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Pair, tuple[Extras, Extras]]:
-    """Return the parameters of a step, and what else was recorded."""
-    if first is None or second is None:
-        short, long = ("first", "second") if first is None else ("second", "first")
-        raise ValueError(f"the {short} trajectory ends before step {step}, the {long} one goes on")
-    (mine, extras), (other, others) = (
-        split(flatten(tree, f"{which}, step {step}")) for which, tree in (("first", first), ("second", second))
-    )
-    if not any(leaf.size for leaf in mine.values()):
-        raise ValueError(f"step {step}: there is nothing to compare, the first tree has no numbers")
-    check_alike(mine, other, f"step {step}")
-    return (mine, other), (extras, others)
 
 
 def _not_finite(step: int, pair: Pair) -> tuple[Difference, str] | None:

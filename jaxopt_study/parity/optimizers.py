@@ -179,7 +179,11 @@ def _other_constant(right: Fit, leaves: Leaves, sides: Sides) -> Pattern | None:
     if not found:
         return None
     # Bias correction changes the learning rates as well; of two rules that explain all, the one with equal rates is it.
-    return _named(right, min(found, key=lambda each: (_off(_median(each) / _median(right)), each.excess)), sides)
+    best = min(found, key=lambda each: (_off(_median(each) / _median(right)), each.excess))
+    pattern, unit = _named(right, best, sides), next(iter(leaves.values())).unit
+    besides = [_other_decay(right, best, unit, sides), _other_rate(right, best, sides)]
+    words = [pattern.words, *(each.words for each in besides if each and each.name != pattern.name)]
+    return replace(pattern, words="; besides, ".join(words))
 
 
 def _explaining(rules: Sequence[Rule], few: Leaves, leaves: Leaves, near: Decays) -> list[Fit]:

@@ -150,11 +150,12 @@ def _by_name(item: tuple[Any, Any]) -> str:
 
 
 def _array(node: Any) -> Leaf:
-    if hasattr(node, "detach"):
-        # A PyTorch parameter must be detached before NumPy may see it, and NumPy has no bfloat16.
-        node = node.detach().cpu()
-        node = node.float() if str(node.dtype) == "torch.bfloat16" else node
-    return np.asarray(node)
+    if not hasattr(node, "detach"):
+        return np.asarray(node)
+    # A PyTorch parameter must be detached before NumPy may see it, and NumPy has no bfloat16.
+    node = node.detach()
+    node = node.float() if str(node.dtype) == "torch.bfloat16" else node
+    return np.asarray(node.numpy() if node.device.type == "cpu" else node.cpu().numpy())
 
 
 def _copy(tree: Tree) -> Leaves:
