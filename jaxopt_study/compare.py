@@ -25,7 +25,7 @@ from rich.progress import Progress as RichProgress
 from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
-from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report.table import show
 from jaxopt_study.session import Interrupted, Outcome, Progress
 from jaxopt_study.studies import STUDIES

@@ -17,10 +17,10 @@ from cyclopts import Parameter, Token
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.environment import cores_at_hand
-from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report.export import FORMATS
 from jaxopt_study.studies import MAIN_JOB, STUDIES
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
 
 FRAMEWORKS = ("jax", "torch")
 DTYPES = ("float32", "float64")
@@ -66,8 +66,8 @@ class Config:
 
     studies: Annotated[Names, Parameter(show_default=False)] = ()
     """The studies to run, each in full. Without this option the main job runs several in short. See --list."""
-    optimizers: Names = tuple(OPTIMIZERS)
-    """The optimizers to train with."""
+    optimizers: Names = NOTEBOOK
+    """The optimizers to train with. See --list for others."""
     frameworks: Names = FRAMEWORKS
     """The frameworks to run: jax, torch or both."""
     workload: str = "digits-linear"

@@ -19,7 +19,8 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
-from jaxopt_study.data.workload import WORKLOADS, Workload
+from jaxopt_study.data.workload import Workload
+from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
@@ -95,7 +96,7 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         held.callback(engine.close)
         progress("loading the data", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
-        workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
+        workload = WORKLOADS[plan.workload](plan.seed, plan.epochs, plan.batch_size)
         progress("loading the frameworks", 0, 0)
         where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
         if resumed:

@@ -7,7 +7,7 @@ import pytest
 
 from jaxopt_study import session, verdict
 from jaxopt_study.bench import record, stats
-from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.data.workloads import digits_linear
 from jaxopt_study.parity import first_difference
 from jaxopt_study.studies import derivatives, optimizers
 from jaxopt_study.studies.registry import OPTIMIZERS

@@ -50,6 +50,12 @@ class Plan:
     epochs: int
     learning_rate: float
     repeats: int
+    batch_size: int = 1
+
+    @property
+    def rows_per_step(self) -> str:
+        """How many rows a training step sees, in words."""
+        return "one row per step" if self.batch_size == 1 else f"{self.batch_size} rows per step"
 
     @property
     def initializations(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.studies.tolerances import Bound, TrainingBounds
 
-__all__ = ["OPTIMIZERS", "Optimizer"]
+__all__ = ["NOTEBOOK", "OPTIMIZERS", "Optimizer"]
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,19 @@ OPTIMIZERS: dict[str, Optimizer] = {
         functional=True,
         notebook=(1.4305,),
     ),
+    "momentum": Optimizer(
+        training={
+            "float64": TrainingBounds(loss=Bound(1e-12, 1e-13), params=Bound(1e-12, 1e-13)),
+            "float32": TrainingBounds(loss=Bound(1e-3, 1e-4), params=Bound(1e-3, 1e-4)),
+        },
+    ),
+    "adamw": Optimizer(
+        training={
+            "float64": TrainingBounds(loss=Bound(1e-12, 1e-13), params=Bound(1e-12, 1e-13)),
+            "float32": TrainingBounds(loss=Bound(1e-3, 1e-4), params=Bound(1e-3, 1e-4)),
+        },
+    ),
 }
+
+NOTEBOOK = tuple(name for name, row in OPTIMIZERS.items() if row.notebook)
+"""The notebook's optimizers, which are trained with where none is named."""

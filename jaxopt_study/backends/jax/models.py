@@ -16,31 +16,39 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 __all__ = [
+    "ConvolutionalNetwork",
     "Network",
+    "batch_loss",
     "binary_cross_entropy",
+    "convolutional_network",
     "cross_entropy",
     "logistic_loss",
     "loss",
     "network",
     "penalized",
     "predict",
+    "squared_error",
     "transposing_network",
 ]
 
 Params = Any
 Batch = tuple[Float[Array, "*rows inputs"], Int[Array, "*rows"]]
+OutputLoss = Callable[[Array, Array], Array]
+
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 class Network(nn.Module):
-    """Dense layers `layer1`, `layer2`, ... with tanh between them; (64, 10) is the notebook's linear classifier."""
+    """Dense layers `layer1`, `layer2`, ... and an activation between; (64, 10) is the notebook's linear classifier."""
 
     widths: tuple[int, ...]
+    activation: str = "tanh"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
         """Return the logits of the rows `x`."""
         for number, (inputs, outputs) in enumerate(pairwise(self.widths), start=1):
-            x = jnp.tanh(x) if number > 1 else x
+            x = ACTIVATIONS[self.activation](x) if number > 1 else x
             x = self._layer((outputs, inputs), f"layer{number}")(x)
         return x
 
@@ -90,14 +98,38 @@ def _product_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, 
 _product.defvjp(_product_forward, _product_backward)
 
 
+class ConvolutionalNetwork(nn.Module):
+    """Convolutions `conv1` and `conv2` of 3 x 3 with ReLU, the second with stride 2, and a dense layer `layer1`."""
+
+    image: tuple[int, int]
+    channels: tuple[int, int]
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows pixels"]) -> Float[Array, "*rows outputs"]:
+        """Return the logits of the rows `x`, each an image row after row."""
+        rows = x.shape[:-1]
+        x = x.reshape(*rows, *self.image, 1)
+        for number, (channels, stride) in enumerate(zip(self.channels, (1, 2), strict=True), start=1):
+            convolution = nn.Conv(channels, (3, 3), stride, padding=1, name=f"conv{number}")
+            x = jax.nn.relu(convolution(x))
+        x = x.reshape(*rows, -1)
+        return nn.Einsum((self.outputs, x.shape[-1]), "...i,oi->...o", name="layer1")(x)
+
+
 def transposing_network(widths: tuple[int, ...]) -> TransposingNetwork:
     """Return the network for training with wide layers and many rows, see `TransposingNetwork`."""
     return TransposingNetwork(tuple(widths))
 
 
-def network(widths: tuple[int, ...]) -> Network:
-    """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs."""
-    return Network(tuple(widths))
+def network(widths: tuple[int, ...], activation: str = "tanh") -> Network:
+    """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs; `tanh` or `relu` between."""
+    return Network(tuple(widths), activation)
+
+
+def convolutional_network(image: tuple[int, int], channels: tuple[int, int], outputs: int) -> ConvolutionalNetwork:
+    """Return a network of two convolutions and a dense layer, for images of this height and width."""
+    return ConvolutionalNetwork(image, channels, outputs)
 
 
 def predict(model: nn.Module) -> Callable[[Params, Array], Array]:
@@ -126,24 +158,30 @@ def binary_cross_entropy(logits: Float[Array, "*rows 1"], targets: Int[Array, "*
     return jax.nn.softplus((1 - 2 * targets) * logits[..., 0]).mean()
 
 
+def squared_error(outputs: Float[Array, "*rows 1"], targets: Float[Array, "*rows"]) -> Float[Array, ""]:
+    """Return the mean over rows of (output - target)^2."""
+    return ((outputs[..., 0] - targets) ** 2).mean()
+
+
 def loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
     """Return the function (params, batch) -> mean cross-entropy of the batch, a pair (inputs, targets)."""
-    return _of_batch(model, cross_entropy)
+    return batch_loss(model, cross_entropy)
 
 
 def logistic_loss(model: nn.Module) -> Callable[[Params, Batch], Array]:
     """Return the function (params, batch) -> mean binary cross-entropy of a network with one output."""
-    return _of_batch(model, binary_cross_entropy)
+    return batch_loss(model, binary_cross_entropy)
 
 
-def _of_batch(model: nn.Module, output_loss: Callable[[Array, Array], Array]) -> Callable[[Params, Batch], Array]:
-    logits = predict(model)
+def batch_loss(model: nn.Module, output_loss: OutputLoss) -> Callable[[Params, Batch], Array]:
+    """Return the function (params, batch) -> output_loss(outputs, targets) of the batch, a pair (inputs, targets)."""
+    outputs = predict(model)
 
-    def batch_loss(params: Params, batch: Batch) -> Array:
+    def loss_of_batch(params: Params, batch: Batch) -> Array:
         inputs, targets = batch
-        return output_loss(logits(params, inputs), targets)
+        return output_loss(outputs(params, inputs), targets)
 
-    return batch_loss
+    return loss_of_batch
 
 
 def penalized(loss: Callable[[Params, Batch], Array]) -> Callable[[Params, Batch, Array], Array]:

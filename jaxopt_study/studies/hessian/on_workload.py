@@ -12,7 +12,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.problem import Problem
-from jaxopt_study.data.workload import Workload
+from jaxopt_study.data.workload import LOSSES, Workload
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
@@ -30,8 +30,10 @@ def softmax_regression(workload: Workload) -> Problem:
     Raises:
         Skipped: It has none.
     """
-    if workload.loss != "loss":
-        raise Skipped(f"the Hessian's closed form is that of softmax regression, and {workload.name} has a binary loss")
+    if workload.loss != "cross_entropy":
+        raise Skipped(
+            f"the Hessian's closed form is that of softmax regression, and {workload.name} has {LOSSES[workload.loss]}"
+        )
     if not workload.linear:
         raise Skipped(f"the Hessian's closed form is that of a linear network, and {workload.name} has hidden layers")
     return problems.whole(workload)
