@@ -35,6 +35,10 @@ class Plan:
     Attributes:
         overview: Whether this is the main job, where a study shows a short table in seconds; asked for by name, it
             shows all that it has.
+        batch_size: The rows of a training step.
+        model: Of a user's own data, the network, as the command line names it.
+        standardized: Whether a user's own data are standardized.
+        data: What a reader is told of a user's own data; nothing for a built-in workload.
     """
 
     studies: tuple[str, ...]
@@ -51,6 +55,9 @@ class Plan:
     learning_rate: float
     repeats: int
     batch_size: int = 1
+    model: str = ""
+    standardized: bool = False
+    data: tuple[str, ...] = ()
 
     @property
     def rows_per_step(self) -> str:

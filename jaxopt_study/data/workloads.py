@@ -97,6 +97,11 @@ def standardized_targets(parts: tuple[Rows, ...]) -> tuple[Rows, ...]:
     return tuple(zip((x for x, _ in parts), standardize(*(y for _, y in parts)), strict=True))
 
 
+def training_rows(name: str) -> int:
+    """Return how many rows a built-in workload trains on."""
+    return len(WORKLOADS[name](0, 1).train[1])
+
+
 def _digits() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return scikit-learn's digits, the first half for training."""
     from sklearn.datasets import load_digits  # takes a second to load
