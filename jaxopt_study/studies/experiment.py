@@ -92,6 +92,16 @@ def facts(record: Record, results: Results) -> dict[str, Any]:
     }
 
 
+def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
+    """Return a table of one line where every row is skipped for the same reason; else None."""
+    reasons = {row["reason"] for row in rows if row["status"] == "skipped"}
+    if len(reasons) != 1 or any(row["status"] != "skipped" for row in rows):
+        return None
+    return Table(
+        title, ("method", "not measured"), [("every one", f"skipped: {reasons.pop()}")], left=("not measured",)
+    )
+
+
 @dataclass(frozen=True)
 class Study:
     """One question, and the experiments that answer it."""

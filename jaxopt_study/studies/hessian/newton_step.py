@@ -25,7 +25,7 @@ from jaxopt_study.data.workload import Array, Workload, ravel
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.hessian.on_workload import softmax_regression
 from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons, row_of
@@ -124,7 +124,7 @@ class NewtonStep(Experiment):
         lines = [(label(row), *cells(row), text.ratio(row["in_epochs"])) for row in rows]
         title = f"One Newton step beside one epoch of Adam: {plan.workload}, {plan.dtype}"
         columns = ("part", *COLUMNS, "in epochs of Adam [95 %]")
-        return [Table(title, columns, lines, notes)]
+        return [all_skipped(title, rows) or Table(title, columns, lines, notes)]
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the time of each part beside the epoch of Adam."""

@@ -16,7 +16,7 @@ from jaxopt_study.data.workload import LOSSES, Workload
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Row, Rows
+from jaxopt_study.studies.experiment import Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, short
 from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons
@@ -160,7 +160,8 @@ def _method_table(rows: Sequence[Row], plan: Plan) -> Table:
         *reasons(rows),
     )
     columns = ("method", *COLUMNS, "in gradients [95 %]", "temporary MB")
-    return Table(f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}", columns, lines, notes)
+    title = f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}"
+    return all_skipped(title, rows) or Table(title, columns, lines, notes)
 
 
 def _ratio_table(rows: Sequence[Row]) -> Table:

@@ -20,7 +20,7 @@ from jaxopt_study.data.workload import LOSSES, Workload, stack_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.loops import methods
 from jaxopt_study.studies.loops.methods import COLOUR, LABELS, METHODS, caption
 from jaxopt_study.studies.registry import OPTIMIZERS
@@ -194,7 +194,8 @@ def _table(optimizer: str, rows: Sequence[Row], plan: Plan, notes: Sequence[str]
     )  # fmt: skip
     lines = [_line(row) for row in sorted(rows, key=lambda row: -(row["step_seconds"] or 0))]
     title = f"Ways to loop: {optimizer}, {plan.workload}, {plan.rows_per_step}, {plan.dtype}"
-    return Table(title, columns, lines, (*notes, *methods.not_measured(rows)), left=("method",))
+    whole = Table(title, columns, lines, (*notes, *methods.not_measured(rows)), left=("method",))
+    return all_skipped(title, rows) or whole
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
