@@ -15,6 +15,7 @@ from torch_reference import onednn
 __all__ = [
     "ConvolutionalNetwork",
     "Network",
+    "Transformer",
     "batch_loss",
     "binary_cross_entropy",
     "convolutional_network",
@@ -26,6 +27,7 @@ __all__ = [
     "penalized",
     "predict",
     "squared_error",
+    "transformer",
 ]
 
 Params = Mapping[str, Tensor]
@@ -65,6 +67,39 @@ class ConvolutionalNetwork(nn.Module):
         return self.layer1(x.movedim(-3, -1).flatten(-3))  # channels last, as in JAX
 
 
+class Transformer(nn.Module):
+    """One block: attention over all tokens, then a dense network with GELU, each after a LayerNorm and added.
+
+    The last token's numbers, after a third LayerNorm, are read out.
+    """
+
+    def __init__(self, tokens: int, vocabulary: int, width: int, heads: int, outputs: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.token_embedding, self.place_embedding = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        # A bias of the key would add the same to all weights of a token, which softmax takes away again: its gradient
+        # would be rounding alone, which Adam would make a step of.
+        self.key = nn.Linear(width, width, bias=False)
+        self.attended = nn.Linear(width, width)
+        self.hidden, self.mixed = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.read = nn.Linear(width, outputs)
+
+    def forward(self, x: Int[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows outputs"]:
+        """Return the logits of the rows `x`."""
+        h = self.token_embedding(x) + self.place_embedding.weight
+        h = h + self._attended(self.norm1(h))
+        h = h + self.mixed(nn.functional.gelu(self.hidden(self.norm2(h))))
+        return self.read(self.norm3(h[..., -1, :]))
+
+    def _attended(self, h: Tensor) -> Tensor:
+        parts = [layer(h) for layer in (self.query, self.key, self.value)]
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).movedim(-2, -3) for part in parts)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.attended(mixed.movedim(-3, -2).flatten(-2))
+
+
 def network(widths: tuple[int, ...], activation: str = "tanh") -> Network:
     """Return a network of dense layers, `widths[0]` inputs and `widths[-1]` outputs; `tanh` or `relu` between."""
     return Network(tuple(widths), activation)
@@ -83,6 +118,11 @@ def onednn_network(widths: tuple[int, ...]) -> Network:
     """
     onednn.need()
     return Network(tuple(widths), linear=onednn.Linear)
+
+
+def transformer(tokens: int, vocabulary: int, width: int, heads: int, outputs: int) -> Transformer:
+    """Return a transformer of one block, for rows of so many tokens."""
+    return Transformer(tokens, vocabulary, width, heads, outputs)
 
 
 def predict(model: nn.Module) -> Callable[[Params, Tensor], Tensor]:

@@ -30,9 +30,9 @@ __all__ = [
 
 NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 
-# flax's names for the leaves of a layer, and PyTorch's.
-TORCH_NAMES = {"kernel": "weight", "bias": "bias"}
-FLAX_NAMES = {torch_name: flax_name for flax_name, torch_name in TORCH_NAMES.items()}
+# flax's names for the leaves of a layer, and PyTorch's. Back, a weight's name in flax is told by the layer's name.
+TORCH_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+WEIGHTS = {"norm": "scale", "token_embedding": "embedding", "place_embedding": "embedding"}
 
 # Set by `configure`. torch.set_default_device would add a Python hook to every torch call, and slow them all.
 _device = torch.device("cpu")
@@ -104,7 +104,8 @@ def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, n
     tree: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for path, leaf in params.items():
         layer, name = path.rsplit(".", 1)
-        tree.setdefault(layer, {})[FLAX_NAMES[name]] = _to_flax(FLAX_NAMES[name], to_numpy(leaf))
+        flax_name = WEIGHTS.get(layer.rstrip("0123456789"), "kernel") if name == "weight" else name
+        tree.setdefault(layer, {})[flax_name] = _to_flax(flax_name, to_numpy(leaf))
     return tree
 
 

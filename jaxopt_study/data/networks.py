@@ -115,6 +115,51 @@ class Convolutional:
         return {name: _drawn(generator, shape) for name, shape in shapes.items()}
 
 
+@dataclass(frozen=True)
+class Transformer:
+    """One block of a transformer on rows of tokens, with LayerNorm before each part and GELU; no dropout.
+
+    Attributes:
+        tokens: How many tokens a row has.
+        vocabulary: How many different tokens there are.
+        width: Numbers per token.
+        heads: Heads of the attention, which looks at all tokens; the last one's output is read.
+        outputs: Classes.
+    """
+
+    tokens: int
+    vocabulary: int
+    width: int
+    heads: int
+    outputs: int
+
+    @property
+    def words(self) -> str:
+        """Its sizes."""
+        return f"a transformer of one layer, width {self.width}, {self.heads} heads, {self.outputs} outputs"
+
+    @property
+    def inputs(self) -> int:
+        """Tokens."""
+        return self.tokens
+
+    def make(self, models: Any) -> Any:
+        """Return the backend's `transformer`."""
+        return models.transformer(self.tokens, self.vocabulary, self.width, self.heads, self.outputs)
+
+    def draw(self, seed: int) -> ParameterTree:
+        """Return embeddings from a normal distribution of deviation 1/sqrt(width), scales 1, the rest as others."""
+        generator, width = np.random.default_rng(seed), self.width
+        shapes = dict.fromkeys(("query", "key", "value", "attended"), (width, width))
+        shapes |= {"hidden": (width, 4 * width), "mixed": (4 * width, width), "read": (width, self.outputs)}
+        drawn = {name: _drawn(generator, shape) for name, shape in shapes.items()}
+        for name, rows in (("token_embedding", self.vocabulary), ("place_embedding", self.tokens)):
+            drawn[name] = {"embedding": generator.standard_normal((rows, width)) / np.sqrt(width)}
+        del drawn["key"]["bias"]  # see the backends' networks
+        norms = {f"norm{number}": {"scale": np.ones(width), "bias": np.zeros(width)} for number in (1, 2, 3)}
+        return drawn | norms
+
+
 def draw_params(widths: Sequence[int], seed: int) -> ParameterTree:
     """Draw initial parameters as `torch.nn.Linear` does: uniform in +-1/sqrt(inputs), kernels and biases."""
     generator = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from jaxopt_study.data.networks import Convolutional, Dense, Network
+from jaxopt_study.data.networks import Convolutional, Dense, Network, Transformer
 from jaxopt_study.data.workload import Array, Rows, Workload, draw_order, split, standardize
 
 __all__ = ["WORKLOADS", "breast_cancer_raw", "breast_cancer_standardized", "digits_linear", "shuffled"]
@@ -86,6 +86,31 @@ def diabetes(seed: int, epochs: int, batch_size: int = 1) -> Workload:
     return shuffled("diabetes", Dense((10, 1)), parts, seed, epochs, batch_size, "squared_error")
 
 
+def zipf_linear(seed: int, epochs: int, batch_size: int = 1) -> Workload:
+    """Return a softmax regression on drawn rows whose class k has a frequency of about 1/k, 64 classes of 32 numbers.
+
+    Where most classes are rare, Adam is far ahead of SGD (Kunstner et al., 2024, arXiv:2402.19449). A row is its
+    class's centre, drawn once, plus noise, both normal with deviation 1.
+    """
+    classes, generator = 64, np.random.default_rng(0)
+    counts = np.maximum(2, 400 // np.arange(1, classes + 1))
+    targets = np.repeat(np.arange(classes), counts)
+    centres = generator.standard_normal((classes, 32))
+    inputs = centres[targets] + generator.standard_normal((len(targets), 32))
+    parts = split((inputs, targets), generator)
+    return shuffled("zipf-linear", Dense((32, classes)), parts, seed, epochs, batch_size)
+
+
+def modular_transformer(seed: int, epochs: int, batch_size: int = 1) -> Workload:
+    """Return addition modulo 31 by a transformer of one layer: rows of two numbers and a sign, 961 of them."""
+    prime = 31
+    first, second = (grid.ravel() for grid in np.meshgrid(np.arange(prime), np.arange(prime)))
+    inputs = np.column_stack([first, second, np.full(prime**2, prime)])
+    parts = split((inputs, (first + second) % prime), np.random.default_rng(0))
+    network = Transformer(tokens=3, vocabulary=prime + 1, width=32, heads=4, outputs=prime)
+    return shuffled("modular-transformer", network, parts, seed, epochs, batch_size)
+
+
 def _standardized(rows: Rows) -> tuple[Rows, ...]:
     """Return training, validation and test part, always the same, with inputs standardized on the first."""
     parts = split(rows, np.random.default_rng(0))
@@ -127,5 +152,7 @@ WORKLOADS: dict[str, Callable[..., Workload]] = {
     "breast-cancer-standardized": breast_cancer_standardized,
     "wine": wine,
     "diabetes": diabetes,
+    "zipf-linear": zipf_linear,
+    "modular-transformer": modular_transformer,
 }
 """Name -> function of (seed, epochs[, batch_size])."""

@@ -221,7 +221,8 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     params = stats.scaled_distance(jax.value["params"], torch.value["params"])
     first = stats.scaled_distance(jax.value["first_losses"], torch.value["first_losses"])
-    moved_first = stats.scaled_distance(jax.value["moved_first_losses"], jax.value["first_losses"])
+    first_losses = jax.value["first_losses"]
+    moved_first = stats.scaled_distance(jax.value.get("moved_first_losses", first_losses), first_losses)
     begin = compare(
         f"losses of the first {FIRST_STEPS} steps", cases, first, _bound(BEGINNING[plan.dtype], moved_first, plan)
     )

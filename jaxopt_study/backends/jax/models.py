@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 __all__ = [
     "ConvolutionalNetwork",
     "Network",
+    "Transformer",
     "batch_loss",
     "binary_cross_entropy",
     "convolutional_network",
@@ -28,6 +29,7 @@ __all__ = [
     "penalized",
     "predict",
     "squared_error",
+    "transformer",
     "transposing_network",
 ]
 
@@ -117,6 +119,46 @@ class ConvolutionalNetwork(nn.Module):
         return nn.Einsum((self.outputs, x.shape[-1]), "...i,oi->...o", name="layer1")(x)
 
 
+class Transformer(nn.Module):
+    """One block: attention over all tokens, then a dense network with GELU, each after a LayerNorm and added.
+
+    The last token's numbers, after a third LayerNorm, are read out.
+    """
+
+    native: ClassVar[bool] = False  # a step on one row picks embeddings, whose gradient is a scatter
+
+    tokens: int
+    vocabulary: int
+    width: int
+    heads: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: Int[Array, "*rows tokens"]) -> Float[Array, "*rows outputs"]:
+        """Return the logits of the rows `x`."""
+        h = nn.Embed(self.vocabulary, self.width, name="token_embedding")(x)
+        h += nn.Embed(self.tokens, self.width, name="place_embedding")(jnp.arange(self.tokens))
+        h += self._attended(self._norm("norm1", h))
+        mixed = jax.nn.gelu(self._dense("hidden", 4 * self.width, self._norm("norm2", h)), approximate=False)
+        h += self._dense("mixed", self.width, mixed)
+        return self._dense("read", self.outputs, self._norm("norm3", h[..., -1, :]))
+
+    def _norm(self, name: str, h: Array) -> Array:
+        return nn.LayerNorm(1e-5, use_fast_variance=False, name=name)(h)  # as torch computes it
+
+    def _dense(self, name: str, outputs: int, h: Array) -> Array:
+        # A bias of the key would add the same to all weights of a token, which softmax takes away again: its gradient
+        # would be rounding alone, which Adam would make a step of.
+        return nn.Einsum((outputs, h.shape[-1]), "...i,oi->...o", use_bias=name != "key", name=name)(h)
+
+    def _attended(self, h: Array) -> Array:
+        parts = [self._dense(name, self.width, h) for name in ("query", "key", "value")]
+        query, key, value = (part.reshape(*part.shape[:-1], self.heads, -1) for part in parts)
+        weights = jax.nn.softmax(jnp.einsum("...qhi,...khi->...hqk", query, key) / query.shape[-1] ** 0.5)
+        mixed = jnp.einsum("...hqk,...khi->...qhi", weights, value)
+        return self._dense("attended", self.width, mixed.reshape(h.shape))
+
+
 def transposing_network(widths: tuple[int, ...]) -> TransposingNetwork:
     """Return the network for training with wide layers and many rows, see `TransposingNetwork`."""
     return TransposingNetwork(tuple(widths))
@@ -130,6 +172,11 @@ def network(widths: tuple[int, ...], activation: str = "tanh") -> Network:
 def convolutional_network(image: tuple[int, int], channels: tuple[int, int], outputs: int) -> ConvolutionalNetwork:
     """Return a network of two convolutions and a dense layer, for images of this height and width."""
     return ConvolutionalNetwork(image, channels, outputs)
+
+
+def transformer(tokens: int, vocabulary: int, width: int, heads: int, outputs: int) -> Transformer:
+    """Return a transformer of one block, for rows of so many tokens."""
+    return Transformer(tokens, vocabulary, width, heads, outputs)
 
 
 def predict(model: nn.Module) -> Callable[[Params, Array], Array]:
