@@ -11,6 +11,7 @@ if __name__ == "__main__":
 import json
 import shlex
 import sys
+import textwrap
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
@@ -123,7 +124,9 @@ def choices() -> str:
         ("dtypes", DTYPES),
         ("devices", DEVICES),
     ):
-        lines.append(f"{option:11} {', '.join(names)}")
+        lines += textwrap.wrap(
+            f"{option:11} {', '.join(names)}", 80, subsequent_indent=" " * 12, break_on_hyphens=False
+        )
     return "\n".join(lines)
 
 

@@ -132,3 +132,19 @@ def test_a_run_on_arrays_says_what_they_are_and_nothing_of_the_notebook(tmp_path
     (row,) = [r for r in outcome.summary["studies"]["optimizers"]["optimizers"] if r["framework"] == "jax"]
     assert row["validation_r2"] < 1
     assert "accuracy" not in json.dumps(row)
+
+
+def test_the_command_line_refuses_bad_data_in_one_line_and_writes_nothing(tmp_path, compare_here):
+    (tmp_path / "mine.csv").write_text("a,b,y\n1,oak,0\n" + GOOD)
+    answer = compare_here("--data", tmp_path / "mine.csv", "--target", "y", "--out", tmp_path / "run")
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "row 1, column 'b' holds 'oak'" in answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_goes_on_with_the_same_words(tmp_path):
+    from jaxopt_study.compare import _go_on
+
+    words = _go_on(["--data", "my file.csv", "--target", "y", "--model", "mlp:8", "--standardize"], tmp_path)
+    assert f"--data 'my file.csv' --target y --model mlp:8 --standardize --resume {tmp_path}" in words
