@@ -10,6 +10,7 @@ import pytest
 from jaxopt_study import compare
 from jaxopt_study.config import Config, ConfigError, check, read_data
 from jaxopt_study.data.given import MOST_CLASSES, arrays
+from jaxopt_study.studies.experiment import all_skipped
 from tests.here import workers_here
 
 GOOD = "".join(f"{row},{row % 7}.5,{row % 2}\n" for row in range(30))
@@ -148,3 +149,11 @@ def test_an_interrupted_run_goes_on_with_the_same_words(tmp_path):
 
     words = _go_on(["--data", "my file.csv", "--target", "y", "--model", "mlp:8", "--standardize"], tmp_path)
     assert f"--data 'my file.csv' --target y --model mlp:8 --standardize --resume {tmp_path}" in words
+
+
+def test_a_study_that_skips_every_method_says_so_once():
+    rows = [{"status": "skipped", "reason": "it has no such layer"}] * 3
+    table = all_skipped("Loops", rows)
+    assert (table.rows, table.notes) == ([("every one", "skipped")], ("It has no such layer.",))
+    assert all_skipped("Loops", [*rows, {"status": "ok", "reason": None}]) is None
+    assert all_skipped("Loops", [*rows, {"status": "skipped", "reason": "another"}]) is None

@@ -97,9 +97,8 @@ def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
     reasons = {row["reason"] for row in rows if row["status"] == "skipped"}
     if len(reasons) != 1 or any(row["status"] != "skipped" for row in rows):
         return None
-    return Table(
-        title, ("method", "not measured"), [("every one", f"skipped: {reasons.pop()}")], left=("not measured",)
-    )
+    reason = reasons.pop()
+    return Table(title, ("method", "status"), [("every one", "skipped")], (f"{reason[0].upper()}{reason[1:]}.",))
 
 
 @dataclass(frozen=True)
