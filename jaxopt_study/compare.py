@@ -11,6 +11,7 @@ if __name__ == "__main__":
 import json
 import shlex
 import sys
+import textwrap
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
@@ -24,8 +25,8 @@ from rich.progress import Progress as RichProgress
 
 from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
-from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check
-from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
+from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report.table import show
 from jaxopt_study.session import Interrupted, Outcome, Progress
 from jaxopt_study.studies import STUDIES
@@ -78,7 +79,8 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
         ConfigError: What is asked for cannot be done; nothing was written.
         session.Interrupted: The run was stopped; what was recorded is kept.
     """
-    plan = check(config)
+    given = read_data(config)
+    plan = check(config, given)
     against = None if config.against is None else folders.old("--against", Path(config.against))
     if against is not None:
         folders.check_readable("--against", against)
@@ -86,10 +88,10 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, folders.old("--resume", Path(config.resume)), True, progress, beside)
+        return session.run(plan, folders.old("--resume", Path(config.resume)), True, progress, beside, given)
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
     folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
-    return session.run(plan, folder, False, progress, beside)
+    return session.run(plan, folder, False, progress, beside, given)
 
 
 @app.default
@@ -122,7 +124,9 @@ def choices() -> str:
         ("dtypes", DTYPES),
         ("devices", DEVICES),
     ):
-        lines.append(f"{option:11} {', '.join(names)}")
+        lines += textwrap.wrap(
+            f"{option:11} {', '.join(names)}", 80, subsequent_indent=" " * 12, break_on_hyphens=False
+        )
     return "\n".join(lines)
 
 

@@ -17,10 +17,12 @@ from cyclopts import Parameter, Token
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.environment import cores_at_hand
-from jaxopt_study.data.workload import WORKLOADS
+from jaxopt_study.data import files
+from jaxopt_study.data.given import DataError, Given, arrays
+from jaxopt_study.data.workloads import WORKLOADS, training_rows
 from jaxopt_study.report.export import FORMATS
 from jaxopt_study.studies import MAIN_JOB, STUDIES
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
 
 FRAMEWORKS = ("jax", "torch")
 DTYPES = ("float32", "float64")
@@ -50,6 +52,11 @@ def _whole(_hint: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
 
 
+def _path(_hint: Any, tokens: Sequence[Token]) -> Path:
+    """Read a path; from Python, the same option takes arrays too."""
+    return Path(tokens[0].value)
+
+
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())]
 Whole = Annotated[int, Parameter(converter=_whole)]
 Switch = Annotated[bool, Parameter(negative=())]
@@ -66,12 +73,22 @@ class Config:
 
     studies: Annotated[Names, Parameter(show_default=False)] = ()
     """The studies to run, each in full. Without this option the main job runs several in short. See --list."""
-    optimizers: Names = tuple(OPTIMIZERS)
-    """The optimizers to train with."""
+    optimizers: Names = NOTEBOOK
+    """The optimizers to train with. See --list for others."""
     frameworks: Names = FRAMEWORKS
     """The frameworks to run: jax, torch or both."""
     workload: str = "digits-linear"
     """The data and the network that are trained. See --list."""
+    data: Annotated[Any, Parameter(converter=_path)] = None
+    """Your data instead: a .csv or .parquet file with --target, or a .npz file with X and y. In Python also (X, y)."""
+    target: str | None = None
+    """The column of --data to predict: classes (text, or whole numbers of at most 100 values) or numbers."""
+    model: str | None = None
+    """The network for --data: linear (the default), mlp:64,32 (hidden widths, ReLU), cnn:28x28 (height x width)."""
+    standardize: Switch = False
+    """Shift and scale each column of --data to mean 0 and deviation 1; the targets of a regression too."""
+    batch_size: Annotated[int | None, Parameter(converter=_whole)] = None
+    """The rows of a training step. Default: 1, as in the notebook; 32 with --data."""
     profile: Literal["smoke", "default", "full"] = "default"
     """How much is measured: smoke takes seconds, default under a minute, full several minutes."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -102,17 +119,47 @@ class Config:
     """List what can be run, and exit."""
 
 
-def check(config: Config) -> Plan:
+def read_data(config: Config) -> Given | None:
+    """Return the user's own data, if `config` names some.
+
+    Raises:
+        ConfigError: They cannot be read, or not trained on.
+    """
+    if config.data is None:
+        for option in ("target", "model", "standardize"):
+            if getattr(config, option):
+                raise ConfigError(f"--{option} is for --data: a built-in workload has its own")
+        return None
+    if config.workload != Config.workload:
+        raise ConfigError(f"--workload {config.workload} and --data cannot both be given")
+    try:
+        if isinstance(config.data, str | os.PathLike):
+            return files.read(Path(config.data), config.target)
+        if not (isinstance(config.data, tuple | list) and len(config.data) == 2):
+            raise ConfigError(f"data of type {type(config.data).__name__} are neither a path nor a pair (X, y)")
+        return arrays(*config.data)
+    except DataError as error:
+        name = config.data if isinstance(config.data, str | os.PathLike) else "(X, y)"
+        raise ConfigError(f"--data {name}: {error}") from None
+
+
+def check(config: Config, given: Given | None = None) -> Plan:
     """Return the plan that `config` asks for.
+
+    Args:
+        config: What was asked for.
+        given: What `read_data` returned of it; read here if not given.
 
     Raises:
         ConfigError: A value is not allowed.
     """
+    given = read_data(config) if given is None else given
     profile = PROFILES[_known("profile", config.profile, PROFILES)]
     plan = Plan(
         studies=_all_known("study", config.studies, STUDIES) if config.studies else MAIN_JOB,
         overview=not config.studies,
-        workload=_known("workload", config.workload, WORKLOADS),
+        workload=_known("workload", config.workload, WORKLOADS) if given is None else given.name,
+        batch_size=_batch_size(config, given),
         optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
         frameworks=_all_known("framework", config.frameworks, FRAMEWORKS),
         profile=config.profile,
@@ -123,6 +170,7 @@ def check(config: Config) -> Plan:
         epochs=_count("--epochs", profile.epochs if config.epochs is None else config.epochs),
         learning_rate=_positive("--learning-rate", config.learning_rate),
         repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
+        **({} if given is None else _of_data(config, given)),
     )
     at_hand = len(cores_at_hand())
     if plan.threads > at_hand:
@@ -140,6 +188,26 @@ def check(config: Config) -> Plan:
             f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
         )
     return plan
+
+
+def _batch_size(config: Config, given: Given | None) -> int:
+    default = 1 if given is None else given.batch_size
+    size = _count("--batch-size", default if config.batch_size is None else config.batch_size)
+    if size > 1 and size > (rows := given.training_rows if given else training_rows(config.workload)):
+        raise ConfigError(f"--batch-size {size} is more than the {rows} rows for training")
+    return size
+
+
+def _of_data(config: Config, given: Given) -> dict[str, Any]:
+    """Return what a plan says of a user's own data."""
+    largest, most = float(np.abs(given.inputs).max()), float(np.finfo(config.dtype).max)
+    if largest > most:
+        raise ConfigError(f"--data {given.name} holds {largest:g}, which is more than {config.dtype} can hold")
+    model = "linear" if config.model is None else config.model
+    try:
+        return {"model": model, "standardized": config.standardize, "data": given.facts(model, config.standardize)}
+    except DataError as error:
+        raise ConfigError(f"--model {model}: {error}") from None
 
 
 def _has_cases(study: str, plan: Plan) -> bool:

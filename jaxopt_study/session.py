@@ -19,7 +19,9 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
-from jaxopt_study.data.workload import WORKLOADS, Workload
+from jaxopt_study.data.given import Given
+from jaxopt_study.data.workload import Workload
+from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
@@ -77,7 +79,14 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
         self.status = status
 
 
-def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Beside = Beside()) -> Outcome:
+def run(
+    plan: Plan,
+    folder: Path,
+    resumed: bool,
+    progress: Progress,
+    beside: Beside = Beside(),
+    given: Given | None = None,
+) -> Outcome:
     """Measure what the folder does not hold yet, and write its report.
 
     Raises:
@@ -95,7 +104,7 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         held.callback(engine.close)
         progress("loading the data", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
-        workload = WORKLOADS[plan.workload](plan.seed, plan.epochs)
+        workload = _workload(plan, given)
         progress("loading the frameworks", 0, 0)
         where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
         if resumed:
@@ -106,6 +115,12 @@ def run(plan: Plan, folder: Path, resumed: bool, progress: Progress, beside: Bes
         _measure(engine, workload, groups, folder, where["key"], plan, progress)
         progress("writing the report", 0, 0)
         return report(plan, folder, beside)
+
+
+def _workload(plan: Plan, given: Given | None) -> Workload:
+    if given is None:
+        return WORKLOADS[plan.workload](plan.seed, plan.epochs, plan.batch_size)
+    return given.workload(plan.model, plan.standardized, plan.seed, plan.epochs, plan.batch_size)
 
 
 @contextmanager
@@ -129,7 +144,10 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
     words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
-    sections, summary = verdict.by_study(drawn, plan), verdict.summary(results, drawn, plan)
+    data: list[tuple[str, list[Table], list[Any]]] = (
+        [("The data: what is trained on?", [_data(plan)], [])] if plan.data else []
+    )
+    sections, summary = [*data, *verdict.by_study(drawn, plan)], verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
         summary["against"], compared = _compared(beside.against, timed, where)
@@ -144,6 +162,10 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     return Outcome(folder, words, status, list(results.findings), shown, summary)
+
+
+def _data(plan: Plan) -> Table:
+    return Table("The data", ("what", "is"), [fact.split(": ", 1) for fact in plan.data], left=("is",))
 
 
 def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from jaxopt_study.bench.record import Record
-from jaxopt_study.data.workload import Workload, draw_params, enumerate_params
+from jaxopt_study.data.networks import Dense
+from jaxopt_study.data.workload import Workload, enumerate_params
 
 
 def a_record(**changes):
@@ -25,8 +26,8 @@ def iris(seed=0, epochs=1):
     """Return Fisher's irises as a workload: a softmax regression other than the notebook's."""
     from sklearn.datasets import load_iris
 
-    rows, widths = load_iris(return_X_y=True), (4, 3)
-    return Workload("iris", widths, rows, rows, draw_params(widths, seed), np.tile(np.arange(150), (epochs, 1)))
+    rows, network = load_iris(return_X_y=True), Dense((4, 3))
+    return Workload("iris", network, rows, rows, network.draw(seed), np.tile(np.arange(150), (epochs, 1)))
 
 
 def shift(tree, by):

@@ -12,7 +12,7 @@ from hypothesis import settings
 from jaxopt_study import compare as command_line
 from jaxopt_study.backends import load
 from jaxopt_study.bench.case import Plan
-from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.data.workloads import digits_linear
 
 # A shell's background jobs and nohup ignore these, and so would whatever the tests start there.
 for number in (signal.SIGINT, signal.SIGHUP):

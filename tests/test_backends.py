@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jaxopt_study.backends.jax import models
 from jaxopt_study.backends.numpy import closed_form
 from jaxopt_study.data.problem import Problem
-from jaxopt_study.data.workload import digits_linear, draw_params, enumerate_params, ravel, stack_params
+from jaxopt_study.data.workload import draw_params, enumerate_params, ravel, stack_params
+from jaxopt_study.data.workloads import digits_linear
 from jaxopt_study.studies.registry import OPTIMIZERS
 from tests.conftest import load_backend
 

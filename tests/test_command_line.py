@@ -52,7 +52,7 @@ def all_here(compare_here):
     [
         (
             ["--optimizers", "adm"],
-            "unknown optimizer 'adm': choose from adam, rmsprop, sgd, adagrad; did you mean 'adam'?",
+            "unknown optimizer 'adm': choose from adam, rmsprop, sgd, adagrad, momentum, adamw; did you mean 'adam'?",
         ),
         (["--studies", "spred"], "did you mean 'spread'?"),
         (["--workload", "digits"], "unknown workload 'digits'"),

@@ -23,7 +23,8 @@ from jaxopt_study.bench import record
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.data.workload import breast_cancer_raw, digits_linear, next_up
+from jaxopt_study.data.workload import next_up
+from jaxopt_study.data.workloads import breast_cancer_raw, digits_linear
 from jaxopt_study.dictionary.__main__ import main
 from jaxopt_study.dictionary.conventions import CONVENTIONS
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryError, check

@@ -401,7 +401,7 @@ def test_workers_that_are_loading_end_when_their_parent_is_killed(tmp_path, seco
 LONG_LAPS = """
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.process import WorkerProcess
-from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.data.workloads import digits_linear
 from tests.conftest import make_plan
 
 itself, server = (WorkerProcess("jax", make_plan()) for _ in range(2))

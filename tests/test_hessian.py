@@ -15,7 +15,9 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, TooLarge
 from jaxopt_study.data import problem as problems
-from jaxopt_study.data.workload import WORKLOADS, digits_linear, draw_params, ravel
+from jaxopt_study.data.networks import Dense
+from jaxopt_study.data.workload import draw_params, ravel
+from jaxopt_study.data.workloads import WORKLOADS, digits_linear
 from jaxopt_study.studies.hessian import curves
 from jaxopt_study.studies.hessian.curves import Curves
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, places
@@ -86,7 +88,7 @@ def test_another_softmax_regression_is_differentiated_as_well(framework, dtype, 
     assert "iris" in OnWorkload().verdict(OnWorkload().rows(results, plan), plan)
 
 
-DEEP = dataclasses.replace(WORKLOAD, name="deep", widths=(64, 5, 10), params=draw_params((64, 5, 10), 0))
+DEEP = dataclasses.replace(WORKLOAD, name="deep", network=Dense((64, 5, 10)), params=draw_params((64, 5, 10), 0))
 BINARY = WORKLOADS["breast-cancer-raw"](0, 1)
 
 

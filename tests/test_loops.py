@@ -12,7 +12,9 @@ from jaxopt_study.backends.numpy import training as formula
 from jaxopt_study.bench import stats, timing
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped, single
-from jaxopt_study.data.workload import Workload, breast_cancer_raw, digits_linear, draw_params, stack_params
+from jaxopt_study.data.networks import Dense
+from jaxopt_study.data.workload import Workload, draw_params, stack_params
+from jaxopt_study.data.workloads import breast_cancer_raw, digits_linear
 from jaxopt_study.studies import experiment, registry
 from jaxopt_study.studies.loops.calibration import Calibration
 from jaxopt_study.studies.loops.growth import Growth, training_of
@@ -38,7 +40,7 @@ BATCHED = sorted((f, name) for f, name in ON_CURVES if name != "native_scan" and
 
 
 def run(backend, method, optimizer, workload, plan, order):
-    loop = make_loop(backend, method, optimizer, workload.widths, plan)
+    loop = make_loop(backend, method, optimizer, workload.network, plan)
     data, rows = tuple(map(loop.load, workload.train)), loop.load(order)
     params = backend.runtime.params_from_numpy(workload.params)
     stages = list(loop.stages(loop.init(params), data, rows))
@@ -153,7 +155,7 @@ def test_what_a_cuda_graph_records_makes_the_steps(compiles):
 def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
     backend, plan = load_backend(framework), make_plan()
     try:
-        loop = make_loop(backend, METHODS[framework][name], "adam", widths, plan)
+        loop = make_loop(backend, METHODS[framework][name], "adam", Dense(widths), plan)
     except Skipped as reason:
         pytest.skip(str(reason))
     params, (inputs, targets), order = training_of(Size(widths, 8), digits_linear(0, 1), plan)
@@ -172,7 +174,7 @@ def torch_in_float32():
 def onednn_loop(backend, widths):
     """Return the growth curves' loop whose products are oneDNN's, or skip the test."""
     try:
-        return make_loop(backend, METHODS["torch"]["compiled_onednn"], "adam", widths, make_plan())
+        return make_loop(backend, METHODS["torch"]["compiled_onednn"], "adam", Dense(widths), make_plan())
     except Skipped as reason:
         pytest.skip(str(reason))
 
@@ -386,7 +388,7 @@ def test_away_from_the_pinned_plan_only_the_first_steps_are_compared(changes):
 
 IRIS = Workload(
     "iris",
-    (4, 3),
+    Dense((4, 3)),
     *[(np.random.default_rng(0).random((150, 4)), np.arange(150) % 3)] * 2,
     draw_params((4, 3), 0),
     np.tile(np.arange(150), (1, 1)),

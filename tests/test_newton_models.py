@@ -11,7 +11,9 @@ import torch
 
 from jaxopt_study.backends import load
 from jaxopt_study.backends.numpy import newton as baseline
-from jaxopt_study.data.workload import breast_cancer_raw, breast_cancer_standardized, draw_params, zero_params
+from jaxopt_study.data.networks import Dense
+from jaxopt_study.data.workload import draw_params, zero_params
+from jaxopt_study.data.workloads import breast_cancer_raw, breast_cancer_standardized
 from jaxopt_study.studies.hessian.methods import places
 
 PENALTY = 1e-3
@@ -21,7 +23,7 @@ PENALTY = 1e-3
 def objective(name, kind, widths):
     """Return one function for all tests, since another would be compiled again."""
     models = load(name).models
-    return models.penalized(getattr(models, kind)(models.network(widths)))
+    return models.penalized(models.batch_loss(models.network(widths), getattr(models, kind)))
 
 
 @cache
@@ -78,7 +80,7 @@ def four(digits):
 
     widths = (22, 4)
     return replace(
-        digits, name="four", widths=widths, train=part(*digits.train), test=part(*digits.test),
+        digits, name="four", network=Dense(widths), train=part(*digits.train), test=part(*digits.test),
         params=draw_params(widths, 0),
     )  # fmt: skip
 
@@ -138,7 +140,7 @@ def test_scipys_trust_exact_ends_there_too(backends):
 
 
 def test_logistic_derivatives_by_formula_are_those_by_differentiation(backends):
-    fun, penalty = objective("jax", "logistic_loss", (3, 1)), 0.3
+    fun, penalty = objective("jax", "binary_cross_entropy", (3, 1)), 0.3
     tree = backends["jax"].runtime.params_from_numpy(zero_params((3, 1)))
     unravel = jax.flatten_util.ravel_pytree(tree)[1]
 

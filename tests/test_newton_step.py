@@ -8,7 +8,7 @@ import pytest
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.data.workload import WORKLOADS, digits_linear
+from jaxopt_study.data.workloads import WORKLOADS, digits_linear
 from jaxopt_study.studies.hessian.newton_step import ADAM, PARTS, NewtonStep, backward_error
 from tests.cases import iris
 from tests.conftest import load_backend, make_plan

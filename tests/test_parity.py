@@ -7,10 +7,10 @@ import pytest
 
 from jaxopt_study import session, verdict
 from jaxopt_study.bench import record, stats
-from jaxopt_study.data.workload import digits_linear
+from jaxopt_study.data.workloads import digits_linear
 from jaxopt_study.parity import first_difference
 from jaxopt_study.studies import derivatives, optimizers
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
 from jaxopt_study.studies.tolerances import BEGINNING, HESSIAN
 from tests.cases import a_record
 from tests.conftest import load_backend, make_plan
@@ -49,7 +49,7 @@ def changed(records, old, **values):
     return [dataclasses.replace(r, value={**r.value, **values}) if r is old else r for r in records]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NOTEBOOK)
 def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
     plan, records, _ = whole
     bounds = OPTIMIZERS[name].training[plan.dtype]
@@ -66,7 +66,7 @@ def test_losses_parameters_and_accuracy_agree_over_the_whole_run(whole, name):
 
 
 @in_the_notebooks_dtype
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NOTEBOOK)
 def test_the_losses_are_the_notebooks(whole, name):
     """The notebook's figure lies where 500 initial parameters put it: mean +- 4 standard deviations."""
     mean, deviation = {
@@ -185,14 +185,14 @@ def test_a_failure_names_step_leaf_values_and_ratio():
     assert "ratio" in where
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NOTEBOOK)
 def test_the_paths_of_single_steps_do_not_differ(name):
     # 1.9e-16 was the worst seen.
     assert where_they_differ(make_plan(epochs=1), name, 2e-15) is None
 
 
 @pytest.mark.parametrize("dtype", EPOCHS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NOTEBOOK)
 def test_the_torch_backend_is_the_notebooks_loop_to_the_bit(name, dtype):
     """The notebook's steps, written out with torch alone: the same initial parameters give the same losses."""
     import torch

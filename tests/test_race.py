@@ -9,6 +9,7 @@ from sklearn.datasets import load_iris
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, same_value
+from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import Workload, draw_params
 from jaxopt_study.studies.newton import NEWTON, Race, Regressions
 from jaxopt_study.studies.newton.methods import METHODS, runs
@@ -150,7 +151,7 @@ def test_ratios_without_common_rounds_have_no_interval(records):
 def iris(seed=0, epochs=1, widths=(4, 3)):
     inputs, targets = load_iris(return_X_y=True)
     order = np.tile(np.arange(len(inputs)), (epochs, 1))
-    return Workload("iris", widths, (inputs, targets), (inputs, targets), draw_params(widths, seed), order)
+    return Workload("iris", Dense(widths), (inputs, targets), (inputs, targets), draw_params(widths, seed), order)
 
 
 def test_a_workload_without_pinned_bounds_races_and_says_so():

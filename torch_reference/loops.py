@@ -1,7 +1,8 @@
 """Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
 
 All loops make the same steps. They differ in how many operators one call covers, and so in the overhead per step. A
-loop that this machine or this PyTorch cannot run raises NotImplementedError with the reason.
+loop that this machine or this PyTorch cannot run raises NotImplementedError with the reason. A step's loss is
+`output_loss(outputs, targets)`, one of `models`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_reference import models, runtime
+from torch_reference.models import OutputLoss
 from torch_reference.optimizers import Optimizer, implementation
 from torch_reference.training import Batch, Loop, Params, State, make_step
 
@@ -27,9 +29,9 @@ LAZY = (torch.optim.Adam, torch.optim.RMSprop)
 """Optimizers whose first step makes buffers of zeros; SGD's momentum starts from the first gradient."""
 
 
-def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
+def notebook(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the notebook's loop: data stay in NumPy, each step converts its row and reads its loss by `item`."""
-    step = make_step(models.cross_entropy)
+    step = make_step(output_loss)
 
     def run(state: State, data: Batch, order: Order) -> tuple[State, npt.NDArray[np.floating]]:
         losses = []
@@ -42,9 +44,9 @@ def notebook(model: nn.Module, optimizer: Optimizer) -> Loop:
     return Loop(np.asarray, partial(trained, model, optimizer), run)
 
 
-def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
+def prepared(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the usual loop: data are tensors, all rows are indexed before the loop, and losses stay tensors."""
-    step = make_step(models.cross_entropy)
+    step = make_step(output_loss)
 
     def run(state: State, data: Batch, order: Order) -> tuple[State, Tensor]:
         losses = []
@@ -56,18 +58,18 @@ def prepared(model: nn.Module, optimizer: Optimizer) -> Loop:
     return Loop(runtime.from_numpy, partial(trained, model, optimizer), run)
 
 
-def foreach(model: nn.Module, optimizer: Optimizer) -> Loop:
+def foreach(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return `prepared` with the optimizer's `foreach` implementation: one call per operator, for all parameters."""
-    return prepared(model, implementation(optimizer, "foreach"))
+    return prepared(model, implementation(optimizer, "foreach"), output_loss)
 
 
-def fused(model: nn.Module, optimizer: Optimizer) -> Loop:
+def fused(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return `prepared` with the optimizer's `fused` implementation: one kernel for the whole update.
 
     Raises:
         NotImplementedError: The optimizer has no such implementation.
     """
-    return prepared(model, implementation(optimizer, "fused"))
+    return prepared(model, implementation(optimizer, "fused"), output_loss)
 
 
 def batches(data: Batch, order: Any) -> Iterable[Batch]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_reference import runtime
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "implementation", "momentum", "quickest", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "adamw", "implementation", "momentum", "quickest", "rmsprop", "sgd"]
 
 Optimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -27,6 +27,16 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
     p <- p - learning_rate m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     """
     return partial(torch.optim.Adam, lr=learning_rate, betas=(b1, b2), eps=eps)
+
+
+def adamw(
+    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 1e-2
+) -> Optimizer:
+    """Make Adam with decoupled weight decay (Loshchilov and Hutter, 2019), `torch.optim.AdamW`.
+
+    Adam's update, and p <- p - learning_rate weight_decay p.
+    """
+    return partial(torch.optim.AdamW, lr=learning_rate, betas=(b1, b2), eps=eps, weight_decay=weight_decay)
 
 
 def rmsprop(learning_rate: float, decay: float = 0.99, eps: float = 1e-8) -> Optimizer:
@@ -107,4 +117,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "rmsprop": rmsprop,
     "sgd": sgd,
     "adagrad": adagrad,
+    "momentum": momentum,
+    "adamw": adamw,
 }

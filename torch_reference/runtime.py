@@ -30,9 +30,9 @@ __all__ = [
 
 NumpyTree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 
-# flax's names for the leaves of a layer, and PyTorch's.
-TORCH_NAMES = {"kernel": "weight", "bias": "bias"}
-FLAX_NAMES = {torch_name: flax_name for flax_name, torch_name in TORCH_NAMES.items()}
+# flax's names for the leaves of a layer, and PyTorch's. Back, a weight's name in flax is told by the layer's name.
+TORCH_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+WEIGHTS = {"norm": "scale", "token_embedding": "embedding", "place_embedding": "embedding"}
 
 # Set by `configure`. torch.set_default_device would add a Python hook to every torch call, and slow them all.
 _device = torch.device("cpu")
@@ -93,7 +93,7 @@ def to_numpy(array: torch.Tensor) -> npt.NDArray[Any]:
 def params_from_numpy(tree: NumpyTree) -> dict[str, torch.Tensor]:
     """Return the `state_dict` of a network from flax's layout, in which a kernel is (inputs, outputs)."""
     return {
-        f"{layer}.{TORCH_NAMES[name]}": from_numpy(_transpose(name, leaf))
+        f"{layer}.{TORCH_NAMES[name]}": from_numpy(_to_torch(name, leaf))
         for layer, leaves in tree.items()
         for name, leaf in leaves.items()
     }
@@ -104,7 +104,8 @@ def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, n
     tree: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for path, leaf in params.items():
         layer, name = path.rsplit(".", 1)
-        tree.setdefault(layer, {})[FLAX_NAMES[name]] = _transpose(FLAX_NAMES[name], to_numpy(leaf))
+        flax_name = WEIGHTS.get(layer.rstrip("0123456789"), "kernel") if name == "weight" else name
+        tree.setdefault(layer, {})[flax_name] = _to_flax(flax_name, to_numpy(leaf))
     return tree
 
 
@@ -169,6 +170,20 @@ def temporary_memory(function: Any, *arguments: Any) -> int | None:
     return None
 
 
-def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Exchange the last two axes of a kernel; a first axis of three counts networks."""
-    return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" else leaf
+def _to_torch(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a kernel (..., inputs, outputs) as (outputs, inputs, ...); a convolution's has height and width.
+
+    A first axis of three counts networks, and so does one of five.
+    """
+    if name != "kernel":
+        return leaf
+    spatial = leaf.ndim // 4 * 2  # 0 or 2 axes
+    return np.ascontiguousarray(np.moveaxis(leaf, (-1, -2), (-2 - spatial, -1 - spatial)))
+
+
+def _to_flax(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Do the opposite of `_to_torch`."""
+    if name != "kernel":
+        return leaf
+    spatial = leaf.ndim // 4 * 2
+    return np.ascontiguousarray(np.moveaxis(leaf, (-2 - spatial, -1 - spatial), (-1, -2)))

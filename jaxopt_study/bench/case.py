@@ -35,6 +35,10 @@ class Plan:
     Attributes:
         overview: Whether this is the main job, where a study shows a short table in seconds; asked for by name, it
             shows all that it has.
+        batch_size: The rows of a training step.
+        model: Of a user's own data, the network, as the command line names it.
+        standardized: Whether a user's own data are standardized.
+        data: What a reader is told of a user's own data; nothing for a built-in workload.
     """
 
     studies: tuple[str, ...]
@@ -50,6 +54,15 @@ class Plan:
     epochs: int
     learning_rate: float
     repeats: int
+    batch_size: int = 1
+    model: str = ""
+    standardized: bool = False
+    data: tuple[str, ...] = ()
+
+    @property
+    def rows_per_step(self) -> str:
+        """How many rows a training step sees, in words."""
+        return "one row per step" if self.batch_size == 1 else f"{self.batch_size} rows per step"
 
     @property
     def initializations(self) -> int:

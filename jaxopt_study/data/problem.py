@@ -68,7 +68,7 @@ def make(name: str, workload: Workload, seed: int) -> Problem:
     """
     widths, rows = _parts(name)
     params = workload.params if widths == workload.widths else draw_params(widths, seed)
-    if (widths[0], widths[-1]) == (workload.widths[0], workload.widths[-1]):
+    if workload.fits(widths[0], widths[-1]):
         inputs, targets = (np.resize(array, (rows, *array.shape[1:])) for array in workload.train)
         return Problem(widths, params, (inputs, targets))
     generator = np.random.default_rng(seed)

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-ParameterTree = dict[str, dict[str, Array]]
+from jaxopt_study.data.networks import Array, Dense, Network, ParameterTree, draw_params
+
+__all__ = [
+    "LOSSES",
+    "Array",
+    "ParameterTree",
+    "Rows",
+    "Workload",
+    "draw_order",
+    "draw_params",
+    "enumerate_params",
+    "next_up",
+    "ravel",
+    "split",
+    "stack_params",
+    "standardize",
+    "zero_params",
+]
+
+Rows = tuple[Array, Array]
+"""Inputs (rows, features) in float64, or (rows, tokens) as integers; and targets (rows,)."""
+
+LOSSES = {
+    "cross_entropy": "a softmax cross-entropy",
+    "binary_cross_entropy": "a binary loss",
+    "squared_error": "a squared loss",
+}
+"""The values of `Workload.loss` -> in words."""
 
 
 @dataclass(frozen=True)
@@ -19,86 +44,86 @@ class Workload:
     """Everything that two frameworks must share to make the same steps.
 
     Attributes:
-        widths: The network's widths, from inputs to classes.
-        train: Inputs (rows, features) in float64 and integer targets (rows,).
-        test: The same for the rows held out.
+        network: What is trained, see `networks`.
+        train: The rows that are trained on. Targets are integers for a classification, floats for a regression.
+        test: The rows held out.
         params: Initial parameters in flax's layout: layer -> {kernel (inputs, outputs), bias (outputs,)}, float64.
-        order: The row of each step, (epochs, steps); the same in every epoch.
-        loss: The function of the backends' `models` that makes the loss: `loss` (softmax cross-entropy of several
-            classes) or `logistic_loss` (binary, one output).
+        order: The rows of each step: (epochs, steps) where a step has one row, or (epochs, steps, batch).
+        loss: The function of the backends' `models` that makes a loss of outputs and targets: `cross_entropy` (several
+            classes), `binary_cross_entropy` (two classes, one output) or `squared_error` (regression, one output).
+        validation: Rows that are neither trained on nor tested on, if any.
     """
 
     name: str
-    widths: tuple[int, ...]
-    train: tuple[Array, Array]
-    test: tuple[Array, Array]
+    network: Network
+    train: Rows
+    test: Rows
     params: ParameterTree
     order: npt.NDArray[np.int64]
-    loss: str = "loss"
+    loss: str = "cross_entropy"
+    validation: Rows | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of a network of dense layers; none of another."""
+        return self.network.widths if isinstance(self.network, Dense) else ()
 
     @property
     def linear(self) -> bool:
         """Whether the network is one linear layer: then the Hessian has a closed form."""
         return len(self.widths) == 2
 
+    @property
+    def batch_size(self) -> int:
+        """How many rows a step has."""
+        return 1 if self.order.ndim == 2 else self.order.shape[2]
 
-def digits_linear(seed: int, epochs: int) -> Workload:
-    """Return the notebook's job: scikit-learn's digits, first half for training, one linear layer, one row a step."""
-    from sklearn.datasets import load_digits  # takes a second to load
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """The rows of each step of all epochs: (steps,) or (steps, batch)."""
+        return self.order.reshape(-1, *self.order.shape[2:])
 
-    inputs, targets = load_digits(return_X_y=True)
-    half = len(inputs) // 2
-    widths = (64, 10)
-    return Workload(
-        name="digits-linear",
-        widths=widths,
-        train=(inputs[:half], targets[:half]),
-        test=(inputs[half:], targets[half:]),
-        params=draw_params(widths, seed),
-        order=np.tile(np.arange(half), (epochs, 1)),
-    )
+    def fits(self, inputs: int, classes: int) -> bool:
+        """Return whether a classification of so many numbers into so many classes can be trained on these rows."""
+        mine = self.train[0].shape[1], self.network.outputs
+        return mine == (inputs, classes) and self.loss == "cross_entropy" and self.train[0].dtype.kind == "f"
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are numbers and not classes."""
+        return self.loss == "squared_error"
 
 
-def breast_cancer_raw(seed: int, epochs: int) -> Workload:
-    """Return scikit-learn's breast cancer data: 569 rows of 30 measures, whose sizes differ by a factor of 1e5.
+def split(rows: Rows, generator: np.random.Generator) -> tuple[Rows, Rows, Rows]:
+    """Return three parts of the rows, drawn at random: 60 % for training, 20 % for validation, the rest for testing."""
+    inputs, targets = rows
+    count = len(targets)
+    parts = np.split(generator.permutation(count), [count * 3 // 5, count * 4 // 5])
+    train, validation, test = ((inputs[part], targets[part]) for part in parts)
+    return train, validation, test
 
-    All rows are for training; those for testing are the same.
+
+def standardize(*parts: Array) -> tuple[Array, ...]:
+    """Return the parts, shifted and scaled so that each column of the first has mean 0 and standard deviation 1.
+
+    A column that is constant there is only shifted.
     """
-    from sklearn.datasets import load_breast_cancer
-
-    inputs, targets = load_breast_cancer(return_X_y=True)
-    rows, widths = (inputs, targets), (30, 1)
-    order = np.tile(np.arange(len(inputs)), (epochs, 1))
-    return Workload("breast-cancer-raw", widths, rows, rows, draw_params(widths, seed), order, loss="logistic_loss")
+    mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
+    return tuple((part - mean) / np.where(deviation > 0, deviation, 1.0) for part in parts)
 
 
-def breast_cancer_standardized(seed: int, epochs: int) -> Workload:
-    """Return the same with each measure shifted and scaled to mean 0 and deviation 1."""
-    raw = breast_cancer_raw(seed, epochs)
-    inputs, targets = raw.train
-    rows = ((inputs - inputs.mean(axis=0)) / inputs.std(axis=0), targets)
-    return replace(raw, name="breast-cancer-standardized", train=rows, test=rows)
+def draw_order(
+    rows: int, epochs: int, batch_size: int, generator: np.random.Generator | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the rows of each step: (epochs, steps) where a step has one row, or (epochs, steps, batch_size).
 
-
-WORKLOADS: dict[str, Callable[[int, int], Workload]] = {
-    "digits-linear": digits_linear,
-    "breast-cancer-raw": breast_cancer_raw,
-    "breast-cancer-standardized": breast_cancer_standardized,
-}
-"""Name -> function of (seed, epochs)."""
-
-
-def draw_params(widths: Sequence[int], seed: int) -> ParameterTree:
-    """Draw initial parameters as `torch.nn.Linear` does: uniform in +-1/sqrt(inputs), kernels and biases."""
-    generator = np.random.default_rng(seed)
-
-    def uniform(inputs: int, *shape: int) -> Array:
-        return generator.uniform(-1, 1, shape) / np.sqrt(inputs)
-
-    return {
-        f"layer{number}": {"kernel": uniform(inputs, inputs, outputs), "bias": uniform(inputs, outputs)}
-        for number, (inputs, outputs) in enumerate(pairwise(widths), start=1)
-    }
+    Each epoch has an order of its own, drawn by the generator; without one, all have the order of the data. Rows at the
+    end of an epoch's order that fill no batch are left out of this epoch.
+    """
+    orders = [np.arange(rows) if generator is None else generator.permutation(rows) for _ in range(epochs)]
+    steps = rows // batch_size
+    shape = (epochs, steps) if batch_size == 1 else (epochs, steps, batch_size)
+    return np.stack(orders)[:, : steps * batch_size].reshape(shape)
 
 
 def zero_params(widths: Sequence[int]) -> ParameterTree:

@@ -92,6 +92,15 @@ def facts(record: Record, results: Results) -> dict[str, Any]:
     }
 
 
+def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
+    """Return a table of one line where every row is skipped for the same reason; else None."""
+    reasons = {row["reason"] for row in rows if row["status"] == "skipped"}
+    if len(reasons) != 1 or any(row["status"] != "skipped" for row in rows):
+        return None
+    reason = reasons.pop()
+    return Table(title, ("method", "status"), [("every one", "skipped")], (f"{reason[0].upper()}{reason[1:]}.",))
+
+
 @dataclass(frozen=True)
 class Study:
     """One question, and the experiments that answer it."""

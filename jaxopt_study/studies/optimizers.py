@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,14 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.bench.task import Skipped, Task, Value
+from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Array, Workload, next_up, ravel
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 from jaxopt_study.studies.registry import OPTIMIZERS
-from jaxopt_study.studies.tolerances import BEGINNING, PINNED_LEARNING_RATE, PINNED_WORKLOAD, Bound
+from jaxopt_study.studies.tolerances import BEGINNING, Bound, notebooks, pinned
 
 SENSITIVITIES = 100
 """Where the bounds were not measured, two frameworks may differ by so many times a run's sensitivity: its distance from
@@ -55,6 +55,12 @@ METHODS = {
 }
 
 
+def method_of(framework: str, plan: Plan) -> Method:
+    """Return the way to loop; XLA makes no native function of a step on several rows, so that they take `scan`."""
+    method = METHODS[framework]
+    return replace(method, loop="scan") if method.loop == "native_scan" and plan.batch_size > 1 else method
+
+
 class Optimizers(Experiment):
     """The same training in both frameworks, one optimizer per group."""
 
@@ -63,21 +69,20 @@ class Optimizers(Experiment):
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group for each optimizer: its frameworks in the same rounds."""
         return [
-            Group(tuple(self.case(name, f, METHODS[f].loop) for f in plan.frameworks), plan.repeats)
+            Group(tuple(self.case(name, f, method_of(f, plan).loop) for f in plan.frameworks), plan.repeats)
             for name in plan.optimizers
         ]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the training of one optimizer, from the workload's initial parameters, in the order of its rows."""
-        if workload.loss != "loss":
-            raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
-        method = METHODS[case.framework]
-        model = backend.models.network(workload.widths)
+        method = method_of(case.framework, plan)
+        model = workload.network.make(backend.models)
         optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-        loop = getattr(backend.loops, method.loop)(model, optimizer)
+        loop = getattr(backend.loops, method.loop)(model, optimizer, getattr(backend.models, workload.loss))
         data = tuple(loop.load(array) for array in workload.train)
-        epochs = [workload.order.ravel()] if method.lap == "run" else list(workload.order)
+        epochs = [workload.steps] if method.lap == "run" else list(workload.order)
         orders = [loop.load(order) for order in epochs]
+        score = "r2" if workload.regression else "accuracy"
 
         def start(params: Any) -> Any:
             return backend.runtime.wait(loop.init(params))
@@ -95,8 +100,9 @@ class Optimizers(Experiment):
                 "losses": _by_epoch(losses, workload),
                 "params": ravel(backend.runtime.params_to_numpy(state.params)),
             }
-            for name, rows in (("train", workload.train), ("test", workload.test)):
-                value[f"{name}_accuracy"] = _accuracy(backend, model, state.params, rows)
+            for name in PARTS:
+                if (rows := getattr(workload, name)) is not None:
+                    value[f"{name}_{score}"] = SCORES[score](_outputs(backend, model, state.params, rows[0]), rows[1])
             if method.moved:
                 moved = backend.runtime.params_from_numpy(next_up(workload.params, plan.dtype))
                 *_, (moved_state, moved_losses) = train(start(moved))
@@ -115,12 +121,12 @@ class Optimizers(Experiment):
             "epoch_losses": losses.mean(axis=1).tolist(),
             "first_losses": losses.ravel()[:FIRST_STEPS].tolist(),
             "params": value["params"].tolist(),
-            "train_accuracy": float(value["train_accuracy"]),
-            "test_accuracy": float(value["test_accuracy"]),
+            **{name: float(score) for name, score in value.items() if name.endswith(tuple(SCORES))},
             "diverged_at_step": int(not_finite[0]) if len(not_finite) else -1,
         }
         if "moved_losses" in value:
             kept["moved_epoch_losses"] = value["moved_losses"].mean(axis=1).tolist()
+            kept["moved_first_losses"] = value["moved_losses"].ravel()[:FIRST_STEPS].tolist()
             kept["moved_params"] = value["moved_params"].tolist()
         return kept
 
@@ -163,7 +169,7 @@ class Optimizers(Experiment):
         if not ratios:
             return ""
         low, high = min(ratio.low for ratio in ratios), max(ratio.high for ratio in ratios)
-        loops = f"JAX: {METHODS['jax'].words}; PyTorch: {METHODS['torch'].words}; one row per step"
+        loops = f"JAX: {METHODS['jax'].words}; PyTorch: {METHODS['torch'].words}; {plan.rows_per_step}"
         if low <= 1 <= high:
             return f"no difference in speed between JAX and PyTorch in all optimizers alike ({loops})"
         faster, by = ("JAX", (low, high)) if low > 1 else ("PyTorch", (1 / high, 1 / low))
@@ -174,13 +180,32 @@ OPTIMIZERS_STUDY = Study("Optimizers: do the frameworks train alike, and what do
 
 
 def _by_epoch(losses: list[Any], workload: Workload) -> Array:
-    return np.concatenate([np.asarray(lap, dtype=float) for lap in losses]).reshape(workload.order.shape)
+    return np.concatenate([np.asarray(lap, dtype=float) for lap in losses]).reshape(workload.order.shape[:2])
 
 
-def _accuracy(backend: Backend, model: Any, params: Any, rows: tuple[Array, Array]) -> Array:
-    inputs, targets = rows
-    logits = backend.runtime.to_numpy(backend.models.predict(model)(params, backend.runtime.from_numpy(inputs)))
-    return np.mean(logits.argmax(axis=1) == targets)
+def _outputs(backend: Backend, model: Any, params: Any, inputs: Array) -> Array:
+    return backend.runtime.to_numpy(backend.models.predict(model)(params, backend.runtime.from_numpy(inputs)))
+
+
+def _accuracy(outputs: Array, targets: Array) -> Array:
+    """Return the part of the rows whose class is predicted; one output means class 1 where it is positive."""
+    predicted = outputs.argmax(axis=1) if outputs.shape[1] > 1 else outputs[:, 0] > 0
+    return np.mean(predicted == targets)
+
+
+def _r2(outputs: Array, targets: Array) -> Array:
+    """Return the part of the targets' variance that is explained; 0 for targets that are all equal."""
+    squares = np.sum((targets - targets.mean()) ** 2)
+    return 1 - np.sum((outputs[:, 0] - targets) ** 2) / squares if squares else np.zeros(())
+
+
+PARTS = ("train", "validation", "test")
+SCORES: dict[str, Callable[[Array, Array], Array]] = {"accuracy": _accuracy, "r2": _r2}
+"""Ends of the names under which a record keeps how well the parts of a workload are predicted -> the measure."""
+SCORE_WORDS = {
+    "accuracy": "part of the rows whose class is predicted",
+    "r2": "R², the part of the targets' variance that is explained",
+}
 
 
 def _pair(records: Sequence[Record], optimizer: str) -> tuple[Record | None, Record | None]:
@@ -196,7 +221,11 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     params = stats.scaled_distance(jax.value["params"], torch.value["params"])
     first = stats.scaled_distance(jax.value["first_losses"], torch.value["first_losses"])
-    begin = compare(f"losses of the first {FIRST_STEPS} steps", cases, first, BEGINNING[plan.dtype].bound)
+    first_losses = jax.value["first_losses"]
+    moved_first = stats.scaled_distance(jax.value.get("moved_first_losses", first_losses), first_losses)
+    begin = compare(
+        f"losses of the first {FIRST_STEPS} steps", cases, first, _bound(BEGINNING[plan.dtype], moved_first, plan)
+    )
     if sensitivity > CHAOTIC and loss > bounds.loss.bound and begin.agrees:
         note = f"chaotic training: one unit in the last place changes JAX's own losses by {sensitivity:.1e}"
         return [begin, Finding("loss per epoch", cases, loss, bounds.loss.bound, None, note)]
@@ -209,10 +238,8 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     ]
 
 
-def _bound(pinned: Bound, sensitivity: float, plan: Plan) -> float:
-    if (plan.learning_rate, plan.workload) == (PINNED_LEARNING_RATE, PINNED_WORKLOAD):
-        return pinned.bound
-    return max(pinned.bound, SENSITIVITIES * sensitivity)
+def _bound(measured: Bound, sensitivity: float, plan: Plan) -> float:
+    return measured.bound if pinned(plan) else max(measured.bound, SENSITIVITIES * sensitivity)
 
 
 def _row(record: Record, pair: tuple[Record | None, Record | None], results: Results) -> dict[str, Any]:
@@ -232,8 +259,7 @@ def _row(record: Record, pair: tuple[Record | None, Record | None], results: Res
         row["loss_distance"] = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
     row |= {
         "final_loss": record.value["epoch_losses"][-1],
-        "train_accuracy": record.value["train_accuracy"],
-        "test_accuracy": record.value["test_accuracy"],
+        **{name: value for name, value in record.value.items() if name.endswith(tuple(SCORES))},
         "diverged_at_step": record.value["diverged_at_step"],
     }
     if results.shows(record):
@@ -247,33 +273,33 @@ def _row(record: Record, pair: tuple[Record | None, Record | None], results: Res
 
 
 def _learned(rows: Sequence[Row], plan: Plan) -> Table:
-    columns = ("optimizer", "in", "final loss", "notebook", "max. difference", "train", "test")
-    lines = []
-    for row in rows:
-        notebook = ", ".join(map(str, OPTIMIZERS[row["optimizer"]].notebook)) or ABSENT
-        if row["status"] != "ok":
-            lines.append((row["optimizer"], row["framework"], row["status"], notebook, row["reason"], ABSENT, ABSENT))
-            continue
-        diverged = row["diverged_at_step"]
-        lines.append(
-            (
-                row["optimizer"],
-                row["framework"],
-                _loss(row["final_loss"]) if diverged < 0 else f"diverged at step {diverged + 1}",
-                notebook,
-                _agreement(row),
-                f"{row['train_accuracy']:.4f}",
-                f"{row['test_accuracy']:.4f}",
-            )
-        )
+    scores = [f"{part}_{end}" for end in SCORES for part in PARTS if any(f"{part}_{end}" in row for row in rows)]
+    columns = ["optimizer", "in", "final loss", "max. difference", *(name.partition("_")[0] for name in scores)]
+    lines = [_learned_line(row, scores) for row in rows]
+    if notebooks(plan):
+        columns.insert(3, "notebook")
+        for row, line in zip(rows, lines, strict=True):
+            line.insert(3, ", ".join(map(str, OPTIMIZERS[row["optimizer"]].notebook)) or ABSENT)
+    words = next((words for end, words in SCORE_WORDS.items() if scores and scores[0].endswith(end)), "")
+    parts = ", ".join(name.partition("_")[0] for name in scores).capitalize()
     notes = (
         "Final loss: mean training loss of the last epoch. Max. difference: the largest relative difference of an "
-        "epoch's loss between the frameworks. Train, test: accuracy.",
+        "epoch's loss between the frameworks." + (f" {parts}: {words}." if words else ""),
     )
     title = (
-        f"What was learned: {plan.workload}, {plan.epochs} epochs, learning rate {plan.learning_rate:g}, {plan.dtype}"
+        f"What was learned: {plan.workload}, {plan.epochs} epochs, {plan.rows_per_step}, "
+        f"learning rate {plan.learning_rate:g}, {plan.dtype}"
     )
-    return Table(title, columns, lines, notes)
+    return Table(title, tuple(columns), [tuple(line) for line in lines], notes)
+
+
+def _learned_line(row: Row, scores: Sequence[str]) -> list[str]:
+    name = [row["optimizer"], row["framework"]]
+    if row["status"] != "ok":
+        return [*name, row["status"], row["reason"], *(ABSENT for _ in scores)]
+    diverged = row["diverged_at_step"]
+    loss = _loss(row["final_loss"]) if diverged < 0 else f"diverged at step {diverged + 1}"
+    return [*name, loss, _agreement(row), *(f"{row[score]:.4f}" for score in scores)]
 
 
 def _loss(value: float) -> str:
@@ -284,6 +310,12 @@ def _agreement(row: Row) -> str:
     if "loss_distance" not in row:
         return ABSENT
     return text.number(row["loss_distance"]) + {True: "", False: ": DISAGREE", None: ": chaotic"}[row["agrees"]]
+
+
+NOTE_ON_ONE_ROW = (
+    "Each step sees one row. For a small network almost all of its time is then call overhead, and the ratio compares "
+    "ways of looping, not frameworks.",
+)
 
 
 def _took(rows: Sequence[Row], plan: Plan) -> Table:
@@ -305,13 +337,12 @@ def _took(rows: Sequence[Row], plan: Plan) -> Table:
         "First call: compilation included. For JAX, it runs all epochs; for PyTorch, the first epoch, and with the "
         "very first optimizer it loads torch._dynamo (over a second). Per run, per step: medians of "
         f"{plan.repeats} samples. IQR: their interquartile range, relative to the median.",
-        "Each step sees one row, so almost all of its time is call overhead. The ratio compares ways of looping, not "
-        "frameworks.",
+        *(NOTE_ON_ONE_ROW if plan.batch_size == 1 else ()),
         *text.flags(row["torch_over_jax"] for row in rows),
     )
     cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
     columns = ("optimizer", "loop", "first call", "per run", "per step", "IQR", "torch / jax [95 %]")
-    return Table(f"What it took, on {cores}", columns, lines, notes)
+    return Table(f"What it took: {plan.rows_per_step}, on {cores}", columns, lines, notes)
 
 
 def _draw_losses(axes: Any, records: Sequence[Record]) -> None:

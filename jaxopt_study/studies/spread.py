@@ -1,4 +1,4 @@
-"""Where does the notebook's one draw of initial parameters lie among many?"""
+"""How far does the final loss depend on the initial parameters, and where among many is the notebook's one draw?"""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.bench.task import Skipped, Task, Value
-from jaxopt_study.data.workload import Workload, draw_params, stack_params
+from jaxopt_study.bench.task import Task, Value
+from jaxopt_study.data.workload import Workload, stack_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.tolerances import notebooks
 
 SWEEP = "sweep"
 """The backend's module that trains many networks at once; only JAX has it."""
@@ -37,25 +38,23 @@ class Spread(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the training of one optimizer from many initial parameters at once; the first are the workload's."""
-        if workload.loss != "loss":
-            raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
-        model = backend.models.network(workload.widths)
+        model, output_loss = workload.network.make(backend.models), getattr(backend.models, workload.loss)
         optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-        loop = getattr(backend, SWEEP).vmapped(backend.loops.scan(model, optimizer))
+        loop = getattr(backend, SWEEP).vmapped(backend.loops.scan(model, optimizer, output_loss))
         data = tuple(loop.load(array) for array in workload.train)
-        order = loop.load(workload.order.ravel())
+        order = loop.load(workload.steps)
         seeds = range(plan.seed, plan.seed + plan.initializations)
-        params = backend.runtime.params_from_numpy(stack_params([draw_params(workload.widths, s) for s in seeds]))
+        params = backend.runtime.params_from_numpy(stack_params([workload.network.draw(s) for s in seeds]))
 
         def train(state: Any) -> Iterator[Any]:
             _, losses = loop.run(state, data, order)
             yield backend.runtime.wait(losses)
 
         def export(losses: Any) -> Value:
-            by_epoch = backend.runtime.to_numpy(losses).reshape(len(seeds), *workload.order.shape)
+            by_epoch = backend.runtime.to_numpy(losses).reshape(len(seeds), *workload.order.shape[:2])
             return {"final_losses": by_epoch[:, -1].mean(axis=1, dtype=float)}
 
-        return Task(train, export, steps=workload.order.size, start=lambda: backend.runtime.wait(loop.init(params)))
+        return Task(train, export, steps=len(workload.steps), start=lambda: backend.runtime.wait(loop.init(params)))
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep every final loss."""
@@ -63,21 +62,27 @@ class Spread(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each optimizer."""
-        return [_row(record) for record in self.records(results)]
+        return [_row(record, plan) for record in self.records(results)]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the spread of the final loss, with the notebook's figure in it."""
         last = plan.seed + plan.initializations - 1
-        title = f"Final loss over {plan.initializations} initial parameters (seeds {plan.seed} to {last}), by vmap"
-        columns = ("optimizer", "mean ± sd", "range", "percentile", "all runs", "per run")
+        over = f"{plan.initializations} initial parameters (seeds {plan.seed} to {last})"
+        title = f"Final loss over {over}, by vmap: {plan.workload}, {plan.rows_per_step}"
+        columns, lines = ["optimizer", "mean ± sd", "range", "all runs", "per run"], [_line(row) for row in rows]
+        if not notebooks(plan):
+            return [Table(title, tuple(columns), [tuple(line) for line in lines])]
+        columns.insert(3, "percentile")
+        for row, line in zip(rows, lines, strict=True):
+            line.insert(3, ", ".join(f"{p:.0f}" for p in row.get("notebook_percentiles", ())) or ABSENT)
         notes = ("Percentile: the one at which the loss that the notebook printed lies.",)
-        return [Table(title, columns, [_line(row) for row in rows], notes)]
+        return [Table(title, tuple(columns), [tuple(line) for line in lines], notes)]
 
 
-SPREAD = Study("Spread: where does the notebook's one draw of initial parameters lie among many?", (Spread(),))
+SPREAD = Study("Spread: how far does the final loss depend on the initial parameters?", (Spread(),))
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, plan: Plan) -> dict[str, Any]:
     row: dict[str, Any] = {"optimizer": record.subject, "status": record.status, "reason": record.reason}
     if not record.ok:
         return row
@@ -86,26 +91,26 @@ def _row(record: Record) -> dict[str, Any]:
     row["diverged"] = len(everything) - len(losses)
     if len(losses) < 2:
         return row | {"status": "diverged", "reason": f"{row['diverged']} of {len(everything)} runs"}
+    printed = OPTIMIZERS[record.subject].notebook if notebooks(plan) else ()
     return row | {
         "initializations": len(losses),
         "mean": float(losses.mean()),
         "standard_deviation": float(losses.std(ddof=1)),
         "least": float(losses.min()),
         "largest": float(losses.max()),
-        "notebook_percentiles": [stats.percentile_of(loss, losses) for loss in OPTIMIZERS[record.subject].notebook],
+        "notebook_percentiles": [stats.percentile_of(loss, losses) for loss in printed],
         "run_seconds": record.seconds * record.run_steps,
     }
 
 
-def _line(row: Row) -> tuple[str, ...]:
+def _line(row: Row) -> list[str]:
     if row["status"] != "ok":
-        return (row["optimizer"], row["status"], row["reason"], *[ABSENT] * 3)
+        return [row["optimizer"], row["status"], row["reason"], *[ABSENT] * 2]
     diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
-    return (
+    return [
         row["optimizer"],
         f"{row['mean']:.5f} ± {row['standard_deviation']:.5f}{diverged}",
         f"{row['least']:.5f} to {row['largest']:.5f}",
-        ", ".join(f"{percentile:.0f}" for percentile in row["notebook_percentiles"]) or ABSENT,
         text.seconds(row["run_seconds"]),
         text.seconds(row["run_seconds"] / row["initializations"]),
-    )
+    ]

@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxopt_study.bench.case import Plan
+
 PINNED_WORKLOAD = "digits-linear"
 PINNED_LEARNING_RATE = 1e-3
+
+
+def notebooks(plan: Plan) -> bool:
+    """Return whether a plan trains on the notebook's data, one row per step as there."""
+    return (plan.workload, plan.batch_size) == (PINNED_WORKLOAD, 1)
+
+
+def pinned(plan: Plan) -> bool:
+    """Return whether the bounds were measured on what a plan trains."""
+    return notebooks(plan) and plan.learning_rate == PINNED_LEARNING_RATE
 
 
 @dataclass(frozen=True)

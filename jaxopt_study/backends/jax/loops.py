@@ -1,6 +1,7 @@
 """Ways to loop over training steps, from the slowest to the fastest. Each returns a `training.Loop`.
 
-All loops make the same steps. They differ in how many steps one call covers, and so in the overhead per step.
+All loops make the same steps. They differ in how many steps one call covers, and so in the overhead per step. A step's
+loss is `output_loss(outputs, targets)`, one of `models`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from jaxopt_study.backends.jax import models, runtime
+from jaxopt_study.backends.jax.models import OutputLoss
 from jaxopt_study.backends.jax.training import Batch, Loop, Params, State, make_step
 
 __all__ = [
@@ -33,44 +35,60 @@ __all__ = [
 Step = Callable[[State, Batch, Any], tuple[State, Array]]
 
 
-def operator_by_operator(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def operator_by_operator(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the loop without `jax.jit`: Python calls each operator of each step."""
-    return _called_from_python(_row_step(model, optimizer), optimizer, compiles=False)
+    return _called_from_python(_row_step(model, optimizer, output_loss), optimizer, compiles=False)
 
 
-def jitted(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def jitted(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the usual loop: Python calls one compiled function for each step."""
-    return _called_from_python(jax.jit(_row_step(model, optimizer)), optimizer)
+    return _called_from_python(jax.jit(_row_step(model, optimizer, output_loss)), optimizer)
 
 
-def donated(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def donated(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the usual loop with the state's buffers donated, so that each step writes its result in place."""
-    return _called_from_python(jax.jit(_row_step(model, optimizer), donate_argnums=0), optimizer, donates=True)
+    return _called_from_python(
+        jax.jit(_row_step(model, optimizer, output_loss), donate_argnums=0), optimizer, donates=True
+    )
 
 
-def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
+def nnx_jitted(
+    model: models.Network, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the usual loop in flax.nnx: Python calls one step under `nnx.jit`, see `nnx_loop`."""
     from jaxopt_study.backends.jax import nnx_loop  # flax.nnx takes a quarter of a second to load
 
-    return nnx_loop.nnx_jitted(model, optimizer)
+    return nnx_loop.nnx_jitted(model, optimizer, output_loss)
 
 
-def scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def scan(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the loop that compiles all its steps into one `lax.scan`."""
-    return _compiled(_scanned(_row_step(model, optimizer)), optimizer)
+    return _compiled(_scanned(_row_step(model, optimizer, output_loss)), optimizer)
 
 
-def unrolled_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def unrolled_scan(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the scan in which each iteration makes four steps."""
-    return _compiled(_scanned(_row_step(model, optimizer), unroll=4), optimizer)
+    return _compiled(_scanned(_row_step(model, optimizer, output_loss), unroll=4), optimizer)
 
 
-def flat_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def flat_scan(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the scan with all parameters in one vector, so that the optimizer updates one leaf."""
 
     def run(state: State, data: Batch, order: Array) -> tuple[State, Array]:
         vector, unravel = ravel_pytree(state.params)
-        loss = models.loss(model)
+        loss = models.batch_loss(model, output_loss)
         step = make_step(lambda flat, batch: loss(unravel(flat), batch), optimizer)
         last, losses = _scanned(_on_rows(step))(State(vector, state.optimizer), data, order)
         return State(unravel(last.params), last.optimizer), losses
@@ -81,7 +99,9 @@ def flat_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop
     return _loop(init, jax.jit(run))
 
 
-def native_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Loop:
+def native_scan(
+    model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
+) -> Loop:
     """Return the scan that XLA compiles into one native function on a CPU: the loop and its steps.
 
     By default XLA makes one kernel for each fused operator, and an interpreter calls the kernels. For a step on one row
@@ -89,10 +109,11 @@ def native_scan(model: nn.Module, optimizer: optax.GradientTransformation) -> Lo
     one native function; here two attributes request the same. This is faster only for small steps, because matrix
     products become plain loops instead of library calls. A scatter cannot be compiled in this way.
 
-    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
+    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`; so it
+    is for a model that has `native = False`.
     """
-    run = _scanned(_row_step(model, optimizer))
-    if jax.default_backend() != "cpu":
+    run = _scanned(_row_step(model, optimizer, output_loss))
+    if jax.default_backend() != "cpu" or not getattr(model, "native", True):
         return _compiled(run, optimizer)
     inner = jax.jit(run)
 
@@ -112,8 +133,8 @@ def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:
     return on_rows
 
 
-def _row_step(model: nn.Module, optimizer: optax.GradientTransformation) -> Step:
-    return _on_rows(make_step(models.loss(model), optimizer))
+def _row_step(model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss) -> Step:
+    return _on_rows(make_step(models.batch_loss(model, output_loss), optimizer))
 
 
 def _scanned(step: Step, unroll: int = 1) -> Callable[[State, Batch, Array], tuple[State, Array]]:

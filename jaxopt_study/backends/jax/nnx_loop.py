@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -20,17 +19,17 @@ __all__ = ["nnx_jitted"]
 
 
 class NnxNetwork(nnx.Module):
-    """`models.Network` as an nnx module: dense layers with tanh between them, kernels (inputs, outputs)."""
+    """`models.Network` as an nnx module: dense layers and an activation between, kernels (inputs, outputs)."""
 
-    def __init__(self, widths: tuple[int, ...], dtype: Any) -> None:
-        self.depth = len(widths) - 1
+    def __init__(self, widths: tuple[int, ...], activation: str, dtype: Any) -> None:
+        self.depth, self.activation = len(widths) - 1, activation
         for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
             setattr(self, f"layer{number}", nnx.Linear(inputs, outputs, param_dtype=dtype, rngs=nnx.Rngs(0)))
 
     def __call__(self, x: Array) -> Array:
         """Return the logits of the rows `x`."""
         for number in range(1, self.depth + 1):
-            x = jnp.tanh(x) if number > 1 else x
+            x = models.ACTIVATIONS[self.activation](x) if number > 1 else x
             x = getattr(self, f"layer{number}")(x)
         return x
 
@@ -48,24 +47,29 @@ class NnxState(NamedTuple):
         return {name: {"kernel": layer.kernel[...].T, "bias": layer.bias[...]} for name, layer in layers.items()}
 
 
-def nnx_jitted(model: models.Network, optimizer: optax.GradientTransformation) -> Loop:
+def nnx_jitted(
+    model: models.Network,
+    optimizer: optax.GradientTransformation,
+    output_loss: models.OutputLoss = models.cross_entropy,
+) -> Loop:
     """Return the usual nnx loop: Python calls a step under `nnx.jit`, which splits and merges the modules at each call.
 
     Args:
-        model: The network whose widths the nnx network gets.
+        model: The network whose widths and activation the nnx network gets.
         optimizer: The rule that the `nnx.Optimizer` applies.
+        output_loss: output_loss(outputs, targets) returns the loss of a batch.
     """
 
     @nnx.jit
     def step(network: NnxNetwork, state: nnx.Optimizer, data: Batch, rows: Any) -> Array:
         inputs, targets = data
         batch = inputs[rows], targets[rows]
-        value, gradient = nnx.value_and_grad(lambda net: models.cross_entropy(net(batch[0]), batch[1]))(network)
+        value, gradient = nnx.value_and_grad(lambda net: output_loss(net(batch[0]), batch[1]))(network)
         state.update(network, gradient)
         return value
 
     def init(params: Params) -> NnxState:
-        network = NnxNetwork(model.widths, jax.tree.leaves(params)[0].dtype)
+        network = NnxNetwork(model.widths, model.activation, jax.tree.leaves(params)[0].dtype)
         for name, leaves in params.items():
             layer = getattr(network, name)
             layer.kernel[...], layer.bias[...] = leaves["kernel"].T, leaves["bias"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "folded_adam", "momentum", "rmsprop", "sgd"]
+__all__ = ["OPTIMIZERS", "adagrad", "adam", "adamw", "folded_adam", "momentum", "rmsprop", "sgd"]
 
 
 def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
@@ -26,6 +26,16 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
     grows.
     """
     return optax.adam(learning_rate, b1, b2, eps)
+
+
+def adamw(
+    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 1e-2
+) -> optax.GradientTransformation:
+    """Make Adam with decoupled weight decay (Loshchilov and Hutter, 2019), `torch.optim.AdamW`.
+
+    Adam's update, and p <- p - learning_rate weight_decay p. By default optax decays by 1e-4, torch by 1e-2.
+    """
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
 
 
 def folded_adam(
@@ -111,6 +121,8 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": rmsprop,
     "sgd": sgd,
     "adagrad": adagrad,
+    "momentum": momentum,
+    "adamw": adamw,
 }
 
 

@@ -176,5 +176,8 @@ def _float_type() -> np.dtype[Any]:
 
 
 def _transpose(name: str, leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Exchange the last two axes of a kernel; a first axis of three counts networks."""
-    return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" else leaf
+    """Exchange the last two axes of a dense kernel; a first axis of three counts networks.
+
+    A convolution's kernel has four axes, or five, and stays (height, width, inputs, outputs).
+    """
+    return np.ascontiguousarray(leaf.swapaxes(-1, -2)) if name == "kernel" and leaf.ndim < 4 else leaf

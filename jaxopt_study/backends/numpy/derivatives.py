@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxopt_study.backends.numpy.runtime import Array, ParameterTree
@@ -9,20 +11,27 @@ from jaxopt_study.backends.numpy.runtime import Array, ParameterTree
 Leaves = dict[tuple[str, str], Array]
 """A parameter tree by path, (layer, name)."""
 
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "tanh": (np.tanh, lambda h: 1 - h**2),
+    "relu": (lambda z: np.maximum(z, 0), lambda h: h > 0),
+}
+"""Name -> the function, and its slope where it has the value h."""
 
-def loss_and_gradient(leaves: Leaves, x: Array, targets: Array) -> tuple[float, Leaves]:
-    """Return the mean cross-entropy of a network of dense layers with tanh between, and its gradient.
+
+def loss_and_gradient(leaves: Leaves, x: Array, targets: Array, activation: str = "tanh") -> tuple[float, Leaves]:
+    """Return the mean cross-entropy of a network of dense layers, and its gradient.
 
     Args:
         leaves: By (layer, name); a kernel is (inputs, outputs).
         x: Inputs, (rows, features).
         targets: Integer classes, (rows,).
+        activation: A name in `ACTIVATIONS`, between the layers.
     """
-    layers = sorted({layer for layer, _ in leaves})
+    layers, (function, slope) = sorted({layer for layer, _ in leaves}), ACTIVATIONS[activation]
     entering = [x]
     for number, layer in enumerate(layers):
         z = entering[-1] @ leaves[layer, "kernel"] + leaves[layer, "bias"]
-        entering.append(z if number == len(layers) - 1 else np.tanh(z))
+        entering.append(z if number == len(layers) - 1 else function(z))
     z = entering.pop()
     z = z - z.max(axis=1, keepdims=True)
     sums, rows = np.exp(z).sum(axis=1), np.arange(len(x))
@@ -32,7 +41,7 @@ def loss_and_gradient(leaves: Leaves, x: Array, targets: Array) -> tuple[float, 
     slopes = {}
     for layer, h in zip(reversed(layers), reversed(entering), strict=True):
         slopes[layer, "kernel"], slopes[layer, "bias"] = h.T @ delta, delta.sum(axis=0)
-        delta = (delta @ leaves[layer, "kernel"].T) * (1 - h**2)
+        delta = (delta @ leaves[layer, "kernel"].T) * slope(h)
     return float(np.mean(np.log(sums) - z[rows, targets])), slopes
 
 

@@ -15,16 +15,22 @@ changes the buffers in place."""
 
 
 def train(
-    params: ParameterTree, data: tuple[Array, Array], order: Array, optimizer: str, learning_rate: float
+    params: ParameterTree,
+    data: tuple[Array, Array],
+    order: Array,
+    optimizer: str,
+    learning_rate: float,
+    activation: str = "tanh",
 ) -> tuple[Array, ParameterTree]:
     """Make one step for each entry of `order`; return the losses before each, and the parameters after the last.
 
     Args:
-        params: In flax's layout; dense layers with tanh between them.
+        params: In flax's layout; dense layers.
         data: Inputs (rows, features) and integer targets (rows,).
         order: The rows of each step: (steps,) for one row each, or (steps, batch).
         optimizer: A name in `RULES`; its other options have the defaults of the optimizer table.
         learning_rate: The learning rate.
+        activation: `tanh` or `relu`, between the layers.
     """
     inputs, targets = data
     leaves = {(k, n): np.asarray(leaf, dtype=float) for k, layer in params.items() for n, leaf in layer.items()}
@@ -32,7 +38,7 @@ def train(
     rule, losses = RULES[optimizer], []
     for t, rows in enumerate(order, start=1):
         chosen = np.atleast_1d(rows)
-        loss, slopes = loss_and_gradient(leaves, inputs[chosen].astype(float), targets[chosen])
+        loss, slopes = loss_and_gradient(leaves, inputs[chosen].astype(float), targets[chosen], activation)
         leaves = {p: leaf - learning_rate * rule(slopes[p], *buffers[p], t) for p, leaf in leaves.items()}
         losses.append(loss)
     return np.array(losses), {k: {n: leaves[k, n] for n in layer} for k, layer in params.items()}

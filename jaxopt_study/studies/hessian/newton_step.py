@@ -25,11 +25,11 @@ from jaxopt_study.data.workload import Array, Workload, ravel
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.hessian.on_workload import softmax_regression
 from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons, row_of
-from jaxopt_study.studies.optimizers import METHODS
+from jaxopt_study.studies.optimizers import method_of
 from jaxopt_study.studies.tolerances import ADAM_EPOCH, NEWTON_STEP, PINNED_LEARNING_RATE
 
 ADAM = "adam_epoch"
@@ -55,7 +55,7 @@ class NewtonStep(Experiment):
         """Return one part, on all training rows, at the initial parameters; or an epoch of Adam from there."""
         problem = softmax_regression(workload)
         if case.method == ADAM:
-            return _adam_epoch(backend, case, workload)
+            return _adam_epoch(backend, case, workload, plan)
         batch = tuple(backend.runtime.from_numpy(array) for array in problem.batch)
         params = backend.runtime.params_from_numpy(problem.params)
         loss = backend.models.loss(backend.models.network(problem.widths))
@@ -113,8 +113,8 @@ class NewtonStep(Experiment):
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return one line for each part."""
         notes = (
-            f"Newton: all rows at once, {DAMPING:g} added to the Hessian's diagonal. Adam: one row per step, in each "
-            f"framework's own loop, learning rate {LEARNING_RATE:g}.",
+            f"Newton: all rows at once, {DAMPING:g} added to the Hessian's diagonal. Adam: {plan.rows_per_step}, in "
+            f"each framework's own loop, learning rate {LEARNING_RATE:g}.",
             "Residual: largest difference from the closed form, relative to its largest entry. Of a solution, the "
             "backward error. Of Adam, the largest difference of a parameter from an epoch in NumPy in float64.",
             "First call: compilation included. No IQR: a single sample.",
@@ -124,7 +124,7 @@ class NewtonStep(Experiment):
         lines = [(label(row), *cells(row), text.ratio(row["in_epochs"])) for row in rows]
         title = f"One Newton step beside one epoch of Adam: {plan.workload}, {plan.dtype}"
         columns = ("part", *COLUMNS, "in epochs of Adam [95 %]")
-        return [Table(title, columns, lines, notes)]
+        return [all_skipped(title, rows) or Table(title, columns, lines, notes)]
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the time of each part beside the epoch of Adam."""
@@ -173,9 +173,9 @@ PARTS = {"hessian": _hessian, "factorization": _factorization, "solve": _solve, 
 """A part -> what makes the function that is timed."""
 
 
-def _adam_epoch(backend: Backend, case: Case, workload: Workload) -> Task:
+def _adam_epoch(backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
     model, optimizer = backend.models.network(workload.widths), backend.optimizers.OPTIMIZERS["adam"](LEARNING_RATE)
-    loop = getattr(backend.loops, METHODS[case.framework].loop)(model, optimizer)
+    loop = getattr(backend.loops, method_of(case.framework, plan).loop)(model, optimizer)
     data = tuple(loop.load(array) for array in workload.train)
     order, params = loop.load(workload.order[0]), backend.runtime.params_from_numpy(workload.params)
 

@@ -12,11 +12,11 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.problem import Problem
-from jaxopt_study.data.workload import Workload
+from jaxopt_study.data.workload import LOSSES, Workload
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Row, Rows
+from jaxopt_study.studies.experiment import Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, short
 from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons
@@ -30,8 +30,10 @@ def softmax_regression(workload: Workload) -> Problem:
     Raises:
         Skipped: It has none.
     """
-    if workload.loss != "loss":
-        raise Skipped(f"the Hessian's closed form is that of softmax regression, and {workload.name} has a binary loss")
+    if workload.loss != "cross_entropy":
+        raise Skipped(
+            f"the Hessian's closed form is that of softmax regression, and {workload.name} has {LOSSES[workload.loss]}"
+        )
     if not workload.linear:
         raise Skipped(f"the Hessian's closed form is that of a linear network, and {workload.name} has hidden layers")
     return problems.whole(workload)
@@ -158,7 +160,8 @@ def _method_table(rows: Sequence[Row], plan: Plan) -> Table:
         *reasons(rows),
     )
     columns = ("method", *COLUMNS, "in gradients [95 %]", "temporary MB")
-    return Table(f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}", columns, lines, notes)
+    title = f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}"
+    return all_skipped(title, rows) or Table(title, columns, lines, notes)
 
 
 def _ratio_table(rows: Sequence[Row]) -> Table:

@@ -15,6 +15,7 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
+from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import Array, Workload, draw_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
@@ -53,7 +54,7 @@ class Growth(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return a lap of a loop on batches, from drawn parameters on."""
         method, size = METHODS[case.framework][case.method], sizes(plan)[case.subject]
-        loop = methods.make_loop(backend, method, plan.optimizers[0], size.widths, plan)
+        loop = methods.make_loop(backend, method, plan.optimizers[0], Dense(size.widths), plan)
         params, data, order = training_of(size, workload, plan)
         return methods.training(backend, method, loop, params, data, order[: method.steps])
 
@@ -136,7 +137,7 @@ def training_of(size: Size, workload: Workload, plan: Plan) -> tuple[Any, tuple[
 
 
 def _fits(workload: Workload) -> bool:
-    return (workload.widths[0], workload.widths[-1]) == (INPUTS, CLASSES)
+    return workload.fits(INPUTS, CLASSES)
 
 
 def _size_row(curve: str, size: Size, records: Sequence[Record], results: Results, plan: Plan) -> dict[str, Any]:

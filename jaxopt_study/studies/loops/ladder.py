@@ -16,11 +16,11 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
-from jaxopt_study.data.workload import Workload, draw_params, stack_params
+from jaxopt_study.data.workload import LOSSES, Workload, stack_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.loops import methods
 from jaxopt_study.studies.loops.methods import COLOUR, LABELS, METHODS, caption
 from jaxopt_study.studies.registry import OPTIMIZERS
@@ -79,24 +79,22 @@ class Ladder(Experiment):
         )
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
-        """Return a lap of a loop on single rows, from the workload's initial parameters on."""
+        """Return a lap of a loop, from the workload's initial parameters on."""
         method = METHODS[case.framework][case.method]
-        if workload.loss != "loss":
-            raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has a binary loss")
-        if case.framework == "c" and not workload.linear:
-            raise Skipped("the loops in C are for one linear layer")
-        loop, params = methods.make_loop(backend, method, case.subject, workload.widths, plan), workload.params
+        _require(case, workload)
+        loop, params = methods.make_loop(backend, method, case.subject, workload.network, plan), workload.params
         if method.sweep:
             loop = getattr(getattr(backend, "sweep"), method.sweep)(loop)  # noqa: B009 - JAX's alone
             seeds = range(plan.seed, plan.seed + method.runs)
-            params = stack_params([draw_params(workload.widths, seed) for seed in seeds])
+            params = stack_params([workload.network.draw(seed) for seed in seeds])
         return methods.training(backend, method, loop, params, workload.train, method.order(workload))
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep how far the losses are from training by formula; of a sweep, the first network's."""
         losses = value["losses"][0] if METHODS[case.framework][case.method].sweep else value["losses"]
-        begin = workload.params, workload.train, workload.order.ravel()
-        return methods.distances(losses, case, plan, lambda: formula.train(*begin, case.subject, plan.learning_rate))
+        begin = workload.params, workload.train, workload.steps[: methods.LONGEST]
+        how = case.subject, plan.learning_rate, getattr(workload.network, "activation", "tanh")
+        return methods.distances(losses, case, plan, lambda: formula.train(*begin, *how))
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Compare the losses of each loop with training by formula."""
@@ -139,6 +137,16 @@ class Ladder(Experiment):
             f"depending on the loop alone, a step of {optimizer} takes {text.seconds(slow['step_seconds'])} "
             f"({caption(slow)}) to {text.seconds(fast['step_seconds'])} ({caption(fast)})"
         )
+
+
+def _require(case: Case, workload: Workload) -> None:
+    """Raise `Skipped` where a workload has no training by formula to compare with, or none of this case's loops."""
+    if workload.loss != "cross_entropy":
+        raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has {LOSSES[workload.loss]}")
+    if not workload.widths:
+        raise Skipped(f"training by formula is for dense layers, and {workload.name} has others")
+    if case.framework == "c" and not (workload.linear and workload.batch_size == 1):
+        raise Skipped("the loops in C are for one linear layer and one row per step")
 
 
 def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[str, Any]:
@@ -185,8 +193,9 @@ def _table(optimizer: str, rows: Sequence[Row], plan: Plan, notes: Sequence[str]
         "it / C [95 %]", "break-even",
     )  # fmt: skip
     lines = [_line(row) for row in sorted(rows, key=lambda row: -(row["step_seconds"] or 0))]
-    title = f"Ways to loop: {optimizer}, {plan.workload}, one row per step, {plan.dtype}"
-    return Table(title, columns, lines, (*notes, *methods.not_measured(rows)), left=("method",))
+    title = f"Ways to loop: {optimizer}, {plan.workload}, {plan.rows_per_step}, {plan.dtype}"
+    whole = Table(title, columns, lines, (*notes, *methods.not_measured(rows)), left=("method",))
+    return all_skipped(title, rows) or whole
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -15,18 +15,21 @@ from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
+from jaxopt_study.data.networks import Network
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, ravel
 from jaxopt_study.report.figure import COLOURS
 from jaxopt_study.studies.experiment import Row, facts
 from jaxopt_study.studies.optimizers import FIRST_STEPS
 from jaxopt_study.studies.registry import OPTIMIZERS
-from jaxopt_study.studies.tolerances import PINNED_LEARNING_RATE, PINNED_WORKLOAD, Bound
+from jaxopt_study.studies.tolerances import Bound, pinned
 
 RUNS = 64
 """Networks that a sweep trains."""
 
 WHOLE_RUN = 10**9
 """As many steps as the plan's epochs have."""
+LONGEST = 100_000
+"""Steps at most in a lap, however long an epoch or a run is: the same training by formula takes ten seconds."""
 EPOCH = 0
 """As many steps as one epoch has."""
 COMPILED = "compiled_loops"
@@ -83,7 +86,7 @@ class Method:
         Raises:
             Skipped: The workload has fewer steps than two calls, of which the first compiles.
         """
-        rows = workload.order.ravel()[: self.steps or workload.order.shape[1]]
+        rows = workload.steps[: min(self.steps or workload.order.shape[1], LONGEST)]
         if len(rows) < 2 * self.window:
             raise Skipped(f"two calls of it are {2 * self.window} steps, and a run of {workload.name} has {len(rows)}")
         return rows[: len(rows) // self.window * self.window]
@@ -159,7 +162,7 @@ _RULES: dict[str, Callable[[Any, str], Any]] = {
 """What a method takes -> where the backend has it."""
 
 
-def make_loop(backend: Backend, method: Method, optimizer: str, widths: tuple[int, ...], plan: Plan) -> Any:
+def make_loop(backend: Backend, method: Method, optimizer: str, network: Network, plan: Plan) -> Any:
     """Return the backend's loop, a `training.Loop`.
 
     Raises:
@@ -171,11 +174,19 @@ def make_loop(backend: Backend, method: Method, optimizer: str, widths: tuple[in
     row.require(row.c or method.takes != "name", "loop in C")
     if method.cpu_only and plan.device != "cpu":
         raise Skipped("XLA makes a native function of a loop on a CPU alone")
+    if method.cpu_only and plan.batch_size > 1:
+        raise Skipped("XLA makes a native function of a loop only where a step has one row")
     make = getattr(getattr(backend, method.module), method.function)
     if method.takes == "name":
         return made(lambda: make(optimizer, plan.learning_rate))
-    rule, network = _RULES[method.takes](backend, optimizer), getattr(backend.models, method.network)
-    return made(lambda: make(network(widths), rule(plan.learning_rate)))
+    rule = _RULES[method.takes](backend, optimizer)
+    return made(lambda: make(_model(backend, method, network), rule(plan.learning_rate)))
+
+
+def _model(backend: Backend, method: Method, network: Network) -> Any:
+    if method.network == "network":
+        return network.make(backend.models)
+    return getattr(backend.models, method.network)(network.widths)  # type: ignore[attr-defined] # of dense layers
 
 
 def made(make: Callable[[], Any]) -> Any:
@@ -245,7 +256,7 @@ def compare_losses(record: Record, first: Bound, every: Bound, plan: Plan) -> li
     words = "losses of {}, with those by formula in float64"
     cases, value = (record.case,), record.value
     found = [compare(words.format(f"the first {FIRST_STEPS} steps"), cases, value["beginning"], first.bound)]
-    if (plan.learning_rate, plan.workload) == (PINNED_LEARNING_RATE, PINNED_WORKLOAD):
+    if pinned(plan):
         found.append(compare(words.format("all steps"), cases, value["distance"], every.bound))
     return found
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxopt_study.backends import Backend
 from jaxopt_study.backends.numpy import newton as references
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.data.workload import WORKLOADS, Array, ParameterTree, Workload, draw_params, zero_params
+from jaxopt_study.data.workload import Array, ParameterTree, Workload, draw_params, zero_params
+from jaxopt_study.data.workloads import WORKLOADS
 
 __all__ = ["PENALTY", "SMALL", "Form", "accuracy", "form", "moved_params", "objective", "problem", "start", "subjects"]
 
@@ -36,8 +37,8 @@ class Form:
 
 
 FORMS = {
-    "loss": Form(references.softmax_objective, lambda backend, dtype: backend.newton.softmax_system(dtype)),
-    "logistic_loss": Form(references.logistic_objective, lambda backend, _: backend.newton.logistic_hessian),
+    "cross_entropy": Form(references.softmax_objective, lambda backend, dtype: backend.newton.softmax_system(dtype)),
+    "binary_cross_entropy": Form(references.logistic_objective, lambda backend, _: backend.newton.logistic_hessian),
 }
 
 
@@ -74,7 +75,9 @@ def start(backend: Backend, workload: Workload) -> tuple[Callable[..., Any], Any
 
 @cache  # JAX compiles once for each loss function
 def _penalized(backend: Backend, loss: str, widths: tuple[int, ...]) -> Callable[..., Any]:
-    return backend.models.penalized(getattr(backend.models, loss)(backend.models.network(widths)))
+    return backend.models.penalized(
+        backend.models.batch_loss(backend.models.network(widths), getattr(backend.models, loss))
+    )
 
 
 def moved_params(widths: tuple[int, ...], dtype: str) -> ParameterTree:

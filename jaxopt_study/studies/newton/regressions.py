@@ -15,7 +15,8 @@ from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value, single
-from jaxopt_study.data.workload import Workload, breast_cancer_standardized, zero_params
+from jaxopt_study.data.workload import Workload, zero_params
+from jaxopt_study.data.workloads import breast_cancer_standardized
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts

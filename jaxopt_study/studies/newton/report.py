@@ -14,7 +14,7 @@ from jaxopt_study.data.workload import Array
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
-from jaxopt_study.studies.experiment import Row
+from jaxopt_study.studies.experiment import Row, all_skipped
 from jaxopt_study.studies.newton.methods import FIRST_ORDER, METHODS, NEWTON, REFERENCE, method_of
 from jaxopt_study.studies.newton.problems import PENALTY
 
@@ -27,14 +27,18 @@ TARGETS = (1e-2, 1e-4, 1e-8)
 def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     """Return for each problem where each method ended, and when it came near the optimum."""
     found: list[Table] = []
+    columns, times = COLUMNS, TIMES
     for name in dict.fromkeys(row["problem"] for row in rows):
-        mine = [row for row in rows if row["problem"] == name]
-        # The notes on the columns stand under the first two tables, and hold for all.
-        found += [_ends(name, mine, plan, () if found else COLUMNS), _arrivals(name, mine, () if found else TIMES)]
+        mine, title = [row for row in rows if row["problem"] == name], f"The race: {name}, {plan.dtype}"
+        if skipped := all_skipped(title, mine):
+            found.append(skipped)
+            continue
+        found += [_ends(title, mine, columns), _arrivals(name, mine, times)]
+        columns, times = (), ()  # the notes on the columns stand under the first two tables, and hold for all
     return found
 
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     f"Linear models with cross-entropy and penalty {PENALTY:g}/2 |kernel|², from parameters 0. scikit-learn and SciPy "
     "run in float64. Default: the learning rate asked for. Tuned: the best of 11 learning rates from 1e-4 to 10; the "
     "time of the trials is not counted.",
@@ -42,18 +46,18 @@ COLUMNS = (
     "included; what the first breast-cancer problem compiles is not compiled again for the second. Accuracy: on the "
     "test rows; those of the breast-cancer problems are their training rows.",
 )
-TIMES = (
+TIMES: tuple[str, ...] = (
     "Time of a run until the gap is that small, and the accuracy there. Within a run, the time is shared out by work. "
     "Of scikit-learn, SciPy, torchmin and torch.optim.LBFGS only the end is known: theirs are whole runs.",
 )
 
 
-def _ends(name: str, rows: Sequence[Row], plan: Plan, notes: tuple[str, ...]) -> Table:
+def _ends(title: str, rows: Sequence[Row], notes: tuple[str, ...]) -> Table:
     columns = (
         "method", "gap", "steps", "work", "first call", "per run", "time / newton-cholesky's [95 %]", "accuracy",
     )  # fmt: skip
     flags = text.flags(row["ratios"].get(REFERENCE[1]) for row in rows)
-    return Table(f"The race: {name}, {plan.dtype}", columns, [*map(_end, rows)], (*notes, *flags))
+    return Table(title, columns, [*map(_end, rows)], (*notes, *flags))
 
 
 def _end(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,190 @@
+"""A user's own data: a file or two arrays, read and checked, and the workload that is made of them."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.data.networks import Array, Convolutional, Dense, Network
+from jaxopt_study.data.workload import Rows, Workload, split, standardize
+from jaxopt_study.data.workloads import shuffled, standardized_targets
+
+__all__ = ["BATCH_SIZE", "DataError", "Given", "arrays", "network"]
+
+BATCH_SIZE = 32
+"""The rows of a step where nothing is said; all of the training part if it has fewer."""
+MOST_CLASSES = 100
+"""Targets that are whole numbers are classes where they have at most so many values, and numbers otherwise."""
+FEWEST_ROWS = 10
+CHANNELS = (8, 16)
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message is one line that names the place and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows that were read and checked.
+
+    Attributes:
+        name: The file's name, or `arrays`.
+        inputs: (rows, features), float64, finite.
+        targets: (rows,), the numbers of classes, or float64.
+        classes: The names of the classes, in the order of their numbers; none for a regression.
+        target: What is predicted, in words.
+    """
+
+    name: str
+    inputs: Array
+    targets: Array
+    classes: tuple[str, ...]
+    target: str
+
+    def parts(self, standardized: bool) -> tuple[Rows, ...]:
+        """Return the parts for training, validation and testing: 60, 20 and 20 %, always the same rows.
+
+        Args:
+            standardized: Whether each column is shifted and scaled to mean 0 and deviation 1 of the training part, and
+                so are the targets of a regression.
+        """
+        parts: tuple[Rows, ...] = split((self.inputs, self.targets), np.random.default_rng(0))
+        if not standardized:
+            return parts
+        inputs = standardize(*(inputs for inputs, _ in parts))
+        parts = tuple(zip(inputs, (targets for _, targets in parts), strict=True))
+        return parts if self.classes else standardized_targets(parts)
+
+    def workload(self, model: str, standardized: bool, seed: int, epochs: int, batch_size: int) -> Workload:
+        """Return what is trained: see `network` for `model`."""
+        loss = "cross_entropy" if self.classes else "squared_error"
+        parts, made = self.parts(standardized), network(model, self.inputs.shape[1], self.outputs)
+        return shuffled(self.name, made, parts, seed, epochs, batch_size, loss)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the network returns for a row."""
+        return len(self.classes) or 1
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a step where nothing is said."""
+        return min(BATCH_SIZE, self.training_rows)
+
+    @property
+    def training_rows(self) -> int:
+        """How many rows are trained on."""
+        return len(self.targets) * 3 // 5
+
+    def facts(self, model: str, standardized: bool) -> tuple[str, ...]:
+        """Return what a reader is told of the data, each fact as `name: value`."""
+        rows, features = self.inputs.shape
+        train, validation, test = (f"{len(targets):,}" for _, targets in self.parts(False))
+        what = f"classification, {len(self.classes)} classes" if self.classes else "regression, squared error"
+        both = "inputs" if self.classes else "inputs and targets"
+        return (
+            f"data: {self.name}, {rows:,} rows of {features} numbers",
+            f"target: {self.target}: {what}",
+            f"parts: {train} rows for training, {validation} for validation, {test} for testing, drawn at random",
+            f"scale: {f'{both} standardized on the training part' if standardized else 'as given'}",
+            f"network: {network(model, features, self.outputs).words}",
+            f"sha256: {self._digest()}",
+        )
+
+    def _digest(self) -> str:
+        found = hashlib.sha256(np.ascontiguousarray(self.inputs).data)
+        found.update(np.ascontiguousarray(self.targets).data)
+        return found.hexdigest()[:16]
+
+
+def network(model: str, features: int, outputs: int) -> Network:
+    """Return the network that `linear`, `mlp:64,32` (hidden widths, ReLU) or `cnn:28x28` (height, width) names.
+
+    Raises:
+        DataError: It names none, or the sides of a cnn do not multiply to the features.
+    """
+    kind, _, rest = model.partition(":")
+    numbers = [int(part) if part.strip().isdecimal() else 0 for part in rest.split("x" if kind == "cnn" else ",")]
+    if model == "linear":
+        return Dense((features, outputs))
+    if kind == "mlp" and all(numbers):
+        return Dense((features, *numbers, outputs), "relu")
+    if kind == "cnn" and all(numbers) and len(numbers) == 2:
+        height, width = numbers
+        if height * width != features:
+            raise DataError(f"the data have {features} features, and {height} x {width} are {height * width}")
+        return Convolutional((height, width), CHANNELS, outputs)
+    raise DataError(f"{model!r} is no model: write linear, mlp:64,32 (hidden widths) or cnn:28x28 (height x width)")
+
+
+def arrays(inputs: Any, targets: Any, name: str = "arrays", names: Sequence[str] = (), target: str = "y") -> Given:
+    """Return two arrays, checked: inputs (rows, features), or (rows, ...) that are made flat, and targets (rows,).
+
+    Args:
+        inputs: Numbers.
+        targets: Text, true and false, or whole numbers of at most `MOST_CLASSES` values for a classification; other
+            numbers for a regression.
+        name: Where they come from, for titles.
+        names: The names of the columns of inputs; by default x[0], x[1], ...
+        target: The name of the targets.
+
+    Raises:
+        DataError: They cannot be trained on.
+    """
+    try:
+        x = np.asarray(inputs).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"X holds something that is no number: {error}") from None
+    y = np.asarray(targets)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
+        raise DataError(f"X has shape {x.shape} and y {y.shape}: they must be (rows, features) and (rows,)")
+    x = x.reshape(len(x), -1)
+    if len(x) < FEWEST_ROWS or not x.shape[1]:
+        raise DataError(f"{len(x)} rows of {x.shape[1]} numbers are too few: there must be {FEWEST_ROWS} rows or more")
+    _check_finite(x, names or [f"x[{number}]" for number in range(x.shape[1])])
+    if y.dtype.kind == "f":
+        _check_finite(y[:, None], [target])
+    elif y.dtype.kind not in "biuUST":
+        raise DataError(f"targets of type {y.dtype} are neither numbers nor text")
+    numbers, classes = _classes(y, target)
+    return Given(name, x, numbers, classes, target)
+
+
+def nearest(name: str, choices: Sequence[str], most: int = 10) -> str:
+    """Return the choices in words, with the one that a misspelt name is nearest to."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    more = f" and {len(choices) - most} more" if len(choices) > most else ""
+    return f"choose from {', '.join(choices[:most])}{more}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _check_finite(values: Array, names: Sequence[str]) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = divmod(int(bad.argmax()), values.shape[1])
+        count = int(bad.sum())
+        first = f"in row {row + 1}, column {names[column]!r}"
+        raise DataError(
+            f"{count:,} number{'s are' if count > 1 else ' is'} missing, NaN or infinite: "
+            f"{'the first ' if count > 1 else ''}{first}"
+        )
+
+
+def _classes(targets: Array, name: str) -> tuple[Array, tuple[str, ...]]:
+    """Return the targets as numbers of classes with the classes' names, or as they are with no names."""
+    values, numbers, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    if len(values) == 1:
+        raise DataError(f"all {len(targets):,} targets in {name!r} are {values[0]}: there is nothing to tell apart")
+    whole = targets.dtype.kind in "biu" or (targets.dtype.kind == "f" and bool((values == np.floor(values)).all()))
+    if targets.dtype.kind not in "UST" and not (whole and len(values) <= MOST_CLASSES):
+        return targets.astype(np.float64), ()
+    if counts.min() == 1:
+        alone = values[counts.argmin()]
+        raise DataError(f"class {alone} of {name!r} has one row: each of the {len(values)} classes must have two")
+    return numbers.astype(np.int64), tuple(map(str, values))
