@@ -35,6 +35,8 @@ class Plan:
     Attributes:
         overview: Whether this is the main job, where a study shows a short table in seconds; asked for by name, it
             shows all that it has.
+        experiment: The file with a user's steps, or nothing.
+        experiment_digest: The digest of its content.
     """
 
     studies: tuple[str, ...]
@@ -50,6 +52,8 @@ class Plan:
     epochs: int
     learning_rate: float
     repeats: int
+    experiment: str = ""
+    experiment_digest: str = ""
 
     @property
     def initializations(self) -> int:
@@ -86,6 +90,7 @@ class Group:
             other addresses in each process; what that changes is then part of the spread and the interval.
         together: Whether the frameworks compute at the same time, each on its own cores if there are enough. For
             values alone: the records have no samples.
+        decides: Whether the run is refused, and nothing written, where one of the cases is not measured.
     """
 
     cases: tuple[Case, ...]
@@ -93,6 +98,7 @@ class Group:
     fresh: bool = False
     processes: int = 1
     together: bool = False
+    decides: bool = False
 
     @property
     def samples(self) -> int:
