@@ -99,7 +99,7 @@ def native_scan(step: Step, state: State) -> Steps:
     def stages(data: Any) -> Iterator[str]:
         batch = jax.tree.map(lambda leaf: leaf[0], data)
         _require_small(jax.jit(on_arrays), start(), batch)
-        return _compiled(run, start(), data)
+        return _compiled(run, start(), data, "XLA makes no native function of this step")
 
     return Steps(_stacked, start, run, stages, whole)
 
@@ -156,23 +156,23 @@ def _on_arrays(step: Step, state: State) -> tuple[Step, Callable[[], State], Cal
     return on_arrays, lambda: [_copied(leaf) for leaf in split(tree.unflatten(leaves))], whole
 
 
-def _compiled(function: Any, *arguments: Any) -> Iterator[str]:
+def _compiled(function: Any, state: State, data: Any, words: str = "the step cannot be compiled") -> Iterator[str]:
     """Compile, and yield each stage's name.
 
     Raises:
-        NotImplementedError: JAX cannot trace or compile the step; the words are JAX's.
+        NotImplementedError: JAX cannot trace or compile the step; after `words` come JAX's.
     """
     try:
-        yield from runtime.compilation(function, *arguments)
+        yield from runtime.compilation(function, state, data)
     except Exception as error:  # of whatever the user's step does
-        raise NotImplementedError(_refused(error)) from None
+        raise NotImplementedError(_refused(error, words)) from None
 
 
 def _require_small(step: Any, state: State, batch: Batch) -> None:
     try:
         analysis = step.lower(state, batch).cost_analysis() or {}
     except Exception as error:  # of whatever the user's step does
-        raise NotImplementedError(_refused(error)) from None
+        raise NotImplementedError(_refused(error, "the step cannot be compiled")) from None
     operations = float(analysis.get("flops", 0))
     if operations > NATIVE_OPERATIONS:
         raise NotImplementedError(
@@ -181,9 +181,9 @@ def _require_small(step: Any, state: State, batch: Batch) -> None:
         )
 
 
-def _refused(error: Exception) -> str:
-    words = str(error).strip().splitlines() or ["no message"]
-    return f"the step cannot be compiled: {type(error).__name__}: {words[0]}"
+def _refused(error: Exception, words: str) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{words}: {type(error).__name__}: {lines[0]}"
 
 
 def _copied(leaf: Any) -> Any:

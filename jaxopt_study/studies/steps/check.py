@@ -24,8 +24,8 @@ from jaxopt_study.studies.steps.reference import reference
 from jaxopt_study.studies.steps.side import STEPS, batch_digest, side
 from jaxopt_study.studies.steps.source import FUNCTIONS
 
-PATH = "path/"
-"""What the name of a leaf's path begins with, in the value of a case."""
+PATH, NOISE = "path/", "noise/"
+"""What the names of a leaf's path, and of its elements that are rounding alone, begin with in the value of a case."""
 
 
 class Check(Experiment):
@@ -50,6 +50,7 @@ class Check(Experiment):
                 "loss_allowed": np.array(found.loss_allowed),
                 "batches": np.array([list(bytes.fromhex(digest)) for digest in digests], np.uint8),
                 **{f"{PATH}{name}": path for name, path in found.path.items()},
+                **{f"{NOISE}{name}": mask for name, mask in found.noise.items()},
             }
 
         return single(compute, lambda value: value)
@@ -60,7 +61,8 @@ class Check(Experiment):
             "losses": value["losses"].tolist(),
             "loss_allowed": float(value["loss_allowed"]),
             "batches": [row.tobytes().hex()[:16] for row in value["batches"]],
-            "path": {name.removeprefix(PATH): pack(path) for name, path in value.items() if name.startswith(PATH)},
+            "path": _packed(value, PATH),
+            "noise": _packed(value, NOISE),
         }
 
     def refuse(self, records: Sequence[Record], plan: Plan) -> str | None:
@@ -92,7 +94,7 @@ class Check(Experiment):
         rows = [{"framework": r.framework, "losses": r.value["losses"], "report": ""} for r in records]
         if len(records) == 2:
             report = located(records)
-            rows[0]["report"] = _words(report, records)
+            rows[0] |= {"report": _words(report, records), "same": report.same}
         return rows
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
@@ -104,10 +106,15 @@ class Check(Experiment):
         notes.append("The loss of a step is that before its update.")
         return [Table(f"Do they train alike? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes)]
 
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say how the parameters differ, where they do."""
+        return next((f"the parameters differ: {row['report']}" for row in rows if row.get("same") is False), "")
+
 
 def located(records: Sequence[Record]) -> Report:
     """Return the locator's report on the paths of two records."""
-    return locate(*(_trees(r) for r in records))
+    noise = _noise(records)
+    return locate(*(_trees(r, noise) for r in records))
 
 
 def alike(records: Sequence[Record], plan: Plan) -> bool:
@@ -116,14 +123,35 @@ def alike(records: Sequence[Record], plan: Plan) -> bool:
     return not any(finding.agrees is False for finding in Check().findings(mine, plan))
 
 
-def _trees(record: Record) -> Iterator[dict[str, np.ndarray]]:
+def _packed(value: Value, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): pack(array) for name, array in value.items() if name.startswith(prefix)}
+
+
+def _noise(records: Sequence[Record]) -> dict[str, np.ndarray]:
+    """Return which elements of each leaf are rounding alone in one of the records: neither side tells them."""
+    found: dict[str, np.ndarray] = {}
+    for record in records:
+        for name, packed in record.value["noise"].items():
+            mask = unpack(packed)
+            found[name] = found[name] | mask if name in found else mask
+    return found
+
+
+def _trees(record: Record, noise: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the parameters before the first step and after each; elements that are rounding alone stand still."""
     paths = {name: unpack(packed) for name, packed in record.value["path"].items()}
-    yield from ({name: path[step] for name, path in paths.items()} for step in range(STEPS + 1))
+    for step in range(STEPS + 1):
+        yield {
+            name: np.where(noise[name], path[0], path[step]) if name in noise else path[step]
+            for name, path in paths.items()
+        }
 
 
 def _words(report: Report, records: Sequence[Record]) -> str:
     names = " and ".join(FUNCTIONS[r.framework] for r in records)
-    return f"{report} (First and second: {names}.)"
+    out = [f"{mask.sum()} of {mask.size} elements of {name}" for name, mask in _noise(records).items()]
+    note = f" Left out, since their updates are rounding alone: {', '.join(out)}." if out else ""
+    return f"{report}{note} (First and second: {names}.)"
 
 
 def _unlike(first: Record, second: Record) -> str | None:

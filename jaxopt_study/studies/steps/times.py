@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,6 @@ class Times(Experiment):
         lap = UNCOMPILED_LAP if uncompiled else STEPS
         data = [loop.load(mine.batches[at : at + lap]) for at in range(0, STEPS, lap)]
 
-        def run(state: Any) -> Iterator[Any]:
-            losses: list[Any] = []
-            for chunk in data:
-                state, found = loop.run(state, chunk)
-                losses.append(found)
-                yield backend.runtime.wait((state, losses))
-
         def export(output: Any) -> Value:
             state, parts = output
             losses = np.concatenate([_numbers(backend, part) for part in parts])
@@ -113,7 +106,7 @@ class Times(Experiment):
             return {**{name: np.array(x) for name, x in facts.items()}, "every_loss": losses, **leaves}
 
         return Task(
-            run,
+            run_of(backend, loop, data),
             export,
             laps=len(data),
             steps=lap - loop.before,
@@ -182,6 +175,19 @@ class Times(Experiment):
         if between:
             parts.append(f"PyTorch's fastest takes {text.ratio(between)} times as long as JAX's fastest")
         return "; ".join(parts)
+
+
+def run_of(backend: Backend, loop: Any, data: Sequence[Any]) -> Callable[[Any], Iterator[Any]]:
+    """Return the function that makes a lap for each part of the data; it yields the state and the losses so far."""
+
+    def run(state: Any) -> Iterator[Any]:
+        losses: list[Any] = []
+        for part in data:
+            state, found = loop.run(state, part)
+            losses.append(found)
+            yield backend.runtime.wait((state, losses))
+
+    return run
 
 
 def _stages(loop: Any, data: Any) -> Iterator[str]:
