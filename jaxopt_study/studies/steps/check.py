@@ -80,7 +80,7 @@ class Check(Experiment):
         report, order = located(records), _order(*records)
         found = [Finding(order, cases, 1, 0, agrees=False)] if order else []
         what = f"parameters before and after each of {STEPS} steps"
-        note = _words(report, records)
+        note = "" if report.same else _in_short(report)
         found.append(Finding(what, cases, float(report.distances.max()), report.tolerance, report.same, note))
         losses = [np.array(r.value["losses"]) for r in records]
         bound = max(r.value["loss_allowed"] for r in records)
@@ -108,7 +108,8 @@ class Check(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how the parameters differ, where they do."""
-        return next((f"the parameters differ: {row['report']}" for row in rows if row.get("same") is False), "")
+        different = [row["report"].rstrip(".") for row in rows if row.get("same") is False]
+        return f"the parameters differ: {different[0]}" if different else ""
 
 
 def located(records: Sequence[Record]) -> Report:
@@ -147,11 +148,17 @@ def _trees(record: Record, noise: Mapping[str, np.ndarray]) -> Iterator[dict[str
         }
 
 
+def _in_short(report: Report) -> str:
+    """Return where two paths first differ, and the name of what that looks like."""
+    assert report.difference is not None
+    return f"step {report.difference.step}, {report.difference.leaf}: {report.pattern.name}"
+
+
 def _words(report: Report, records: Sequence[Record]) -> str:
     names = " and ".join(FUNCTIONS[r.framework] for r in records)
     out = [f"{mask.sum()} of {mask.size} elements of {name}" for name, mask in _noise(records).items()]
     note = f" Left out, since their updates are rounding alone: {', '.join(out)}." if out else ""
-    return f"{report}{note} (First and second: {names}.)"
+    return f"{report}{note} First and second are {names}."
 
 
 def _unlike(first: Record, second: Record) -> str | None:

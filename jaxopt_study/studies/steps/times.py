@@ -49,7 +49,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "jitted": Method("jax.jit"),
         "donated": Method("jax.jit, state donated"),
         "scan": Method(f"lax.scan over {STEPS} steps"),
-        "native_scan": Method("the same, one native function"),
+        "native_scan": Method("lax.scan as one native function"),
     },
     "torch": {
         GIVEN: Method("as given"),
@@ -145,7 +145,9 @@ class Times(Experiment):
         ]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
-        """Return the ways to loop, the slowest first."""
+        """Return the ways to loop, the slowest first; where all are skipped, the verdict says why."""
+        if all(row["status"] == "skipped" for row in rows):
+            return []
         columns = ("way to loop", "max. difference", "compile", "per step", "IQR", "as given / it [95 %]")
         lines = [_line(row) for row in sorted(rows, key=lambda row: -(row["step_seconds"] or 0))]
         return [
@@ -159,6 +161,8 @@ class Times(Experiment):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what a step takes, as given and at best, in each framework."""
+        if all(row["status"] == "skipped" for row in rows):
+            return f"nothing was timed: {rows[0]['reason']}"
         parts = []
         for framework in dict.fromkeys(row["framework"] for row in rows):
             timed = [row for row in rows if row["framework"] == framework and row["step_seconds"]]
