@@ -14,6 +14,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Refused, Skipped
 from jaxopt_study.compare import compare_steps
 from jaxopt_study.config import ConfigError
+from jaxopt_study.studies.steps import reference as reference_module
 from jaxopt_study.studies.steps import source
 from jaxopt_study.studies.steps.check import Check
 from jaxopt_study.studies.steps.reference import reference
@@ -131,6 +132,16 @@ def test_lines_that_a_user_writes_are_counted(name):
 def test_the_template_trains_alike(written, both):
     findings = checked(written(text=TEMPLATE), both)
     assert [f.agrees for f in findings] == [True, True]
+
+
+def test_large_leaves_are_compared_in_part(both, monkeypatch):
+    monkeypatch.setattr(reference_module, "PATH_BYTES", 33 * 4 * 10_000)
+    whole = [np.arange(100, dtype=np.float32), np.arange(10_000, dtype=np.float32).reshape(100, 100)]
+    path = reference_module._path([{"bias": whole[0], "kernel": whole[1]}] * 33)
+    assert {name: leaf.shape for name, leaf in path.items()} == {
+        "bias": (33, 100),
+        "kernel (one element in 2)": (33, 5000),
+    }
 
 
 # Ways to loop.
@@ -419,6 +430,13 @@ def test_functions_of_a_notebook_are_compared(tmp_path):
     outcome = compare_steps(jax_step=names["jax_step"], repeats=1, out=tmp_path / "run")
     assert outcome.status == 0, outcome.verdict
     assert "a step in JAX takes" in outcome.verdict
+
+
+def test_an_error_in_a_notebook_has_its_own_line():
+    names = {"__name__": "__main__"}
+    exec(compile(QUICK.replace("rule.update", "rule.updates"), "<cell 7>", "exec"), names)
+    with pytest.raises(ConfigError, match="jax_step: <cell 7>:19: AttributeError"):
+        compare_steps(jax_step=names["jax_step"])
 
 
 def test_what_cannot_be_sent_to_a_worker_is_refused():

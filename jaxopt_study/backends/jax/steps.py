@@ -176,8 +176,8 @@ def _require_small(step: Any, state: State, batch: Batch) -> None:
     operations = float(analysis.get("flops", 0))
     if operations > NATIVE_OPERATIONS:
         raise NotImplementedError(
-            f"a step has {operations:.1g} floating point operations; above {NATIVE_OPERATIONS:.0g} one native function "
-            "is slower than lax.scan"
+            f"a step has {operations:,.0f} floating point operations; above {NATIVE_OPERATIONS:,.0f} one native "
+            "function is slower than lax.scan"
         )
 
 

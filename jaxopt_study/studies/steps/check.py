@@ -104,7 +104,8 @@ class Check(Experiment):
         lines = [(str(n + 1), *(f"{row['losses'][n]:.7g}" for row in rows)) for n in shown]
         notes = [f"Parameters: {row['report']}" for row in rows if row["report"]]
         notes.append("The loss of a step is that before its update.")
-        return [Table(f"Do they train alike? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes)]
+        question = "Do they train alike" if len(rows) > 1 else "How does it train"
+        return [Table(f"{question}? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how the parameters differ, where they do."""

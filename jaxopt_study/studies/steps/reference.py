@@ -158,7 +158,7 @@ def _path(trees: list[Leaves]) -> Leaves:
     found = {}
     for name, leaf in trees[0].items():
         stride = math.ceil(leaf.nbytes / most)
-        label = name if stride <= 1 else f"{name} (every {stride}th element)"
+        label = name if stride <= 1 else f"{name} (one element in {stride})"
         found[label] = np.stack([tree[name] if stride <= 1 else tree[name].ravel()[::stride] for tree in trees])
     return found
 

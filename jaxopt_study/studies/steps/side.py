@@ -31,7 +31,7 @@ class Side:
 
     Attributes:
         name: The user's function.
-        path: The user's file.
+        path: The file of the user's code, for errors.
         state: The state before the first step; it is never used up.
         step: step(state, batch) returns (state, loss).
         batches: One batch for each of `STEPS` steps, as NumPy arrays.
@@ -92,6 +92,7 @@ def side(backend: Backend, framework: str, plan: Plan) -> Side:
 def _made(backend: Backend, framework: str, path: Path) -> Side:
     name = source.FUNCTIONS[framework]
     function = source.load(path, framework)
+    path = source.written_in(path, function)
     try:
         made = backend.steps.build(function)
     except Exception as error:  # whatever the user's code raises

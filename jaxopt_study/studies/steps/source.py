@@ -69,6 +69,12 @@ def load(path: Path, framework: str) -> Callable[[], Any]:
     return function
 
 
+def written_in(path: Path, function: Any) -> Path:
+    """Return the file of a function's code: of one that was pickled, it is where it came from."""
+    code = getattr(function, "__code__", None)
+    return Path(code.co_filename) if path.suffix == PICKLED and code is not None else path.absolute()
+
+
 def pickled(functions: Mapping[str, Callable[[], Any]]) -> bytes:
     """Return the content of a file with these functions, by framework; they may be those of a notebook.
 
@@ -80,7 +86,7 @@ def pickled(functions: Mapping[str, Callable[[], Any]]) -> bytes:
     parts = {}
     for framework, function in functions.items():
         try:
-            parts[framework] = pickle.dumps(joblib.wrap_non_picklable_objects(function))
+            parts[framework] = pickle.dumps(joblib.wrap_non_picklable_objects(function, keep_wrapper=False))
         except Exception as error:  # of whatever the function holds
             name = FUNCTIONS[framework]
             raise SourceError(f"{name} cannot be sent to another process: {type(error).__name__}: {error}") from None
@@ -88,11 +94,11 @@ def pickled(functions: Mapping[str, Callable[[], Any]]) -> bytes:
 
 
 def own_error(error: BaseException, path: Path) -> str:
-    """Return a user's error in one line: the last line of the user's own code that led to it, and its words."""
+    """Return a user's error in one line: the last line of the user's file `path` that led to it, and its words."""
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}: SyntaxError: {error.msg}"
-    theirs = [frame for frame in frames if Path(frame.filename) == path.absolute()]
+    theirs = [frame for frame in frames if Path(frame.filename) == path]
     theirs = theirs or [frame for frame in frames if "jaxopt_study" not in frame.filename] or list(frames)
     words = (str(error).strip().splitlines() or ["no message"])[0]
     return f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}: {type(error).__name__}: {words}"
@@ -122,5 +128,5 @@ def _module(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file raises
-        raise Refused(own_error(error, path)) from None
+        raise Refused(own_error(error, path.absolute())) from None
     return module
