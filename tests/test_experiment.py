@@ -110,8 +110,8 @@ LINES = {"mlp": 44, "cnn": 46, "transformer": 53, "tutorial": 29, "module": 27}
 def test_twins_train_alike(name, both):
     findings = checked(HERE / f"{name}.py", both)
     assert [f.agrees for f in findings] == [True, True], findings
-    # Measured: losses differ by at most 0.1 of the bound.
-    assert findings[1].distance <= 0.5 * findings[1].bound
+    # Measured: 0.03 of the bound.
+    assert findings[1].distance <= 0.3 * findings[1].bound
 
 
 def test_elements_that_are_rounding_alone_are_left_out_and_named(both):

@@ -20,7 +20,7 @@ from jaxopt_study.data.workload import Workload
 from jaxopt_study.parity import Report, locate
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
-from jaxopt_study.studies.steps.reference import reference
+from jaxopt_study.studies.steps.reference import LOCATED, reference
 from jaxopt_study.studies.steps.side import STEPS, batch_digest, side
 from jaxopt_study.studies.steps.source import FUNCTIONS
 
@@ -79,7 +79,7 @@ class Check(Experiment):
         cases = tuple(r.case for r in records)
         report, order = located(records), _order(*records)
         found = [Finding(order, cases, 1, 0, agrees=False)] if order else []
-        what = f"parameters before and after each of {STEPS} steps"
+        what = f"parameters before and after each of the first {LOCATED} steps"
         note = "" if report.same else _in_short(report)
         found.append(Finding(what, cases, float(report.distances.max()), report.tolerance, report.same, note))
         losses = [np.array(r.value["losses"]) for r in records]
@@ -142,7 +142,7 @@ def _noise(records: Sequence[Record]) -> dict[str, np.ndarray]:
 def _trees(record: Record, noise: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """Yield the parameters before the first step and after each; elements that are rounding alone stand still."""
     paths = {name: unpack(packed) for name, packed in record.value["path"].items()}
-    for step in range(STEPS + 1):
+    for step in range(LOCATED + 1):
         yield {
             name: np.where(noise[name], path[0], path[step]) if name in noise else path[step]
             for name, path in paths.items()
@@ -158,7 +158,7 @@ def _in_short(report: Report) -> str:
 def _words(report: Report, records: Sequence[Record]) -> str:
     names = " and ".join(FUNCTIONS[r.framework] for r in records)
     out = [f"{mask.sum()} of {mask.size} elements of {name}" for name, mask in _noise(records).items()]
-    note = f" Left out, since their updates are rounding alone: {', '.join(out)}." if out else ""
+    note = f" Left out, since rounding alone decides them: {', '.join(out)}." if out else ""
     return f"{report}{note} First and second are {names}."
 
 

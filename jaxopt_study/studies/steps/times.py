@@ -17,12 +17,11 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.parity.trees import distance
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts
 from jaxopt_study.studies.steps.check import alike
-from jaxopt_study.studies.steps.reference import reference
+from jaxopt_study.studies.steps.reference import length, reference
 from jaxopt_study.studies.steps.side import STEPS, side
 
 GIVEN = "as_given"
@@ -93,9 +92,7 @@ class Times(Experiment):
             state, parts = output
             losses = np.concatenate([_numbers(backend, part) for part in parts])
             leaves = mine.leaves(loop.whole(state))
-            distances = {
-                name: float(distance(leaf, expected.last[name]).max(initial=0)) for name, leaf in leaves.items()
-            }
+            distances = {name: length(leaf, expected.last[name]) for name, leaf in leaves.items()}
             worst = max(distances, key=lambda name: distances[name] / max(expected.allowed[name], np.finfo(float).tiny))
             facts = {
                 "losses": stats.absolute_distance(losses, expected.losses[loop.before :]),
@@ -239,7 +236,7 @@ def _line(row: Row) -> tuple[str, ...]:
     name = f"{LABELS[row['framework']]}: {_words(row)}"
     if row["status"] != "ok":
         return (name, row["status"], *[ABSENT] * 4)
-    difference = text.number(max(row["loss_distance"], row["params_distance"]))
+    difference = text.number(row["loss_distance"])
     if row["step_seconds"] is None:
         return (name, f"{difference}: DISAGREES", ABSENT, "withheld", *[ABSENT] * 2)
     return (
@@ -260,7 +257,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
                 f"{LABELS[row['framework']]}, {_words(row)}"
             )
     return [
-        "Max. difference: of losses and parameters from those of the step as given in the same framework.",
+        "Max. difference: of the losses from those of the step as given, in the same framework.",
         f"Per step: median of the samples, each of whole runs of {STEPS} steps. Batches lie on the device before.",
         *text.flags(row.get("given_over_it") for row in rows),
         *(f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in reasons.items()),
