@@ -12,10 +12,12 @@ import json
 import shlex
 import sys
 import textwrap
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cyclopts
@@ -31,8 +33,9 @@ from jaxopt_study.report.table import show
 from jaxopt_study.session import Interrupted, Outcome, Progress
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.steps import source
 
-__all__ = ["Config", "ConfigError", "Outcome", "main", "run"]
+__all__ = ["Config", "ConfigError", "Outcome", "compare_steps", "main", "run"]
 
 HELP = """Run the notebook's experiments in JAX and in PyTorch, check that they agree, and time them.
 
@@ -84,7 +87,7 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
     against = None if config.against is None else folders.old("--against", Path(config.against))
     if against is not None:
         folders.check_readable("--against", against)
-    beside = session.Beside(against, config.export)
+    beside = session.Beside(against, config.fail_on_slower, config.export)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
@@ -94,11 +97,49 @@ def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # n
     return session.run(plan, folder, False, progress, beside, given)
 
 
+def compare_steps(
+    jax_step: Callable[[], Any] | None = None,
+    torch_step: Callable[[], Any] | None = None,
+    *,
+    progress: Progress = silent,
+    **options: Any,
+) -> Outcome:
+    """Compare a training step of yours in JAX with the one in PyTorch, or one of them with its own ways to loop.
+
+    Each function takes nothing and returns a dict: `state`, `step` (state, batch) -> (state, loss), `batches` (a list
+    of NumPy arrays, the same for both) and `params` (state) -> names and arrays. It runs in a process of its own.
+
+    Args:
+        jax_step: The function for JAX.
+        torch_step: The function for PyTorch.
+        progress: As in `run`.
+        options: The other fields of `Config`, such as `dtype`, `device`, `profile` or `out`.
+
+    Raises:
+        ConfigError: The steps cannot be compared; nothing was written.
+    """
+    given = {"jax": jax_step, "torch": torch_step}
+    functions = {framework: function for framework, function in given.items() if function is not None}
+    if not functions:
+        raise ConfigError("compare_steps needs jax_step, torch_step or both")
+    try:
+        content = source.pickled(functions)
+    except source.SourceError as error:
+        raise ConfigError(str(error)) from None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"steps{source.PICKLED}"
+        path.write_bytes(content)
+        return run(Config(experiment=path, **options), progress)
+
+
 @app.default
 def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     """Do what the command line says; return the exit status."""
     if config.list:
         print(choices())
+        return 0
+    if config.new_experiment is not None:
+        print(new_experiment(config.new_experiment))
         return 0
     with Bar() as progress:
         outcome = run(config, progress)
@@ -111,6 +152,24 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Report, figures and records: {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
     return outcome.status
+
+
+def new_experiment(path: Path) -> str:
+    """Write a file for `--experiment`; return what to do next.
+
+    Raises:
+        ConfigError: There is such a file, or it cannot be written.
+    """
+    if path.suffix != ".py":
+        raise ConfigError(f"--new-experiment {path}: the name must end in .py")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(source.TEMPLATE.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise ConfigError(f"--new-experiment {path} exists already") from None
+    except OSError as error:
+        raise ConfigError(f"--new-experiment {path} cannot be written: {error.strerror}") from None
+    return f"Wrote {path}. Run it by:\n  python -m jaxopt_study.compare --experiment {shlex.quote(str(path))}"
 
 
 def choices() -> str:

@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +21,19 @@ from jaxopt_study.data import files
 from jaxopt_study.data.given import DataError, Given, arrays
 from jaxopt_study.data.workloads import WORKLOADS, training_rows
 from jaxopt_study.report.export import FORMATS
-from jaxopt_study.studies import MAIN_JOB, STUDIES
+from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
 from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
+from jaxopt_study.studies.steps import source
 
 FRAMEWORKS = ("jax", "torch")
 DTYPES = ("float32", "float64")
 DEVICES = ("cpu", "gpu")
+STEPS = ("steps",)
+ELSEWHERE = (
+    *("studies", "optimizers", "workload", "epochs", "learning_rate", "seed"),
+    *("data", "target", "model", "batch_size", "standardize"),
+)
+"""Options that a user's own file decides."""
 INSTALL = {"jax": "python -m pip install jax flax optax", "torch": "python -m pip install 'torch>=2.11,<2.14'"}
 IMPORTS = {"jax": ("jax", "flax", "optax"), "torch": ("torch",)}
 
@@ -105,12 +112,18 @@ class Config:
     """The learning rate of every optimizer."""
     repeats: Annotated[int | None, Parameter(converter=_whole)] = None
     """Samples per case. Default: 13; 4 with --profile smoke, 58 with --profile full."""
+    experiment: Path | None = None
+    """Your own training steps: a Python file with `jax_step`, `torch_step` or both. They are checked, then timed."""
+    new_experiment: Path | None = None
+    """Write a file for --experiment, ready to run, and exit."""
     out: Path | None = None
     """The folder to write, which must be new or empty. Default: runs/<date and time>."""
     resume: Path | None = None
     """The folder of an interrupted run, which is finished. Give the options that it was started with."""
     against: Path | None = None
     """The folder of another run. This run is compared with it, case by case; what changed around them is listed."""
+    fail_on_slower: float | None = None
+    """With --against: exit with status 1 where a case became slower by more than this many percent."""
     export: Literal["pyperf"] | None = None
     """Another format for the times: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
     json: Switch = False
@@ -155,13 +168,14 @@ def check(config: Config, given: Given | None = None) -> Plan:
     """
     given = read_data(config) if given is None else given
     profile = PROFILES[_known("profile", config.profile, PROFILES)]
+    own = config.experiment is not None
     plan = Plan(
-        studies=_all_known("study", config.studies, STUDIES) if config.studies else MAIN_JOB,
-        overview=not config.studies,
+        studies=STEPS if own else _all_known("study", config.studies, STUDIES) if config.studies else MAIN_JOB,
+        overview=not (config.studies or own),
         workload=_known("workload", config.workload, WORKLOADS) if given is None else given.name,
         batch_size=_batch_size(config, given),
         optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
-        frameworks=_all_known("framework", config.frameworks, FRAMEWORKS),
+        frameworks=_given(config) if own else _all_known("framework", config.frameworks, FRAMEWORKS),
         profile=config.profile,
         dtype=_known("dtype", config.dtype, DTYPES),
         device=_known("device", config.device, DEVICES),
@@ -170,8 +184,14 @@ def check(config: Config, given: Given | None = None) -> Plan:
         epochs=_count("--epochs", profile.epochs if config.epochs is None else config.epochs),
         learning_rate=_positive("--learning-rate", config.learning_rate),
         repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
+        experiment=str(config.experiment or ""),
+        experiment_digest="" if config.experiment is None else source.digest(config.experiment),
         **({} if given is None else _of_data(config, given)),
     )
+    if config.fail_on_slower is not None:
+        _positive("--fail-on-slower", config.fail_on_slower)
+        if config.against is None:
+            raise ConfigError("--fail-on-slower needs the folder of another run: --against DIR")
     at_hand = len(cores_at_hand())
     if plan.threads > at_hand:
         raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
@@ -210,9 +230,26 @@ def _of_data(config: Config, given: Given) -> dict[str, Any]:
         raise ConfigError(f"--model {model}: {error}") from None
 
 
+def _given(config: Config) -> tuple[str, ...]:
+    """Return the frameworks of the user's file; refuse options that say nothing to it."""
+    for field in fields(Config):
+        if field.name in ELSEWHERE and getattr(config, field.name) != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            raise ConfigError(f"{option} says nothing to --experiment {config.experiment}: write it in that file")
+    try:
+        found = source.frameworks(Path(config.experiment or ""))
+    except source.SourceError as error:
+        raise ConfigError(f"--experiment {error}") from None
+    asked = _all_known("framework", config.frameworks, FRAMEWORKS)
+    chosen = tuple(name for name in asked if name in found)
+    if not chosen:
+        raise ConfigError(f"--experiment {config.experiment} has no {source.FUNCTIONS[asked[0]]}")
+    return chosen
+
+
 def _has_cases(study: str, plan: Plan) -> bool:
     try:
-        return bool(STUDIES[study].groups(plan))
+        return bool(EVERY[study].groups(plan))
     except Exception as error:
         raise ConfigError(f"the study {study} cannot say what to run: {at_its_place(error)}") from None
 

@@ -25,7 +25,7 @@ from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies import STUDIES, experiment
+from jaxopt_study.studies import EVERY, experiment
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""
@@ -58,10 +58,12 @@ class Beside:
 
     Attributes:
         against: The folder of another run, to compare this one with.
+        fail_on_slower: The run's status is 1 where a case became slower by surely more than so many percent.
         export: A format of `report.export`.
     """
 
     against: Path | None = None
+    fail_on_slower: float | None = None
     export: str | None = None
 
 
@@ -94,7 +96,7 @@ def run(
             loaded or has no such device.
         Interrupted: The user stopped the run, or its records could not be written.
     """
-    groups = [group for name in plan.studies for group in STUDIES[name].groups(plan)]
+    groups = [group for name in plan.studies for group in EVERY[name].groups(plan)]
     variables = environment.of_worker(plan.threads)  # asked once: what is imported later may set more of them
     engine = Engine(plan, _summarize, partial(WorkerProcess, variables=variables))
     with _kept(folder), ExitStack() as held:
@@ -111,7 +113,9 @@ def run(
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)
         else:
+            decided = _decided(engine, workload, groups, where["key"], plan, progress)
             held.enter_context(folders.make(folder, where))
+            record.append(folder, decided)
         _measure(engine, workload, groups, folder, where["key"], plan, progress)
         progress("writing the report", 0, 0)
         return report(plan, folder, beside)
@@ -150,7 +154,10 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     sections, summary = [*data, *verdict.by_study(drawn, plan)], verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
     if beside.against is not None:
-        summary["against"], compared = _compared(beside.against, timed, where)
+        rows, compared = _compared(beside.against, timed, where)
+        summary["against"] = record.plain(rows)
+        if beside.fail_on_slower is not None and (slower := against.slower(rows, beside.fail_on_slower)):
+            words, status = f"{words[:-1]}; {slower}, against {beside.against}.", 1
         sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
     if beside.export is not None:
         export.pyperf(timed, folder)
@@ -187,7 +194,33 @@ def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -
     rows = against.rows(before, timed)
     lines = environment.differences(there, where)
     only_one = len({r.case for r in before} ^ {r.case for r in timed})
-    return record.plain(rows), against.tables(rows, lines, str(folder), only_one)
+    return rows, against.tables(rows, lines, str(folder), only_one)
+
+
+def _decided(
+    engine: Engine,
+    workload: Workload,
+    groups: Sequence[Group],
+    key: str,
+    plan: Plan,
+    progress: Progress,
+) -> list[Record]:
+    """Measure the groups that decide whether there is a run at all; return their records.
+
+    Raises:
+        ConfigError: There is none: what a user gave cannot be run.
+    """
+    found: list[Record] = []
+    for group in (group for group in groups if group.decides):
+        mine = experiment(group.cases[0])
+        progress(f"{mine.study} {mine.name}: {group.cases[0].subject}", 0, 0)
+        records = engine.measure(group, workload, key, lambda _: None)
+        reasons = [r.reason if r.status == "refused" else f"{r.framework}: {r.reason}" for r in records if not r.ok]
+        reason = reasons[0] if reasons else mine.refuse(records, plan)
+        if reason:
+            raise ConfigError(reason)
+        found += records
+    return found
 
 
 def _measure(

@@ -17,7 +17,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure, save
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies import STUDIES
+from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.experiment import Experiment, Rows
 
 
@@ -51,7 +51,7 @@ def sections(results: Results, plan: Plan, folder: Path | None = None) -> list[S
 def by_study(drawn: Sequence[Section], plan: Plan) -> list[tuple[str, list[Table], list[Figure]]]:
     """Return (question, tables, figures) of each study that has a section."""
     return [
-        (STUDIES[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
+        (EVERY[study].question, [t for s in mine for t in s.tables], [f for s in mine for f in s.figures])
         for study in plan.studies
         if (mine := [s for s in drawn if s.experiment.study == study])
     ]
@@ -100,7 +100,7 @@ def status(results: Results, drawn: Sequence[Section]) -> int:
 
 
 def _experiments(plan: Plan) -> list[Experiment]:
-    return [experiment for name in plan.studies for experiment in STUDIES[name].experiments]
+    return [experiment for name in plan.studies for experiment in EVERY[name].experiments]
 
 
 def _findings(experiment: Experiment, records: Sequence[Record], plan: Plan) -> list[Finding]:

@@ -13,8 +13,8 @@ somebody who had not read the patterns, and on 22 right ports. All of a step was
 | right ports the same  | 22      | 22      |
 
 These faults were looked at while the rules of optimizers were completed. At the first look 183 and 186 names were
-right, and 7 and 6 wrong: three of running means of the weights, three of other data, and one of a lost step count. From the parameters alone 198 steps and leaves were right in float32, and 54
-names; 4 were wrong.
+right, and 7 and 6 wrong: three of running means of the weights, three of other data, and one of a lost step count.
+From the parameters alone 198 steps and leaves were right in float32, and 54 names; 4 were wrong.
 """
 
 from typing import ClassVar

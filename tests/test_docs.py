@@ -10,6 +10,8 @@ import jax
 import pytest
 import torch
 
+from jaxopt_study.studies.steps import source
+
 ROOT = Path(__file__).parents[1]
 WITH_EXAMPLES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -74,6 +76,11 @@ def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert not run_page("locator")["report"].same
     assert "missing or different weight decay" in capsys.readouterr().out
+
+
+def test_the_page_of_an_experiment_shows_the_file_that_is_written():
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "experiment.md").read_text(), re.DOTALL)
+    assert shown == source.TEMPLATE.read_text()
 
 
 @pytest.mark.parametrize(("text", "failed"), [(">>> 1 + 1\n2\n", 0), (">>> 1 + 1\n3\n", 1)])

@@ -42,6 +42,7 @@ NAMES_ALONE = {
         "newton.driver": dict.fromkeys(("advance", "begin", "settle"), "a run is compiled in these parts"),
         "newton.minimize": {"many": "vmap over whole minimizations"},
         "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
+        "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
         "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
     },
     "torch": {
@@ -58,6 +59,7 @@ NAMES_ALONE = {
         "newton": {"peers": "other libraries' minimizers in PyTorch"},
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
         "runtime": {"compiled": "a variable of the environment can switch torch.compile off"},
+        "steps": dict.fromkeys(("compiled", "cuda_graph"), "a way to loop of PyTorch"),
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
     },
 }

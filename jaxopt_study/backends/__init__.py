@@ -181,6 +181,7 @@ class Backend(Protocol):
     newton: Newton
     newton_step: NewtonStep
     calibration: Calibration
+    steps: Any  # the twins have `as_given`, `build` and `moved` in common
     trajectories: Trajectories
     conventions: Conventions
     defects: KnownDefects

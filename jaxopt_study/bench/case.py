@@ -39,6 +39,8 @@ class Plan:
         model: Of a user's own data, the network, as the command line names it.
         standardized: Whether a user's own data are standardized.
         data: What a reader is told of a user's own data; nothing for a built-in workload.
+        experiment: The file with a user's steps, or nothing.
+        experiment_digest: The digest of its content.
     """
 
     studies: tuple[str, ...]
@@ -58,6 +60,8 @@ class Plan:
     model: str = ""
     standardized: bool = False
     data: tuple[str, ...] = ()
+    experiment: str = ""
+    experiment_digest: str = ""
 
     @property
     def rows_per_step(self) -> str:
@@ -99,6 +103,7 @@ class Group:
             other addresses in each process; what that changes is then part of the spread and the interval.
         together: Whether the frameworks compute at the same time, each on its own cores if there are enough. For
             values alone: the records have no samples.
+        decides: Whether the run is refused, and nothing written, where one of the cases is not measured.
     """
 
     cases: tuple[Case, ...]
@@ -106,6 +111,7 @@ class Group:
     fresh: bool = False
     processes: int = 1
     together: bool = False
+    decides: bool = False
 
     @property
     def samples(self) -> int:

@@ -49,6 +49,12 @@ class Skipped(NotMeasured):
     status = "skipped"
 
 
+class Refused(NotMeasured):
+    """What a user gave cannot be run; the words say why, in one line."""
+
+    status = "refused"
+
+
 class TooLarge(NotMeasured):
     """The case would take more memory than is at hand; the words give the estimate."""
 

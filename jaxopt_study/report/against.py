@@ -22,6 +22,18 @@ def rows(before: Sequence[Record], after: Sequence[Record]) -> list[dict[str, An
     return [_row(old[r.case], r) for r in after if r.case in old]
 
 
+def slower(compared: Sequence[Mapping[str, Any]], percent: float) -> str:
+    """Return in words which cases became slower by surely more than `percent`, or nothing.
+
+    Surely: the whole interval of the ratio lies above, or the ratio itself where there is no interval.
+    """
+    if not compared:
+        return "NOTHING TO COMPARE: no case has a time in both runs"
+    found = [(row["case"], row["ratio"]) for row in compared if _low(row["ratio"]) > 1 + percent / 100]
+    words = ", ".join(f"{case} ({text.ratio(ratio)} times)" for case, ratio in found)
+    return f"SLOWER by more than {percent:g} %: {words}" if found else ""
+
+
 def tables(compared: Sequence[Mapping[str, Any]], changes: Sequence[str], where: str, only_one: int) -> list[Table]:
     """Return what changed around the runs, and their times side by side; `where` is the older run's folder."""
     around = [("-", "nothing but the time")] if not changes else [(f"{n}", line) for n, line in enumerate(changes, 1)]
@@ -59,6 +71,10 @@ def _row(before: Record, after: Record) -> dict[str, Any]:
         "verdict": _verdict(found),
         "same_value": before.digest == after.digest,
     }
+
+
+def _low(found: Ratio) -> float:
+    return found.low if np.isfinite(found.low) else found.value
 
 
 def _verdict(found: Ratio) -> str:

@@ -29,6 +29,13 @@ def write(
     (folder / REPORT).write_text("\n".join(parts), encoding="utf-8", errors="replace")  # a path may be any bytes
 
 
+def _silent(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that had no effect: a user's own file decides some of them."""
+    if plan.get("experiment"):
+        return ("workload", "optimizers", "seed", "epochs", "learning_rate")
+    return ("experiment", "experiment_digest")
+
+
 def environment_table(environment: Mapping[str, Any]) -> Table:
     """Return what a reader must know to place the figures: machine, cores, versions, settings."""
     plan, versions = environment["plan"], environment["versions"]
@@ -41,7 +48,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
         ("busy before the run", f"{environment['busy_percent']:.0f} %"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("commit", environment["commit"] or "not run from a checkout"),
-        ("settings", ", ".join(f"{name} {value}" for name, value in plan.items())),
+        ("settings", ", ".join(f"{name} {value}" for name, value in plan.items() if name not in _silent(plan))),
         ("environment variables", ", ".join(f"{name}={value}" for name, value in environment["variables"].items())),
         *(
             (f"worker {name}", ", ".join(f"{k} {v}" for k, v in words.items()))

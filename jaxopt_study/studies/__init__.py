@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
+
 from jaxopt_study.bench.case import Case
 from jaxopt_study.studies.derivatives import DERIVATIVES
 from jaxopt_study.studies.dictionary import DICTIONARY
@@ -11,9 +14,10 @@ from jaxopt_study.studies.loops import LOOPS
 from jaxopt_study.studies.newton import NEWTON
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.spread import SPREAD
+from jaxopt_study.studies.steps import STEPS_STUDY
 from jaxopt_study.studies.timer import TIMER
 
-__all__ = ["MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
+__all__ = ["EVERY", "MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
 
 STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
@@ -25,6 +29,10 @@ STUDIES: dict[str, Study] = {
     "newton": NEWTON,
     "timer": TIMER,
 }
+"""The studies that can be asked for by name."""
+
+EVERY: Mapping[str, Study] = ChainMap(STUDIES, {"steps": STEPS_STUDY})
+"""These, and the study of a user's steps, which `--experiment` asks for."""
 
 MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""
@@ -32,4 +40,4 @@ MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
 
 def experiment(case: Case) -> Experiment:
     """Return the experiment that a case belongs to."""
-    return next(e for e in STUDIES[case.study].experiments if e.name == case.experiment)
+    return next(e for e in EVERY[case.study].experiments if e.name == case.experiment)

@@ -52,6 +52,10 @@ class Experiment(ABC):
         """Return the reason why a case need not be tried after what `records` say, or None."""
         return None
 
+    def refuse(self, records: Sequence[Record], plan: Plan) -> str | None:
+        """Return why the run cannot go on after the records of a group that decides it: see `case.Group`."""
+        return None
+
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Return the comparisons of this experiment's values."""
         return []
