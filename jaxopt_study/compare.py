@@ -13,7 +13,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,8 +29,9 @@ from jaxopt_study import __version__, folders, session
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
 from jaxopt_study.data.workloads import WORKLOADS
+from jaxopt_study.outcome import Outcome
 from jaxopt_study.report.table import show
-from jaxopt_study.session import Interrupted, Outcome, Progress
+from jaxopt_study.session import Interrupted, Progress
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.registry import OPTIMIZERS
 from jaxopt_study.studies.steps import source
@@ -71,17 +72,21 @@ def silent(words: str, done: int, samples: int) -> None:
     del words, done, samples
 
 
-def run(config: Config = Config(), progress: Progress = silent) -> Outcome:  # noqa: B008 - frozen
+def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:  # noqa: B008 - frozen
     """Run what `config` asks for, and return what came of it.
 
     Args:
         config: What to run.
-        progress: Called with (words, samples done since the last call, samples in all).
+        progress: Called with (words, samples done since the last call, samples in all). By default, a notebook shows a
+            line every 15 seconds, and a script shows nothing.
 
     Raises:
         ConfigError: What is asked for cannot be done; nothing was written.
         session.Interrupted: The run was stopped; what was recorded is kept.
     """
+    if progress is None:
+        with Bar() if terminal_console().is_jupyter else nullcontext(silent) as default:
+            return run(config, default)
     given = read_data(config)
     plan = check(config, given)
     against = None if config.against is None else folders.old("--against", Path(config.against))
@@ -101,7 +106,7 @@ def compare_steps(
     jax_step: Callable[[], Any] | None = None,
     torch_step: Callable[[], Any] | None = None,
     *,
-    progress: Progress = silent,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Outcome:
     """Compare a training step of yours in JAX with the one in PyTorch, or one of them with its own ways to loop.

@@ -13,7 +13,6 @@ from jaxopt_study import folders, terminal, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import Engine, at_its_place
-from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Value
@@ -22,6 +21,7 @@ from jaxopt_study.config import ConfigError
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.data.workloads import WORKLOADS
+from jaxopt_study.outcome import Outcome
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
@@ -29,27 +29,6 @@ from jaxopt_study.studies import EVERY, experiment
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ended with.
-
-    Attributes:
-        folder: Where its records, environment, report and figures are.
-        verdict: The closing line.
-        status: 0 where every value agrees, 1 where one does not or a case failed.
-        findings: Every comparison of values.
-        tables: What the report shows.
-        summary: The same as plain numbers, ready for JSON.
-    """
-
-    folder: Path
-    verdict: str
-    status: int
-    findings: list[Finding]
-    tables: list[Table]
-    summary: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -168,7 +147,8 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     doubtful = [f for f in results.findings if f.agrees is not True]
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
-    return Outcome(folder, words, status, list(results.findings), shown, summary)
+    figures = tuple(figure for _, _, figures in sections for figure in figures)
+    return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures)
 
 
 def _data(plan: Plan) -> Table:

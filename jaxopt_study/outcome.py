@@ -1,0 +1,127 @@
+"""What a run ended with, for Python users: the verdict, the records as data frames, the figures."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.report import figure as drawing
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table, markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+    from pandas import DataFrame
+
+WIDTH = 80
+LINES = 6
+"""So many lines of the verdict are in the repr."""
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """What a run ended with.
+
+    Attributes:
+        folder: Where its records, environment, report and figures are.
+        verdict: The closing line.
+        status: 0 where every value agrees, 1 where one does not or a case failed.
+        findings: Every comparison of values.
+        tables: What the report shows.
+        summary: The same as plain numbers, ready for JSON.
+        results: The records, and which of their times may be shown.
+        figures: The charts.
+
+    Example:
+        >>> outcome = run(Config(profile="smoke"))  # doctest: +SKIP
+        >>> outcome.table("optimizers")  # doctest: +SKIP
+        >>> outcome.figure("loops_ladder").savefig("ladder.pdf")  # doctest: +SKIP
+    """
+
+    folder: Path
+    verdict: str
+    status: int
+    findings: list[Finding]
+    tables: list[Table]
+    summary: dict[str, Any]
+    results: Results
+    figures: tuple[Figure, ...]
+
+    def __repr__(self) -> str:
+        lines = textwrap.wrap(self.verdict, WIDTH, max_lines=LINES, placeholder=" ...")
+        agree = sum(finding.agrees is True for finding in self.findings)
+        studies = ", ".join(self.studies)
+        return "\n".join(
+            [
+                *lines,
+                f"{agree} of {len(self.findings)} comparisons agree. Studies: {studies}.",
+                f"Folder: {self.folder}",
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        verdict, folder = html.escape(self.verdict), html.escape(str(self.folder))
+        tables = "".join(f"<pre>{html.escape(markdown(table))}</pre>" for table in self.tables)
+        return f"<p>{verdict}</p><p>Folder: {folder}</p><details><summary>Tables</summary>{tables}</details>"
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The studies that have records."""
+        return tuple(dict.fromkeys(record.study for record in self.results.records))
+
+    @property
+    def records(self) -> DataFrame:
+        """All cases, a row each; see `table`."""
+        return _frame([self._row(record) for record in self.results.records])
+
+    def table(self, study: str) -> DataFrame:
+        """Return the cases of a study, a row each.
+
+        The columns are `study`, `experiment`, `subject`, `framework`, `method`, `status` and `reason`, and the seconds
+        `step_seconds` (the median per step), `low` and `high` (its quartiles), `first_seconds` (the first lap) and
+        `peak_bytes`. A time that is withheld is NaN, since values disagree there.
+
+        Raises:
+            ValueError: The run has no such study.
+        """
+        if study not in self.studies:
+            raise ValueError(f"this run has no study {study!r}: choose from {', '.join(self.studies)}")
+        return _frame([self._row(record) for record in self.results.records if record.study == study])
+
+    def figure(self, name: str) -> Canvas:
+        """Return a chart as a matplotlib figure.
+
+        Raises:
+            ValueError: The run has no such chart.
+        """
+        for figure in self.figures:
+            if figure.name == name:
+                return drawing.canvas(figure)
+        names = ", ".join(figure.name for figure in self.figures) or "it has none"
+        raise ValueError(f"this run has no figure {name!r}: choose from {names}")
+
+    def _row(self, record: Record) -> dict[str, Any]:
+        shown = self.results.shows(record)
+        seconds = np.quantile(record.step_seconds, [0.5, 0.25, 0.75]) if shown else np.full(3, np.nan)
+        names = ("study", "experiment", "subject", "framework", "method", "status", "reason")
+        return {name: getattr(record, name) for name in names} | {
+            **dict(zip(("step_seconds", "low", "high"), seconds, strict=True)),
+            "first_seconds": record.first_seconds if shown else np.nan,
+            "peak_bytes": record.peak_bytes,
+        }
+
+
+def _frame(rows: list[dict[str, Any]]) -> DataFrame:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ImportError("data frames need pandas: python -m pip install pandas") from None
+    return pd.DataFrame(rows)
