@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,12 @@ from jaxopt_study.data.workloads import digits_linear
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+# Fused loops take a third of the tests' time to compile, and nothing here is timed to be cited. XLA aborts where it does
+# not know a flag, so that it is set for the JAX that it was tried with.
+if version("jax").startswith("0.10."):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = flags.strip()
 
 # How much is drawn: `pytest --hypothesis-profile full` takes hours.
 settings.register_profile("quick", deadline=None, max_examples=2, derandomize=True, database=None)
