@@ -20,8 +20,8 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-# Fused loops take a third of the tests' time to compile, and nothing here is timed to be cited. XLA aborts where it does
-# not know a flag, so that it is set for the JAX that it was tried with.
+# Fused loops take a third of the tests' time to compile, and no time is cited from here. XLA aborts where it does not
+# know a flag, so that it is set for the JAX that it was tried with.
 if version("jax").startswith("0.10."):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     os.environ["XLA_FLAGS"] = flags.strip()

@@ -211,6 +211,25 @@ FAULTS = [
     (planted("amsgrad", **constants(amsgrad=True)), "amsgrad in one", None, "on in the first"),
     (planted("decay", **constants(weight_decay=0.02)), "missing or different weight decay", 1, "0.02 against 0.1"),
     (planted("coupled", rule=torch.optim.Adam), "L2 instead of decoupled weight decay", 1, "coupled (L2) in the first"),
+    (planted("fewer rows", batch=lambda _, n, b: [x[:7] for x in b[n]]), "other data", 1, "7 rows against 8"),
+    (
+        planted("doubled", gradients=lambda _, m, n: [p.grad.mul_(2) for p in m.parameters()]),
+        "gradients changed before the step",
+        1,
+        "up to 2 times as large",
+    ),
+    (
+        planted("Adam without decay", rule=torch.optim.Adam, **constants(weight_decay=0.0)),
+        "missing or different weight decay",
+        1,
+        "0.1",
+    ),
+    (
+        planted("order and b1", batch=lambda _, n, b: [x[::-1].copy() for x in b[n]], **constants(betas=(0.8, 0.999))),
+        "another b1",
+        2,
+        "0.8",
+    ),
     (planted("frozen", gradients=skip_first_bias), "a frozen leaf", 1, "is not given the gradient of first.bias"),
 ]
 
@@ -244,7 +263,7 @@ def test_without_more_than_gradients_the_report_says_what_to_record(right, tmp_p
     ]
     report = parity.locate(first, path)
     assert report.pattern.name == "unknown"
-    assert "so the optimizer is right" in str(report)
+    assert "the gradients of step 1 differ in " in str(report)
     assert report.pattern.test == "record batch, activations, loss"
 
 
@@ -286,8 +305,88 @@ def test_a_step_from_the_others_parameters_shows_each_fault(right):
     assert [fault.steps[0] for fault in faults][:3] == [3, 4, 11], faults
     names = {fault.steps: fault.report.pattern.name for fault in faults}
     assert names[3, 6, 9] == "unknown"
-    assert names[11,] == "another clipping"
+    assert names[11,] == "clipping by norm"
     assert "3 steps from 3 to 9: first difference: step 3" in str(faults[0])
+
+
+def test_the_weights_are_recorded_as_the_next_step_finds_them(tmp_path):
+    """They may be clamped after the optimizer's step. A step that was not made leaves no outputs behind."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    outputs = []
+    with parity.record(model, optimizer, tmp_path / "a", gradients=True, activations=True) as path:
+        for n, (inputs, _) in enumerate(rows(4)):
+            optimizer.zero_grad()
+            outputs.append(model(torch.tensor(inputs)))
+            outputs[-1].square().mean().backward()
+            if n != 1:
+                optimizer.step()
+                with torch.no_grad():
+                    model[0].weight.clamp_(-0.1, 0.1)
+    trees = list(parity.load_trajectory(path))
+    assert len(trees) == 4
+    assert all(np.abs(tree["0.weight"]).max() <= np.float32(0.1) for tree in trees[1:])
+    for tree, n in zip(trees[1:], (0, 2, 3), strict=True):
+        assert np.allclose(tree["@activations/0"], parity.digest(outputs[n].detach().numpy()))
+
+
+def test_a_training_goes_on_where_a_step_has_other_quantities(tmp_path):
+    """A module that is not called, other rows, a leaf that is unfrozen: what is lacking is NaN in the file."""
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(5, 3), "b": torch.nn.Linear(5, 3)})
+    model["b"].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with parity.record(
+        *(model, optimizer, tmp_path / "a"),
+        gradients=True,
+        activations=True,
+        also=lambda: {"batch": inputs} | ({"loss": loss} if n != 1 else {}),
+    ) as path:
+        for n, (x, _) in enumerate(rows(4)):
+            inputs = torch.tensor(x[: 8 - n])
+            optimizer.zero_grad()
+            loss = model["ab"[n == 2]](inputs).square().mean() + (model["a"].bias.sum() if n == 2 else 0)
+            loss.backward()
+            optimizer.step()
+            model["b"].requires_grad_(n >= 1)
+    trees = list(parity.load_trajectory(path))
+    assert [int(np.isfinite(tree["@batch"][:, 0]).sum()) for tree in trees[1:]] == [8, 7, 6, 5]
+    assert [bool(np.isnan(tree["@loss"])) for tree in trees[1:]] == [False, True, False, False]
+    assert np.isnan(trees[3]["@gradients/b.weight"]).all()  # before clipping, its first gradient was not seen
+    assert np.array_equal(trees[2]["@gradients/b.weight"], np.zeros((3, 5)))
+    assert parity.locate(trees, trees).same
+    with (
+        pytest.raises(ValueError, match="`also` returned a list: give a dict"),
+        parity.record(model, optimizer, tmp_path / "b", also=lambda: [loss]),
+    ):
+        optimizer.step()
+
+
+def test_a_learning_rate_late_in_a_long_training_is_not_taken_for_rounding():
+    """Where all elements once had a gradient near rounding, none is left out for it."""
+    draw = np.random.default_rng(0)
+    gradients = draw.standard_normal((60, 12)).astype(np.float32)
+    gradients[np.arange(24), np.arange(24) % 12] *= 1e-9  # each element, twice
+    other = gradients * (1 + 4e-6 * draw.standard_normal(gradients.shape).astype(np.float32))
+
+    def path(given, late):
+        leaf, found = torch.zeros(12, requires_grad=True), [np.zeros(12, np.float32)]
+        optimizer = torch.optim.Adam([leaf], 0.01)
+        for n, gradient in enumerate(given):
+            optimizer.param_groups[0]["lr"] = 0.02 if n >= late else 0.01
+            leaf.grad = torch.tensor(gradient)
+            optimizer.step()
+            found.append(leaf.detach().numpy().copy())
+        return [{"w": found[0]}] + [{"w": w, "@gradients": {"w": g}} for w, g in zip(found[1:], given, strict=True)]
+
+    assert not parity.locate(path(gradients, 99), path(other, 40)).same
+
+
+def test_recorded_learning_rates_that_differ_are_said():
+    trees = [[{"w": np.zeros(2)}] + [{"w": np.ones(2), "@learning_rate": np.array(rate)}] * 2 for rate in (0.1, 0.2)]
+    report = parity.locate(*trees)
+    assert report.same
+    assert "The recorded learning rates differ from step 1 on: 0.1 against 0.2." in str(report)
 
 
 def gradients_of(seed, steps, size, dtype):
@@ -369,7 +468,7 @@ def test_an_element_whose_gradient_is_rounding_is_left_out():
 
     report = parity.locate(trees(paths[0], gradients), trees(paths[1], other))
     assert report.same, report
-    assert "Left out: the elements of w whose gradient was rounding." in str(report)
+    assert "their gradient was rounding at some step: 1 of 12 in w." in str(report)
     assert not parity.locate(*([{"w": x} for x in path] for path in paths)).same
     wrong = paths[1].copy()
     wrong[5:, 7] += 1e-3

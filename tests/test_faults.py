@@ -23,7 +23,7 @@ from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.bench.worker import Worker
 from jaxopt_study.config import Config, ConfigError, check
-from jaxopt_study.data.workload import WORKLOADS, digits_linear
+from jaxopt_study.data.workloads import WORKLOADS, digits_linear
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives

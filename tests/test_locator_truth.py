@@ -387,7 +387,7 @@ def test_chaotic_training_is_never_given_the_name_of_a_mistake():
     hot = Training("mlp", "sgd", 0.5, momentum=0.9)
     for seed in (0, 2):
         report = parity.locate(torch_run(hot, "float32", seed, 300), jax_run(hot, "float32", seed, 300))
-        assert report.pattern.name == ("rounding" if report.same else "plain rounding growth"), report
+        assert report.pattern.name in (("rounding",) if report.same else ("plain rounding growth", "unknown")), report
 
 
 def test_a_small_leaf_that_is_wrong_beside_a_large_one_is_found():

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxopt_study.parity import optimizers
+from jaxopt_study.parity import clipping, optimizers
+from jaxopt_study.parity.agreement import Agreement
+from jaxopt_study.parity.clipping import some
 from jaxopt_study.parity.patterns import UNKNOWN, Pattern
 from jaxopt_study.parity.quantities import BATCH, CLIPPED, GRADIENTS, LOSS, RATE
-from jaxopt_study.parity.seen import Agreement, Seen
-from jaxopt_study.parity.trees import ACTIVATIONS, Leaves
+from jaxopt_study.parity.seen import Seen
+from jaxopt_study.parity.trees import ACTIVATIONS, Leaf
 
 ONE_FACTOR = 1e-3
 """What one factor may leave of a quantity, relative to it."""
@@ -40,18 +42,21 @@ def part(seen: Seen, step: int) -> Pattern:
 
 
 def _data(seen: Seen, step: int, names: list[str]) -> Pattern:
-    where, pair = " and ".join(names), seen.batches[step - 1]
-    sizes = [{len(tree[name]) for name in names} for tree in pair]
+    where, pair = " and ".join(names), seen.batches[step]
+    sizes = [{len(np.atleast_1d(tree[name])) for name in names} for tree in pair]
     if sizes[0] != sizes[1]:
         return Pattern("other data", f"the batch of step {step} has {_rows(sizes[0])} rows against {_rows(sizes[1])}")
-    if _same_rows(*pair):
-        return Pattern("the same rows in another order", f"the batch of step {step} has the same rows")
+    counts = [{int(np.isfinite(tree[name]).all(axis=-1).sum()) for name in names} for tree in pair]
+    if counts[0] != counts[1]:
+        words = f"the batch of step {step} has {_rows(counts[0])} rows against {_rows(counts[1])}"
+        candidates = ("other rows in the batch", "a padded batch whose padding counts")
+        return Pattern(UNKNOWN, words, candidates, "compare the batches, and the mask of the padding")
     for mine, whose, other_one in ((1, "second", "first"), (0, "first", "second")):
-        for other, batch in enumerate(seen.batches, 1):
-            if other != step and all(_alike(pair[mine][name], batch[1 - mine][name]) for name in names):
+        for other, batch in seen.batches.items():
+            if other != step and all(_alike(pair[mine][name], batch[1 - mine].get(name)) for name in names):
                 words = f"the {whose}'s batch of step {step} is the {other_one}'s of step {other}"
                 return Pattern("another batch order", words)
-    agree = [name for name in seen.batches[step - 1][0] if name not in names]
+    agree = [name for name in pair[0] if name in pair[1] and name not in names]
     words = f"the batches of step {step} differ in {where}"
     return Pattern("other data", words + (f", and agree in {', '.join(agree)}" if agree else ""))
 
@@ -63,7 +68,7 @@ def _forward(seen: Seen, step: int, names: list[str]) -> Pattern:
     if BATCH not in now:
         return Pattern(UNKNOWN, words, others, "record the batches")
     first = next(iter(now[ACTIVATIONS])) == names[0]
-    if first and not all(np.any(leaf[:, 2]) for leaf in seen.batches[step - 1][0].values()):
+    if first and not all(np.any(np.nan_to_num(leaf)[:, 2]) for leaf in seen.batches[step][0].values()):
         words += ", and the digests of the batch do not know the order of its elements"
         return Pattern(UNKNOWN, words, others, "compare the inputs of the model")
     return Pattern("another forward pass", f"{words}; the batch agrees")
@@ -71,13 +76,14 @@ def _forward(seen: Seen, step: int, names: list[str]) -> Pattern:
 
 def _loss(seen: Seen, step: int, _names: list[str]) -> Pattern:
     now = seen.steps[step - 1]
-    factors = np.array([b / a if a else np.nan for a, b in seen.losses[step - 1 : step + 3]])
+    losses = [seen.losses[n] for n in range(step, step + 4) if n in seen.losses]
+    factors = np.array([b / a if a else np.nan for a, b in losses])
     steady = len(factors) > 1 and bool(np.ptp(factors) <= 0.02 * abs(factors[0]))
     gradients = _one_factor(now.get(GRADIENTS, {}))
     if steady and gradients and abs(gradients - factors[0]) <= 0.02 * abs(gradients):
         words = f"the second's loss and gradients are {_near_whole(gradients)} times the first's"
         return Pattern("another scale of the loss", f"{words}: a sum instead of a mean, or a factor")
-    a, b = seen.losses[step - 1]
+    a, b = seen.losses[step]
     words = f"the losses of step {step} are {a:.6g} and {b:.6g}"
     if ACTIVATIONS in now:
         return Pattern("another loss", f"{words}, and the outputs of all modules agree")
@@ -94,68 +100,34 @@ def _backward(seen: Seen, step: int, names: list[str]) -> Pattern:
         words = f"the {which} training's gradient of {', '.join(still)} is 0 at step {step}"
         return Pattern("cut off from the loss", f"{words}: detached, frozen, or not used in the forward pass")
     c = _one_factor(gradients)
-    if c and (LOSS in now or ACTIVATIONS in now):
-        words = f"the loss agrees, and the second's gradients are {_near_whole(c)} times the first's"
-        return Pattern("another scale of the gradients", words)
+    if c:
+        words = f"the second's gradients are {_near_whole(c)} times the first's"
+        return Pattern("another scale of the gradients", f"the loss agrees, and {words}" if LOSS in now else words)
     share = max(gradients[name].distance for name in names) / max(each.largest for each in gradients.values())
     if LOSS in now and share > FORWARD:
-        words = f"the loss of step {step} agrees, and the gradients of {_some(names)} do not"
+        words = f"the loss of step {step} agrees, and the gradients of {some(names)} do not"
         return Pattern("another backward pass", words)
     candidates = ("another forward pass or loss", "another backward pass", "another precision in a part of the model")
     if LOSS not in now:
         candidates = ("other rows in the batch", *candidates[:2])
     missing = [name[1:] for name in (BATCH, ACTIVATIONS, LOSS) if name not in now]
     test = f"record {', '.join(missing)}" if missing else "compare the modules one by one, in float64"
-    return Pattern(
-        UNKNOWN, f"the gradients of step {step} differ in {_some(names)}, so the optimizer is right", candidates, test
-    )
+    return Pattern(UNKNOWN, f"the gradients of step {step} differ in {some(names)}", candidates, test)
 
 
 FORWARD = 0.02
 """A backward pass is at fault where gradients differ by more than this fraction and losses by rounding."""
 
 
-def _clipping(seen: Seen, step: int, names: list[str]) -> Pattern:
-    now = seen.steps[step - 1]
-    for which, who in enumerate(("first", "second")):
-        lost = [
-            n
-            for n in names
-            if n in now[GRADIENTS] and now[CLIPPED][n].norms[which] == 0 < now[GRADIENTS][n].norms[which]
-        ]
-        if lost:
-            words = f"the {who}'s optimizer is not given the gradient of {_some(lost)}"
-            return Pattern("a frozen leaf", words)
-    found = [_clip(seen, which) for which in (0, 1)]
-    words = (
-        f"the gradients of step {step} agree before clipping; after it, the first training's are {found[0][1]}, the "
-        f"second's {found[1][1]}"
-    )
-    kinds = {kind for kind, _ in found if kind != "none"}
-    name = {frozenset({"norm"}): "clipping by norm", frozenset({"value"}): "clipping by value"}
-    return Pattern(name.get(frozenset(kinds), "another clipping"), words)
-
-
-def _clip(seen: Seen, which: int) -> tuple[str, str]:
-    """Return how one training clips, and in words."""
-    norms, peaks, same = [], [], []
-    for now in seen.steps:
-        raw, clipped = ([each.norms[which] for each in now[name].values()] for name in (GRADIENTS, CLIPPED))
-        norms.append(float(np.linalg.norm(clipped)))
-        peaks.append(max(each.peaks[which] for each in now[CLIPPED].values()))
-        same.append(np.allclose(raw, clipped, rtol=1e-4, atol=0))
-    clipped_steps = [n for n, s in enumerate(same) if not s]
-    if not clipped_steps:
-        return "none", "not clipped"
-    for kind, sizes, what in (("norm", norms, "norm"), ("value", peaks, "largest element")):
-        found = np.array(sizes)[clipped_steps]
-        if np.ptp(found) <= 1e-3 * found.max():
-            return kind, f"clipped to the {what} {found[0]:.4g}"
-    return "other", "clipped in another way"
-
-
-def _rate(seen: Seen, _step: int, _names: list[str]) -> Pattern:
-    first, second = np.array(seen.rates).T
+def _rate(seen: Seen, step: int, _names: list[str]) -> Pattern:
+    found = _optimizer(seen)
+    if found.name != UNKNOWN:
+        return found
+    steps = sorted(seen.rates)
+    first, second = np.array([seen.rates[n] for n in steps]).T
+    if len(steps) < len(seen.steps):
+        a, b = seen.rates[step]
+        return Pattern("a shifted schedule", f"the learning rates of step {step} are {a:.4g} and {b:.4g}")
     return optimizers.schedules(first, second)
 
 
@@ -165,18 +137,15 @@ def _optimizer(seen: Seen) -> Pattern:
         words = "the gradients agree and the updates do not"
         return Pattern(UNKNOWN, words, optimizers.CANDIDATES, "record the gradients of each step")
     found = optimizers.change(first, second)
-    rates = np.array(seen.rates)
-    if (
-        found.name == "a shifted schedule"
-        and len(rates) == len(seen.steps)
-        and np.allclose(rates[:, 0], rates[:, 1], rtol=1e-6)
-    ):
+    rates = np.array(list(seen.rates.values()))
+    agree = len(rates) == len(seen.steps) and np.allclose(rates[:, 0], rates[:, 1], rtol=1e-6)
+    if found.name == "a shifted schedule" and agree:
         words = f"the recorded learning rates agree, and the sizes of the steps do not: {found.words}"
         return Pattern(UNKNOWN, words, optimizers.CANDIDATES, optimizers.TEST)
     if found.name != optimizers.SAME_RULE:
         return found
-    words = f"{found.words}, so the gradients differ, by little more than rounding"
-    candidates = ("another precision", "a small difference of the forward pass or the loss")
+    words = f"the gradients agree; {found.words}, in the elements that were looked at"
+    candidates = ("another precision", "a small difference of the forward pass or the loss", "another rule elsewhere")
     return Pattern(UNKNOWN, words, candidates, "run both in float64")
 
 
@@ -185,7 +154,7 @@ CAUSES: dict[str, Callable[[Seen, int, list[str]], Pattern]] = {
     ACTIVATIONS: _forward,
     LOSS: _loss,
     GRADIENTS: _backward,
-    CLIPPED: _clipping,
+    CLIPPED: clipping.cause,
     RATE: _rate,
 }
 
@@ -210,22 +179,13 @@ def _near_whole(c: float) -> str:
     return f"{c:.5g}"
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 def _rows(sizes: set[int]) -> str:
     return " and ".join(map(str, sorted(sizes)))
 
 
-def _same_rows(first: Leaves, second: Leaves) -> bool:
-    """Whether two batches have the same rows in another order, inputs and targets together."""
-    if len({len(leaf) for tree in (first, second) for leaf in tree.values()}) != 1:
-        return False
-    both = [np.concatenate([tree[name] for name in first if name in second], axis=1) for tree in (first, second)]
-    order = [np.lexsort(np.round(each, 5).T) for each in both]
-    return _alike(both[0][order[0]], both[1][order[1]])
-
-
-def _alike(first: np.ndarray, second: np.ndarray) -> bool:
-    return first.shape == second.shape and np.allclose(first, second, rtol=1e-4, atol=1e-6)
+def _alike(first: Leaf, second: Leaf | None) -> bool:
+    return (
+        second is not None
+        and first.shape == second.shape
+        and np.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
+    )

@@ -28,6 +28,11 @@ Pair = tuple[Leaves, Leaves]
 AROUND = 12
 """Steps kept before the first difference, and looked at after it, to tell what it looks like."""
 
+FAINT_NOTE = "Left out, since their gradient was rounding at some step:"
+
+FEW = 8
+"""Of a leaf with at least so many elements, at most half may be left out."""
+
 FOLLOWED = 0.02
 """The next updates of other leaves differ by less than this, where a leaf with an effect differs by one update."""
 
@@ -205,10 +210,14 @@ class Compared:
                 apart = self._distance(name, pair) > allowed
                 if not np.any(apart & ~self._faint[name]):
                     masked.append(name)
+        sizes = {name: (int(self._faint[name].sum()), self._faint[name].size) for name in self._masked | set(masked)}
+        if not masked or any(2 * count > size for count, size in sizes.values() if size >= FEW):
+            return False
         self._masked.update(masked)
-        if masked:
-            self._notes.append(f"Left out: the elements of {', '.join(masked)} whose gradient was rounding.")
-        return bool(masked)
+        elements = ", ".join(f"{count} of {size} in {name}" for name, (count, size) in sizes.items())
+        self._notes = [note for note in self._notes if not note.startswith(FAINT_NOTE)]
+        self._notes.append(f"{FAINT_NOTE} {elements}.")
+        return True
 
     def _as_noise(self, pair: Pair, ahead: Callable[[int], list[Pair]]) -> bool:
         """Whether leaves differ whose updates are rounding alone; they are left out from here on."""

@@ -73,7 +73,9 @@ def _located(compared: Compared, pairs: Pairs) -> Report:
             return compared.report(place, leaves, cause(pairs.seen, step), allowed)
     if not compared.distances:
         raise ValueError("there is nothing to compare: both trajectories are empty")
-    return compared.report(None, (), rounding(np.array(compared.distances), compared.grown))
+    same = compared.report(None, (), rounding(np.array(compared.distances), compared.grown))
+    rates = pairs.seen.other_rates()
+    return replace(same, notes=(*same.notes, rates)) if rates else same
 
 
 def _recognized(seen: Seen, window: Window) -> Pattern:

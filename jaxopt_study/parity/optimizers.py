@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxopt_study.parity.fitting import CLEAR, EXPLAINED, Decays, Fit, Leaves, Rule, fit
+from jaxopt_study.parity.fitting import CLEAR, EXPLAINED, Decays, Fit, Leaves, Rule, fit, multiples
 from jaxopt_study.parity.patterns import UNKNOWN, Pattern
 from jaxopt_study.parity.rules import Steps
 from jaxopt_study.parity.searching import FREE, SWITCHES, USUAL, clearest, constant, refine, search
@@ -50,7 +50,7 @@ def change(first: Leaves, second: Leaves) -> Pattern:
     still = [name for name in first if bool(np.any(first[name].updates)) != bool(np.any(second[name].updates))]
     if still:
         which = "second" if np.any(first[still[0]].updates) else "first"
-        words = f"the {which} training's optimizer is given a gradient of {', '.join(still)}, and does not move it"
+        words = f"the {which} training does not move {', '.join(still)}, of which there are gradients"
         return Pattern("a frozen leaf", words)
     # With fewer elements, two numbers explain everything.
     large = [name for name, leaf in first.items() if leaf.updates.shape[1] >= 3 and np.any(leaf.updates)]
@@ -58,14 +58,28 @@ def change(first: Leaves, second: Leaves) -> Pattern:
     if not large:
         return Pattern(UNKNOWN, "the gradients agree and the updates do not", CANDIDATES, TEST)
     found = []
+    small = [{name: side[name] for name in side if name not in large} for side in (first, second)]
     for known, sides in ((0, ("first", "second")), (1, ("second", "first"))):
         right = search(leaves[known])
         if right is not None:
             found.append(_compared(right, leaves[known], leaves[1 - known], sides))
+            if found[-1].name == SAME_RULE and (other := _other_sizes(right.rule, *small)):
+                return Pattern(UNKNOWN, other, ("another learning rate or weight decay there",), "compare the groups")
             if found[-1].name not in (UNKNOWN, OTHER_RULE):
                 return found[-1]
     words = "the gradients agree and the updates do not; no known rule explains them"
     return found[0] if found else Pattern(UNKNOWN, words, CANDIDATES, TEST)
+
+
+def _other_sizes(rule: Rule, first: Leaves, second: Leaves) -> str:
+    """Return a sentence on leaves of few elements whose updates are not those of the rule in both trainings alike."""
+    words = []
+    for name, leaf in first.items():
+        rates = [multiples(each, rule.terms(each, 0.0))[0] for each in (leaf, second[name])]
+        factors = rates[1] / np.where(rates[0], rates[0], np.nan)
+        if np.nanmedian(np.abs(factors - 1)) > 10 * RATES:
+            words.append(f"{np.nanmedian(factors):.4g} times the first's in {name}")
+    return f"the gradients agree, and the second's updates are {'; '.join(words)}" if words else ""
 
 
 def schedules(first: Steps, second: Steps, sides: Sides = ("first", "second")) -> Pattern:
@@ -79,7 +93,10 @@ def schedules(first: Steps, second: Steps, sides: Sides = ("first", "second")) -
     for late in (1, 2):
         for a, b, who in ((first, second, other), (second, first, known)):
             if len(a) > late + 3 and np.allclose(a[:-late], b[late:], rtol=RATES, atol=0, equal_nan=True):
-                return Pattern("a shifted schedule", f"the {who}'s learning rates are the other's, {late} step(s) late")
+                return Pattern(
+                    "a shifted schedule",
+                    f"the {who}'s learning rates are the other's, {late} step{'s' * (late > 1)} late",
+                )
     at = int(np.argmax(np.abs(second - first) > RATES * np.abs(first)))
     pairs = list(zip(first, second, strict=True))[at : at + 3]
     words = ", ".join(f"{a:.4g} against {b:.4g}" for a, b in (pairs if known == "first" else [p[::-1] for p in pairs]))
@@ -210,10 +227,10 @@ def _named(right: Fit, wrong: Fit, sides: Sides) -> Pattern:
     """Return the pattern of a rule that differs in one thing."""
     known, other = sides
     if right.rule.coupled != wrong.rule.coupled:
-        kinds = ["decoupled", "coupled (L2)"]
-        words = f"{kinds[right.rule.coupled]} in the {known}, {kinds[wrong.rule.coupled]} in the {other}"
-        return Pattern("L2 instead of decoupled weight decay", f"the gradients agree, and the weight decay is {words}")
+        return _other_place(right, wrong, sides)
     changed = [name for name in NAMES if constant(right.rule, name) != constant(wrong.rule, name)]
+    if not changed:
+        return Pattern(UNKNOWN, "the gradients agree; the rules differ by little", CANDIDATES, "run both in float64")
     name = changed[0]
     a, b = (constant(each.rule, name) for each in (right, wrong))
     if name == "second_corrected" and _off(_median(wrong) / _median(right)):
@@ -228,6 +245,21 @@ def _named(right: Fit, wrong: Fit, sides: Sides) -> Pattern:
     else:
         words = f"{' and '.join(changed)}: {_on(a)} in the {known}, {_on(b)} in the {other}"
     return Pattern(NAMES[name], f"the gradients agree; {words}")
+
+
+def _other_place(right: Fit, wrong: Fit, sides: Sides) -> Pattern:
+    """Return the pattern of a weight decay that is added in another place, or only in one training."""
+    kinds = ["decoupled", "coupled (L2)"]
+    places = {side: kinds[each.rule.coupled] for side, each in zip(sides, (right, wrong), strict=True)}
+    for side, each in zip(sides, (right, wrong), strict=True):
+        if not any(decay for decay, _ in each.decays.values()):
+            places[side] = "none"
+    words = (
+        f"the gradients agree, and the weight decay is {places['first']} in the first, {places['second']} in the second"
+    )
+    if "none" in places.values():
+        return Pattern("missing or different weight decay", words)
+    return Pattern("L2 instead of decoupled weight decay", words)
 
 
 def _on(switch: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from jaxopt_study.parity.also import Also
 from jaxopt_study.parity.captured import Captured
 from jaxopt_study.parity.saving import Writer
-from jaxopt_study.parity.trees import Tree, flatten
+from jaxopt_study.parity.trees import Leaves, Tree, flatten
 
 
 def _itself(value: Any) -> Any:
@@ -64,19 +64,30 @@ def record(
     def tree() -> Tree:
         return params | dict(model.named_buffers()) if buffers else params
 
+    pending: list[Leaves] = []
+
+    def write_last(*_: Any) -> None:
+        # Only before the next step the last one is over: weights may be clamped or averaged after the optimizer's.
+        while pending:
+            writer.add(tree() | pending.pop())
+
     def after_step(*_: Any) -> None:
-        writer.add(tree() | named.leaves(captured.step() | dict(also())))
+        seen = captured.step()
+        more = also()
+        pending.append(named.leaves(seen | dict(more) if isinstance(more, Mapping) else more))
 
     writer = Writer(path)
     try:
         writer.add(tree())
         captured = Captured(model, optimizer, params, gradients=gradients, activations=activations)
-        hook = optimizer.register_step_post_hook(after_step)
+        hooks = [optimizer.register_step_pre_hook(write_last), optimizer.register_step_post_hook(after_step)]
         try:
             yield writer.path
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
             captured.close()
+            write_last()
             writer.close()
     finally:
         writer.discard()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 
 from jaxopt_study.parity.fitting import Fit, Leaf, Leaves, Rule, fit, multiples
-from jaxopt_study.parity.rules import TINY, Steps
+from jaxopt_study.parity.rules import KINDS, TINY, Steps
 
 NEAR = 6
 """So many of the rules that leave the least are tried further."""
@@ -26,7 +27,11 @@ USUAL: dict[str, Sequence[float]] = {
 }
 """Constants that people choose."""
 
-DEFAULTS = {"momentum": 0.0, "dampening": 0.0, "initial": 0.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+DEFAULTS = {
+    kind: {p.name: p.default for p in signature(rule).parameters.values() if p.default is not p.empty}
+    for kind, rule in KINDS.items()
+}
+"""The constants of each rule, and their defaults."""
 
 SWITCHES: dict[str, dict[str, Sequence[float]]] = {
     "SGD": {"nesterov": (0.0, 1.0)},
@@ -55,9 +60,8 @@ FREE: dict[str, Sequence[tuple[str, ...]]] = {
 
 
 def constant(rule: Rule, name: str) -> float:
-    """Return the value of a constant or switch, also where the rule leaves it at its usual one."""
-    usual = SWITCHES[rule.kind].get(name, (DEFAULTS.get(name, 0.0),))[0]
-    return rule.constants.get(name, usual)
+    """Return the value of a constant or switch, also where the rule leaves it at its default."""
+    return float(rule.constants.get(name, DEFAULTS[rule.kind].get(name, 0.0)))
 
 
 def search(leaves: Leaves) -> Fit | None:
@@ -98,7 +102,7 @@ def refine(rule: Rule, free: Sequence[str], leaves: Leaves) -> Fit:
 
     Method: Levenberg-Marquardt with derivatives by differences; what a rule leaves is in units of rounding.
     """
-    x = np.array([_inner(name, rule.constants.get(name, DEFAULTS[name])) for name in free])
+    x = np.array([_inner(name, constant(rule, name)) for name in free])
 
     def left(point: Steps) -> Steps:
         terms = {name: _at(rule, free, point).terms(leaf, decays[name][0]) for name, leaf in leaves.items()}

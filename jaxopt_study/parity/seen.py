@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from jaxopt_study.parity.agreement import Agreement, agreements
 from jaxopt_study.parity.difference import Difference
 from jaxopt_study.parity.fitting import Leaf as Recorded
 from jaxopt_study.parity.quantities import BATCH, CLIPPED, GRADIENTS, LOSS, QUANTITIES, RATE
@@ -27,7 +26,6 @@ parameters. 5 were measured of gradients, 3 of losses."""
 SENSITIVITY = 8
 """By so many times the relative distance of the parameters a quantity may differ; 1.0 was measured."""
 
-
 FAINT = 2048
 """A gradient that rounding changes by so many units in its last place is rounding to rules such as Adam's."""
 
@@ -35,49 +33,27 @@ NO_EFFECT = 1e-5
 """A leaf whose gradient is less than this fraction of the largest one has no effect on the other leaves."""
 
 
-class Agreement(NamedTuple):
-    """How a leaf of a quantity differs in two trainings.
-
-    Attributes:
-        distance: The largest distance of its elements.
-        largest: Its largest element.
-        factor: The multiple of the first that is nearest to the second.
-        rest: What that leaves, relative to the second.
-        norms: The norms in both trainings.
-        peaks: The largest elements in both trainings.
-        place: The element with the largest distance.
-        values: Its values in both trainings.
-    """
-
-    distance: float
-    largest: float
-    factor: float
-    rest: float
-    norms: tuple[float, float]
-    peaks: tuple[float, float]
-    place: tuple[int, ...] = ()
-    values: tuple[float, float] = (0.0, 0.0)
-
-
 class Seen:
     """The quantities that both trainings recorded, of the steps so far.
 
     Attributes:
         steps: One for each step from 1 on: how each leaf of each quantity differs.
-        rates: The learning rates of each step.
-        batches: The digests of the batches of each step, by leaf.
-        losses: The losses of each step.
+        losses: The losses of the steps that have them.
+        rates: The learning rates of the steps that have them.
+        batches: The digests of the batches of the steps that have them.
         faint: The elements of the parameters of which a gradient was rounding in one of the steps.
     """
 
     def __init__(self) -> None:
         self.steps: list[dict[str, dict[str, Agreement]]] = []
-        self.rates: list[tuple[float, float]] = []
-        self.batches: list[tuple[Leaves, Leaves]] = []
-        self.losses: list[tuple[float, float]] = []
+        self.losses: dict[int, tuple[float, float]] = {}
+        self.rates: dict[int, tuple[float, float]] = {}
+        self.batches: dict[int, tuple[Leaves, Leaves]] = {}
         self.faint: dict[str, Leaf] = {}
         self._params: list[tuple[Leaves, Leaves]] = []
         self._gradients: list[tuple[Leaves, Leaves]] = []
+        self._start: tuple[Leaves, Leaves] | None = None
+        self._sampled: dict[str, Leaf] = {}
         self._unit = 0.0
         self._allowed: list[dict[str, float]] = []
         self._largest: dict[str, float] = {}
@@ -85,137 +61,131 @@ class Seen:
 
     def add(self, params: tuple[Leaves, Leaves], extras: tuple[Extras, Extras]) -> None:
         """Take the next step; the first one is the initial parameters."""
-        if len(self._params) > MOST_STEPS:
+        if len(self.steps) >= MOST_STEPS:
             return
-        both = {
-            name: (extras[0][name], extras[1][name]) for name in QUANTITIES if name in extras[0] and name in extras[1]
-        }
-        if self._params:
-            agreements = {name: _agreements(*pair) for name, pair in both.items()}
-            self._unit = max(self._unit, *(held_precision(leaves) for leaves in both.get(GRADIENTS, ({}, {}))))
-            self.steps.append(agreements)
-            self._allowed.append({name: self._allowance(name, leaves) for name, leaves in agreements.items()})
-            self._keep(both)
-            self._mark_faint(both)
+        both = {name: (extras[0][name], extras[1][name]) for name in QUANTITIES if all(name in e for e in extras)}
+        if self._start is None:
+            self._unit = precision(*(leaf.dtype for tree in params for leaf in tree.values()))
+            self._start = _copy(params[0]), _copy(params[1])
         else:
-            self._unit = max(precision(*(leaf.dtype for tree in params for leaf in tree.values())), 0.0)
+            self._add_step(both)
+            self._sample(params, both)
         self._apart.append(_apart(*params, _without_effect(both)))
-        self._params.append((_samples(params[0]), _samples(params[1])))
 
-    def _keep(self, both: dict[str, tuple[Leaves, Leaves]]) -> None:
+    def _add_step(self, both: dict[str, tuple[Leaves, Leaves]]) -> None:
+        self._unit = max(self._unit, *(held_precision(leaves) for leaves in both.get(GRADIENTS, ({}, {}))))
+        found = {name: agreements(name, *pair) for name, pair in both.items()}
+        found = {name: leaves for name, leaves in found.items() if leaves}
+        self.steps.append(found)
+        self._allowed.append({name: self._allowance(name, leaves) for name, leaves in found.items()})
+        step = len(self.steps)
+        for quantity, kept in ((LOSS, self.losses), (RATE, self.rates)):
+            if quantity in found:
+                kept[step] = _mean(both[quantity][0]), _mean(both[quantity][1])
+        if BATCH in found:
+            self.batches[step] = both[BATCH]
+        if GRADIENTS in found:
+            self._mark_faint(*both[GRADIENTS])
+
+    def _sample(self, params: tuple[Leaves, Leaves], both: dict[str, tuple[Leaves, Leaves]]) -> None:
+        """Keep some elements of the parameters and of the gradients that the optimizers were given."""
         given = both.get(CLIPPED, both.get(GRADIENTS))
-        if given:
-            self._gradients.append((_samples(given[0]), _samples(given[1])))
-        if RATE in both:
-            first, second = (float(next(iter(leaves.values())).ravel()[0]) for leaves in both[RATE])
-            self.rates.append((first, second))
-        if LOSS in both:
-            first, second = (float(next(iter(leaves.values())).ravel()[0]) for leaves in both[LOSS])
-            self.losses.append((first, second))
-        if BATCH in both:
-            self.batches.append(both[BATCH])
+        if not given or len(self._gradients) < len(self.steps) - 1:
+            return  # a step without gradients tells nothing, nor do those after it
+        if not self._gradients and self._start is not None:
+            self._sampled = {name: _elements(leaf) for name, leaf in given[0].items() if name in self._start[0]}
+            self._params.append((self._some(self._start[0]), self._some(self._start[1])))
+            self._start = {}, {}
+        self._params.append((self._some(params[0]), self._some(params[1])))
+        self._gradients.append((self._some(given[0]), self._some(given[1])))
 
-    def _mark_faint(self, both: dict[str, tuple[Leaves, Leaves]]) -> None:
-        for name, leaf in both.get(GRADIENTS, ({}, {}))[0].items():
-            other = both[GRADIENTS][1].get(name)
-            if other is not None and other.shape == leaf.shape:
-                apart = distance(leaf, other)
-                faint = (apart <= self._allowed[-1][GRADIENTS]) & (apart > FAINT * self._unit * np.abs(leaf))
+    def _some(self, leaves: Leaves) -> Leaves:
+        return {name: leaves[name].ravel()[at].astype(float) for name, at in self._sampled.items() if name in leaves}
+
+    def _mark_faint(self, first: Leaves, second: Leaves) -> None:
+        """Mark the elements of which two right trainings have another gradient, if only by rounding."""
+        largest = max((_peak(leaf) for leaf in first.values()), default=0.0)
+        for name, leaf in first.items():
+            if name in second and second[name].shape == leaf.shape:
+                apart = distance(leaf, second[name])
+                # Not more than what rounding makes of equal parameters: later, all elements differ by more.
+                faint = (apart <= UNITS * self._unit * largest) & (apart > FAINT * self._unit * np.abs(leaf))
                 self.faint[name] = self.faint[name] | faint if name in self.faint else faint
 
     def differing(self, step: int) -> tuple[str, list[str]] | None:
-        """Return the first quantity that differs at a step by more than rounding, and its leaves; or None."""
-        if not 1 <= step <= len(self.steps):
-            return None
-        for quantity, leaves in self.steps[step - 1].items():
-            names = [name for name, each in leaves.items() if each.distance > self._allowed[step - 1][quantity]]
-            if names:
-                return quantity, names
-        return None
+        """Return the first quantity that differs at a step by more than rounding, and its leaves; or None.
+
+        Where the gradients agree, what comes before them has no effect: rows in another order, padding, a loss that is
+        only logged.
+        """
+        found = {quantity: names for quantity in QUANTITIES if (names := self._beyond(quantity, step))}
+        if GRADIENTS not in found and self.told(step):
+            found = {quantity: names for quantity, names in found.items() if quantity in (CLIPPED, RATE)}
+        return next(iter(found.items()), None)
+
+    def _beyond(self, quantity: str, step: int) -> list[str]:
+        if not 1 <= step <= len(self.steps) or quantity not in self.steps[step - 1]:
+            return []
+        allowed = self._allowed[step - 1][quantity]
+        return [name for name, each in self.steps[step - 1][quantity].items() if each.distance > allowed]
 
     def other_gradients(self, step: int) -> tuple[Difference, tuple[str, ...], float] | None:
-        """Return the largest difference of the gradients, where it is more than rounding; its leaves; what is allowed.
-
-        The other quantities may differ in what has no effect: the order of the rows, a loss that is only logged.
-        """
-        if not 1 <= step <= len(self.steps):
-            return None
+        """Return the largest difference of the gradients beyond rounding, its leaves, and what is allowed; or None."""
         for quantity in (GRADIENTS, CLIPPED):
-            leaves, allowed = self.steps[step - 1].get(quantity, {}), self._allowed[step - 1].get(quantity, 0.0)
-            names = [name for name, each in leaves.items() if each.distance > allowed]
-            if names:
+            if names := self._beyond(quantity, step):
+                leaves = self.steps[step - 1][quantity]
                 most = max(names, key=lambda name: leaves[name].distance)
                 place = Difference(step, f"{quantity}/{most}", leaves[most].place, *leaves[most].values)
-                return place, tuple(f"{quantity}/{name}" for name in names), allowed
+                return place, tuple(f"{quantity}/{name}" for name in names), self._allowed[step - 1][quantity]
         return None
 
     def told(self, step: int) -> set[str]:
         """Return the leaves of which the gradients of a step were recorded."""
         return set(self.steps[step - 1].get(GRADIENTS, {})) if 1 <= step <= len(self.steps) else set()
 
+    def other_rates(self) -> str:
+        """Return a sentence on the recorded learning rates where they differ, although the parameters agree."""
+        for step, (a, b) in self.rates.items():
+            if self._beyond(RATE, step):
+                return f"The recorded learning rates differ from step {step} on: {a:.4g} against {b:.4g}."
+        return ""
+
     def _allowance(self, quantity: str, leaves: dict[str, Agreement]) -> float:
         """Return the distance of the next step's quantity that rounding explains."""
         largest = max((each.largest for each in leaves.values() if np.isfinite(each.largest)), default=0.0)
-        if quantity == RATE:  # computed in float32 by optax
-            return 4 * FLOAT32 * largest
         if quantity == BATCH:
             return UNITS * self._unit * largest
         # Near a minimum gradients are small, and differ by what the curvature makes of the parameters' distance.
         self._largest[quantity] = largest = max(largest, self._largest.get(quantity, 0.0))
+        if quantity == RATE:  # computed in float32 by optax
+            return 8 * FLOAT32 * largest
         return (UNITS * self._unit + SENSITIVITY * self._apart[-1]) * largest
 
     def recorded(self, which: int) -> dict[str, Recorded] | None:
         """Return the parameters and gradients of one training, or None where it has no gradients of each step."""
-        steps = len(self._gradients)
-        if not steps or steps < len(self.steps):
+        if not self._gradients or len(self._gradients) < len(self.steps):
             return None
         found = {}
-        for name in self._gradients[0][which]:
-            if name not in self._params[0][which]:
+        for name in self._sampled:
+            if not all(name in pair[which] for pair in (*self._params, *self._gradients)):
                 return None
-            params = np.array([pair[which][name] for pair in self._params[: steps + 1]])
-            gradients = np.array([pair[which][name] for pair in self._gradients])
+            params, gradients = (
+                np.array([pair[which][name] for pair in pairs]) for pairs in (self._params, self._gradients)
+            )
+            if not (np.isfinite(params).all() and np.isfinite(gradients).all()):
+                return None
             found[name] = Recorded(params, gradients, self._unit)
-        return found
+        return found or None
 
 
-def _agreements(first: Leaves, second: Leaves) -> dict[str, Agreement]:
-    # JAX sorts the names in a dictionary; what is not sorted has an order of its own, that of the forward pass.
-    order = second if list(first) == sorted(first) else first
-    return {name: _agreement(first[name], second[name]) for name in order if name in first and name in second}
-
-
-def _agreement(first: Leaf, second: Leaf) -> Agreement:
-    a, b = first.astype(float).ravel(), second.astype(float).ravel()
-    if first.shape != second.shape:
-        return Agreement(np.inf, np.inf, 0.0, 1.0, (_norm(a), _norm(b)), (_peak(a), _peak(b)))
-    square = float(a @ a)
-    factor = float(a @ b) / square if square else 0.0
-    size = _norm(b)
-    rest = _norm(b - factor * a) / size if size else 1.0
-    peaks = _peak(a), _peak(b)
-    apart = distance(a, b)
-    most = int(apart.argmax()) if apart.size else 0
-    index = tuple(int(i) for i in np.unravel_index(most, first.shape)) if apart.size else ()
-    values = (float(a[most]), float(b[most])) if apart.size else (0.0, 0.0)
-    return Agreement(float(apart.max(initial=0)), max(peaks), factor, rest, (_norm(a), size), peaks, index, values)
-
-
-def _norm(x: Leaf) -> float:
-    return float(np.linalg.norm(x))
-
-
-def _peak(x: Leaf) -> float:
-    return float(np.abs(x).max(initial=0))
-
-
-def _samples(leaves: Leaves) -> Leaves:
-    found = {}
-    for name, leaf in leaves.items():
-        flat = leaf.ravel()
-        at = np.linspace(0, flat.size - 1, SAMPLES).astype(int) if flat.size > SAMPLES else slice(None)
-        found[name] = flat[at].astype(float)
-    return found
+def _elements(gradient: Leaf) -> Leaf:
+    """Return which elements of a leaf are kept: half of them spread evenly, half those with the largest gradients."""
+    flat = np.abs(gradient.ravel().astype(float))
+    if flat.size <= SAMPLES:
+        return np.arange(flat.size)
+    even = np.linspace(0, flat.size - 1, SAMPLES // 2).astype(int)
+    rest = np.setdiff1d(np.argsort(-flat, kind="stable")[:SAMPLES], even)[: SAMPLES - len(even)]
+    return np.sort(np.concatenate([even, rest]))
 
 
 def _without_effect(both: dict[str, tuple[Leaves, Leaves]]) -> set[str]:
@@ -230,6 +200,18 @@ def _apart(first: Leaves, second: Leaves, without: set[str]) -> float:
     found = [0.0]
     for name, leaf in first.items():
         if leaf.dtype.kind not in "iub" and name not in without:
-            largest = max(_peak(leaf.astype(float)), _peak(second[name].astype(float)))
+            largest = max(_peak(leaf), _peak(second[name]))
             found.append(float(distance(leaf, second[name]).max(initial=0)) / largest if largest else 0.0)
     return max(found)
+
+
+def _copy(leaves: Leaves) -> Leaves:
+    return {name: leaf.copy() for name, leaf in leaves.items()}
+
+
+def _mean(leaves: Leaves) -> float:
+    return float(np.mean([np.mean(leaf.astype(float)) for leaf in leaves.values()]))
+
+
+def _peak(x: Leaf) -> float:
+    return float(np.abs(x.astype(float)).max(initial=0))
