@@ -170,7 +170,7 @@ FAULTS = [
         planted("smoothing", loss=lambda _, *a: torch.nn.functional.cross_entropy(*a, label_smoothing=0.1)),
         "another loss",
         1,
-        "the outputs of all modules agree",
+        "the outputs of all recorded modules agree",
     ),
     (
         planted("sum", loss=lambda _, *a: torch.nn.functional.cross_entropy(*a, reduction="sum")),

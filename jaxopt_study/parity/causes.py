@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxopt_study.parity import clipping, optimizers
+from jaxopt_study.parity import clipping, constants, optimizers, rates
 from jaxopt_study.parity.agreement import Agreement
 from jaxopt_study.parity.clipping import some
 from jaxopt_study.parity.patterns import UNKNOWN, Pattern
@@ -46,7 +46,7 @@ def _data(seen: Seen, step: int, names: list[str]) -> Pattern:
     sizes = [{len(np.atleast_1d(tree[name])) for name in names} for tree in pair]
     if sizes[0] != sizes[1]:
         return Pattern("other data", f"the batch of step {step} has {_rows(sizes[0])} rows against {_rows(sizes[1])}")
-    counts = [{int(np.isfinite(tree[name]).all(axis=-1).sum()) for name in names} for tree in pair]
+    counts = [{int(np.isfinite(np.atleast_2d(tree[name])).all(axis=-1).sum()) for name in names} for tree in pair]
     if counts[0] != counts[1]:
         words = f"the batch of step {step} has {_rows(counts[0])} rows against {_rows(counts[1])}"
         candidates = ("other rows in the batch", "a padded batch whose padding counts")
@@ -86,7 +86,7 @@ def _loss(seen: Seen, step: int, _names: list[str]) -> Pattern:
     a, b = seen.losses[step]
     words = f"the losses of step {step} are {a:.6g} and {b:.6g}"
     if ACTIVATIONS in now:
-        return Pattern("another loss", f"{words}, and the outputs of all modules agree")
+        return Pattern("another loss", f"{words}, and the outputs of all recorded modules agree")
     candidates = ("another forward pass", "another loss", *(() if BATCH in now else ("other rows in the batch",)))
     return Pattern(UNKNOWN, words, candidates, "record the activations" + ("" if BATCH in now else " and the batches"))
 
@@ -128,20 +128,20 @@ def _rate(seen: Seen, step: int, _names: list[str]) -> Pattern:
     if len(steps) < len(seen.steps):
         a, b = seen.rates[step]
         return Pattern("a shifted schedule", f"the learning rates of step {step} are {a:.4g} and {b:.4g}")
-    return optimizers.schedules(first, second)
+    return rates.schedules(first, second)
 
 
 def _optimizer(seen: Seen) -> Pattern:
     first, second = seen.recorded(0), seen.recorded(1)
     if not first or not second:
         words = "the gradients agree and the updates do not"
-        return Pattern(UNKNOWN, words, optimizers.CANDIDATES, "record the gradients of each step")
+        return Pattern(UNKNOWN, words, constants.CANDIDATES, "record the gradients of each step")
     found = optimizers.change(first, second)
-    rates = np.array(list(seen.rates.values()))
-    agree = len(rates) == len(seen.steps) and np.allclose(rates[:, 0], rates[:, 1], rtol=1e-6)
+    recorded = np.array(list(seen.rates.values()))
+    agree = len(recorded) == len(seen.steps) and np.allclose(recorded[:, 0], recorded[:, 1], rtol=1e-6)
     if found.name == "a shifted schedule" and agree:
         words = f"the recorded learning rates agree, and the sizes of the steps do not: {found.words}"
-        return Pattern(UNKNOWN, words, optimizers.CANDIDATES, optimizers.TEST)
+        return Pattern(UNKNOWN, words, constants.CANDIDATES, constants.TEST)
     if found.name != optimizers.SAME_RULE:
         return found
     words = f"the gradients agree; {found.words}, in the elements that were looked at"
