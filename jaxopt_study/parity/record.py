@@ -41,8 +41,8 @@ def record(
         path: The file; `.npz` is added where it is missing.
         buffers: Whether to record the buffers too, such as the statistics of batch normalization.
         gradients: Whether to record the gradients, before clipping and as the optimizer is given them, and the learning
-            rate of the first group. A file has three times the size then.
-        activations: Whether to record digests of the outputs of the modules, in training.
+            rate, or that of each parameter where groups have different ones. A file has three times the size then.
+        activations: Whether to record digests of the outputs of the modules, where they have gradients.
         also: also() returns what else is known after a step: `{"loss": loss, "batch": (inputs, targets)}`, of which the
             batch is recorded as digests of its rows.
 
