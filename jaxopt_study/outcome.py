@@ -41,9 +41,9 @@ class Outcome:
         figures: The charts.
 
     Example:
-        >>> outcome = run(Config(profile="smoke"))  # doctest: +SKIP
-        >>> outcome.table("optimizers")  # doctest: +SKIP
-        >>> outcome.figure("loops_ladder").savefig("ladder.pdf")  # doctest: +SKIP
+        outcome = run(Config(profile="smoke"))
+        outcome.table("optimizers")
+        outcome.figure("loops_ladder").savefig("ladder.pdf")
     """
 
     folder: Path

@@ -21,7 +21,7 @@ LAYERS = (
     ("__main__",),
     ("compare",),
     ("session",),
-    ("verdict", "folders"),
+    ("verdict", "folders", "outcome"),
     ("config",),
     ("studies",),
     ("report",),
@@ -134,6 +134,8 @@ def allowed(module, name):
     top = name.split(".")[0]
     if top in ONLY_IN:
         return module in ONLY_IN[top]
+    if module == "jaxopt_study":  # it offers names of all layers, and loads them when they are used
+        return top in PACKAGES or top in sys.stdlib_module_names
     alone, more = within(module, ALONE), EXTRA.get(within(module, EXTRA), ())
     if alone:
         return top in sys.stdlib_module_names or within(name, {"numpy", alone, *ALONE[alone]})

@@ -17,6 +17,9 @@ def cause(seen: Seen, step: int, names: list[str]) -> Pattern:
     raw, clipped = seen.steps[step - 1].get(GRADIENTS, {}), seen.steps[step - 1][CLIPPED]
     for which, who in enumerate(("first", "second")):
         lost = [n for n in names if n in raw and clipped[n].norms[which] == 0 < raw[n].norms[which]]
+        if lost and len(lost) == sum(each.norms[which] > 0 for each in raw.values()):
+            words = f"the {who}'s optimizer is given gradients of 0 at step {step}"
+            return Pattern("gradients changed before the step", words)
         if lost:
             return Pattern("a frozen leaf", f"the {who}'s optimizer is not given the gradient of {some(lost)}")
     (kind, first), (other, second) = (_one(seen, step, which) for which in (0, 1))

@@ -42,11 +42,11 @@ def other_rate(right: Fit, wrong: Fit, sides: Sides) -> Pattern | None:
             return Pattern("a frozen leaf", f"the {who} training moves {', '.join(stops)} no more from step {at} on")
     with np.errstate(invalid="ignore", divide="ignore"):
         factors = {name: wrong.rates[name] / right.rates[name] for name in wrong.rates}
-    off = {name: c for name, c in factors.items() if off(c)}
-    if not off:
+    changed = {name: c for name, c in factors.items() if off(c)}
+    if not changed:
         return None
-    if len(off) < len(factors):
-        words = "; ".join(f"{np.nanmedian(c):.5g} times the {sides[0]}'s in {name}" for name, c in off.items())
+    if len(changed) < len(factors):
+        words = "; ".join(f"{np.nanmedian(c):.5g} times the {sides[0]}'s in {name}" for name, c in changed.items())
         return Pattern("a constant factor", f"the {sides[1]}'s learning rate is {words}")
     every = np.nanmedian(np.array(list(factors.values())), axis=0)
     known = every[np.isfinite(every)]
