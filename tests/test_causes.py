@@ -2,8 +2,8 @@
 
 `docs/locator.md` has what was measured on 433 faults that two persons planted who had not read the locator, and on 42
 right ports. Names that were wrong at the first look: 7 of 218 in float32 and 6 in float64, and 1 of 215 in both types
-once these were mended. From the parameters alone, 198 of 218 steps and leaves were right in float32, and 54 names; 4 were
-wrong.
+once these were mended. From the parameters alone, 198 of 218 steps and leaves were right in float32, and 54 names; 4
+were wrong.
 """
 
 from typing import ClassVar
