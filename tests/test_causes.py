@@ -196,6 +196,12 @@ FAULTS = [
         1,
         "besides, the gradients agree",
     ),
+    (
+        planted("decay and rate", **constants(lr=0.02, weight_decay=0.02)),
+        "missing or different weight decay",
+        1,
+        "0.5 times",
+    ),
     (planted("eps", **constants(eps=1e-5)), "another eps", 1, "1e-05"),
     (planted("amsgrad", **constants(amsgrad=True)), "amsgrad in one", None, "on in the first"),
     (planted("decay", **constants(weight_decay=0.02)), "missing or different weight decay", 1, "0.02 against 0.1"),

@@ -61,8 +61,10 @@ def _compared(right: Fit, leaves: Leaves, others: Leaves, sides: Sides) -> Patte
     wrong = fit(right.rule, others)
     if wrong.explains:
         unit = next(iter(leaves.values())).unit
-        found = other_decay(right, wrong, unit, sides) or other_rate(right, wrong, sides)
-        return found or Pattern(SAME_RULE, f"{_shown(right.rule)} explains the updates of both")
+        decay, rate = other_decay(right, wrong, unit, sides), other_rate(right, wrong, sides)
+        if decay and rate:
+            return replace(decay, words=f"{decay.words}; besides, {rate.words}")
+        return decay or rate or Pattern(SAME_RULE, f"{_shown(right.rule)} explains the updates of both")
     found = other_constant(right, others, sides) or _from_a_step_on(right, others, sides)
     if found is None and (other := search(others)):
         words = f"the {sides[0]} is {_shown(right.rule)}, the {sides[1]} {_shown(other.rule)}"
