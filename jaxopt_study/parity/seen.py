@@ -70,7 +70,9 @@ class Seen:
         else:
             self._add_step(both)
             self._sample(params, both)
-        self._apart.append(_apart(*params, _without_effect(both)))
+        # Without other quantities this is never asked for, and it takes as long as the comparison itself.
+        needed = both or not self.steps
+        self._apart.append(_apart(*params, _without_effect(both)) if needed else 0.0)
 
     def _add_step(self, both: dict[str, tuple[Leaves, Leaves]]) -> None:
         self._unit = max(self._unit, *(held_precision(leaves) for leaves in both.get(GRADIENTS, ({}, {}))))
@@ -91,6 +93,7 @@ class Seen:
         """Keep some elements of the parameters and of the gradients that the optimizers were given."""
         given = both.get(CLIPPED, both.get(GRADIENTS))
         if not given or len(self._gradients) < len(self.steps) - 1:
+            self._start = {}, {}
             return  # a step without gradients tells nothing, nor do those after it
         if not self._gradients and self._start is not None:
             self._sampled = {name: _elements(leaf) for name, leaf in given[0].items() if name in self._start[0]}
