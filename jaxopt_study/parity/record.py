@@ -32,8 +32,8 @@ def record(
 ) -> Iterator[Path]:
     """Record the parameters of a PyTorch model before the first step of its optimizer and after each.
 
-    What is recorded of a step is what the next one finds: weights may be clamped after the optimizer's step. The file is
-    written at the end of the `with` block, also where the training raised: with the steps made until then.
+    What is recorded of a step is what the next one finds: weights may be clamped after the optimizer's step. The file
+    is written at the end of the `with` block, also where the training raised: with the steps made until then.
     With gradients recorded on both sides, `locate` says which part of a step is at fault.
 
     Args:
