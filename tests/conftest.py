@@ -117,3 +117,16 @@ def backends():
     loaded = {name: load_backend(name) for name in ("jax", "torch")}
     with compiled_quickly():
         yield loaded
+
+
+@pytest.fixture(scope="module")
+def float32():
+    """Set both frameworks as they are when nothing was set, and let XLA compile quickly."""
+    import jax
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    with jax.enable_x64(False), compiled_quickly():
+        yield
+    torch.set_default_dtype(before)

@@ -23,18 +23,10 @@ from jaxopt_study.parity import optimizers
 from jaxopt_study.parity.fitting import Leaf
 from jaxopt_study.parity.optimizers import SAME_RULE
 from jaxopt_study.parity.searching import search
-from tests.conftest import compiled_quickly
+
+pytestmark = pytest.mark.usefixtures("float32")
 
 STEPS = 14
-
-
-@pytest.fixture(autouse=True, scope="module")
-def float32():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    with jax.enable_x64(False), compiled_quickly():
-        yield
-    torch.set_default_dtype(before)
 
 
 class Network(linen.Module):
@@ -50,7 +42,7 @@ def rows(steps=STEPS):
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory):
+def right(float32, tmp_path_factory):
     """The right port, recorded in JAX: the start, and the path of the file."""
     torch.manual_seed(0)
     model = torch.nn.ModuleDict({"first": torch.nn.Linear(5, 6), "out": torch.nn.Linear(6, 3)})

@@ -16,20 +16,11 @@ from flax import linen
 
 from jaxopt_study import parity, port
 from jaxopt_study.parity import saving
-from tests.conftest import compiled_quickly
 
 ROOT = Path(__file__).parents[1]
 STEPS, RATE = 6, 0.05
 
-
-@pytest.fixture(autouse=True, scope="module")
-def float32():
-    """Both frameworks as they are when nothing was set."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    with jax.enable_x64(False), compiled_quickly():
-        yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 class State(NamedTuple):
