@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxopt_study.parity.quantities import BATCH
+from jaxopt_study.parity.rounding import peak
 from jaxopt_study.parity.trees import ACTIVATIONS, Leaf, Leaves, distance
+from jaxopt_study.parity.window import factor
 
 
 class Agreement(NamedTuple):
@@ -48,28 +50,23 @@ def agreements(quantity: str, first: Leaves, second: Leaves) -> dict[str, Agreem
 def _agreement(first: Leaf, second: Leaf, quantity: str) -> Agreement | None:
     a, b = first.astype(float).ravel(), second.astype(float).ravel()
     if a.shape != b.shape:
-        return Agreement(np.inf, np.inf, 0.0, 1.0, (_norm(a), _norm(b)), (_peak(a), _peak(b)))
+        return Agreement(np.inf, np.inf, 0.0, 1.0, (_norm(a), _norm(b)), (peak(a), peak(b)))
     if quantity in (BATCH, ACTIVATIONS):
         # Rows that a batch has not are NaN there: see `also`.
         missing = np.isnan(a) | np.isnan(b)
         a, b = np.where(missing, 0, a), np.where(missing, 0, b)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
-    square, size = float(a @ a), _norm(b)
-    factor = float(a @ b) / square if square else 0.0
-    rest = _norm(b - factor * a) / size if size else 1.0
-    apart, peaks = distance(a, b), (_peak(a), _peak(b))
+    c, rest = factor(a, b)
+    apart, norms, peaks = distance(a, b), (_norm(a), _norm(b)), (peak(a), peak(b))
     if not apart.size:
         return None
     most = int(apart.argmax())
     place = tuple(int(i) for i in np.unravel_index(most, first.shape))
     values = float(a[most]), float(b[most])
-    return Agreement(float(apart[most]), max(peaks), factor, rest, (_norm(a), size), peaks, place, values)
+    # No multiple of the first is 0, but for 0 times it.
+    return Agreement(float(apart[most]), max(peaks), c, rest if norms[1] else 1.0, norms, peaks, place, values)
 
 
 def _norm(x: Leaf) -> float:
     return float(np.linalg.norm(x))
-
-
-def _peak(x: Leaf) -> float:
-    return float(np.abs(x).max(initial=0))

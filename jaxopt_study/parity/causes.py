@@ -29,16 +29,19 @@ def cause(seen: Seen, step: int) -> Pattern:
         seen: What was recorded, also of some steps after `step`.
         step: The first step that differs.
     """
-    found = seen.differing(step)
-    return CAUSES[found[0]](seen, step, found[1]) if found else _optimizer(seen)
+    return _differing(seen, step) or _optimizer(seen)
 
 
 def part(seen: Seen, step: int) -> Pattern:
     """Return the part at fault at a step that both trainings made from the same parameters."""
+    words = f"the gradients of step {step} agree, and the updates do not"
+    return _differing(seen, step) or Pattern("another update of the optimizer", words)
+
+
+def _differing(seen: Seen, step: int) -> Pattern | None:
+    """Return the part whose quantity is the first that differs."""
     found = seen.differing(step)
-    if found:
-        return CAUSES[found[0]](seen, step, found[1])
-    return Pattern("another update of the optimizer", f"the gradients of step {step} agree, and the updates do not")
+    return CAUSES[found[0]](seen, step, found[1]) if found else None
 
 
 def _data(seen: Seen, step: int, names: list[str]) -> Pattern:

@@ -15,7 +15,7 @@ from jaxopt_study.parity.patterns import Pattern, recognize
 from jaxopt_study.parity.quantities import split
 from jaxopt_study.parity.report import Report
 from jaxopt_study.parity.seen import Seen
-from jaxopt_study.parity.trees import Leaves, Tree, flatten
+from jaxopt_study.parity.trees import Leaves, Tree, copied, flatten
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def realigned(
         state = state if restored is None else restored
         after = step(state, batch)
         state = state if after is None else after
-        yield {name: leaf.copy() for name, leaf in flatten(params(state)).items()}
+        yield copied(params(state))
         before, _ = split(flatten(tree))
 
 

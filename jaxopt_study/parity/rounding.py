@@ -57,10 +57,10 @@ class Scale(NamedTuple):
 
     def after(self, before: tuple[Leaf, Leaf] | None, now: tuple[Leaf, Leaf]) -> Scale:
         """Return the scale a step later."""
-        largest = max(self.largest, *(_peak(leaf) for leaf in now))
+        largest = max(self.largest, *(peak(leaf) for leaf in now))
         if before is None:
             return Scale(largest)
-        moved = max(_peak(new.astype(float) - old) for new, old in zip(now, before, strict=True))
+        moved = max(peak(new.astype(float) - old) for new, old in zip(now, before, strict=True))
         return Scale(largest, self.moved + moved, self.steps + 1)
 
 
@@ -156,7 +156,8 @@ def grows(excess: list[float], moved: list[float]) -> bool:
     return smooth and bool(power >= 1.5)
 
 
-def _peak(leaf: Leaf) -> float:
+def peak(leaf: Leaf) -> float:
+    """Return the size of a leaf's largest element, of any type."""
     return (
         float(np.max(np.abs(leaf), initial=0))
         if leaf.dtype.kind == "f"

@@ -8,8 +8,8 @@ from jaxopt_study.parity.agreement import Agreement, agreements
 from jaxopt_study.parity.difference import Difference
 from jaxopt_study.parity.fitting import Leaf as Recorded
 from jaxopt_study.parity.quantities import BATCH, CLIPPED, GRADIENTS, LOSS, QUANTITIES, RATE
-from jaxopt_study.parity.rounding import FLOAT32, held_precision, precision
-from jaxopt_study.parity.trees import Leaf, Leaves, distance
+from jaxopt_study.parity.rounding import FLOAT32, held_precision, peak, precision
+from jaxopt_study.parity.trees import Leaf, Leaves, copied, distance
 
 Extras = dict[str, Leaves]
 
@@ -66,7 +66,7 @@ class Seen:
         both = {name: (extras[0][name], extras[1][name]) for name in QUANTITIES if all(name in e for e in extras)}
         if self._start is None:
             self._unit = precision(*(leaf.dtype for tree in params for leaf in tree.values()))
-            self._start = _copy(params[0]), _copy(params[1])
+            self._start = copied(params[0]), copied(params[1])
         else:
             self._add_step(both)
             self._sample(params, both)
@@ -107,7 +107,7 @@ class Seen:
 
     def _mark_faint(self, first: Leaves, second: Leaves) -> None:
         """Mark the elements of which two right trainings have another gradient, if only by rounding."""
-        largest = max((_peak(leaf) for leaf in first.values()), default=0.0)
+        largest = max((peak(leaf) for leaf in first.values()), default=0.0)
         for name, leaf in first.items():
             if name in second and second[name].shape == leaf.shape:
                 apart = distance(leaf, second[name])
@@ -193,9 +193,9 @@ def _elements(gradient: Leaf) -> Leaf:
 
 def _without_effect(both: dict[str, tuple[Leaves, Leaves]]) -> set[str]:
     """Return the leaves whose gradient is rounding, as that of a bias before a normalization: they may be anywhere."""
-    peaks = {name: _peak(leaf) for name, leaf in both.get(GRADIENTS, ({}, {}))[0].items()}
+    peaks = {name: peak(leaf) for name, leaf in both.get(GRADIENTS, ({}, {}))[0].items()}
     largest = max(peaks.values(), default=0.0)
-    return {name for name, peak in peaks.items() if peak < NO_EFFECT * largest}
+    return {name for name, size in peaks.items() if size < NO_EFFECT * largest}
 
 
 def _apart(first: Leaves, second: Leaves, without: set[str]) -> float:
@@ -203,18 +203,10 @@ def _apart(first: Leaves, second: Leaves, without: set[str]) -> float:
     found = [0.0]
     for name, leaf in first.items():
         if leaf.dtype.kind not in "iub" and name not in without:
-            largest = max(_peak(leaf), _peak(second[name]))
+            largest = max(peak(leaf), peak(second[name]))
             found.append(float(distance(leaf, second[name]).max(initial=0)) / largest if largest else 0.0)
     return max(found)
 
 
-def _copy(leaves: Leaves) -> Leaves:
-    return {name: leaf.copy() for name, leaf in leaves.items()}
-
-
 def _mean(leaves: Leaves) -> float:
     return float(np.mean([np.mean(leaf.astype(float)) for leaf in leaves.values()]))
-
-
-def _peak(x: Leaf) -> float:
-    return float(np.abs(x.astype(float)).max(initial=0))

@@ -60,6 +60,11 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def copied(tree: Tree) -> Leaves:
+    """Return the leaves of a tree, copied: those of live arrays change with the next step."""
+    return {name: leaf.copy() for name, leaf in flatten(tree).items()}
+
+
 def walk(
     step: Callable[[Any, Any], Any],
     state: Any,
@@ -75,11 +80,11 @@ def walk(
         batches: What each step is given.
         params: params(state) is the tree of the parameters: names to arrays of NumPy, JAX or PyTorch.
     """
-    yield _copy(params(state))
+    yield copied(params(state))
     for batch in batches:
         after = step(state, batch)
         state = state if after is None else after
-        yield _copy(params(state))
+        yield copied(params(state))
 
 
 def check_alike(first: Leaves, second: Leaves, where: str) -> None:
@@ -156,10 +161,6 @@ def _array(node: Any) -> Leaf:
     node = node.detach()
     node = node.float() if str(node.dtype) == "torch.bfloat16" else node
     return np.asarray(node.numpy() if node.device.type == "cpu" else node.cpu().numpy())
-
-
-def _copy(tree: Tree) -> Leaves:
-    return {name: leaf.copy() for name, leaf in flatten(tree).items()}
 
 
 def _transposed(first: Leaf, second: Leaf) -> str:
