@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, folders, session
+from jaxopt_study import __version__, folders, session, user_code
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
 from jaxopt_study.data.workloads import WORKLOADS
@@ -128,11 +128,11 @@ def compare_steps(
     if not functions:
         raise ConfigError("compare_steps needs jax_step, torch_step or both")
     try:
-        content = source.pickled(functions)
-    except source.SourceError as error:
+        content = user_code.pickled(functions, source.FUNCTIONS)
+    except user_code.UserCodeError as error:
         raise ConfigError(str(error)) from None
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"steps{source.PICKLED}"
+        path = Path(folder) / f"steps{user_code.PICKLED}"
         path.write_bytes(content)
         return run(Config(experiment=path, **options), progress)
 

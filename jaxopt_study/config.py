@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from cyclopts import Parameter, Token
 
+from jaxopt_study import user_code
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.environment import cores_at_hand
@@ -185,7 +186,7 @@ def check(config: Config, given: Given | None = None) -> Plan:
         learning_rate=_positive("--learning-rate", config.learning_rate),
         repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
         experiment=str(config.experiment or ""),
-        experiment_digest="" if config.experiment is None else source.digest(config.experiment),
+        experiment_digest="" if config.experiment is None else user_code.digest(config.experiment),
         **({} if given is None else _of_data(config, given)),
     )
     if config.fail_on_slower is not None:
@@ -238,7 +239,7 @@ def _given(config: Config) -> tuple[str, ...]:
             raise ConfigError(f"{option} says nothing to --experiment {config.experiment}: write it in that file")
     try:
         found = source.frameworks(Path(config.experiment or ""))
-    except source.SourceError as error:
+    except user_code.UserCodeError as error:
         raise ConfigError(f"--experiment {error}") from None
     asked = _all_known("framework", config.frameworks, FRAMEWORKS)
     chosen = tuple(name for name in asked if name in found)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxopt_study import user_code
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Refused, Skipped
@@ -61,7 +62,7 @@ def plan_for(path):
         frameworks=source.frameworks(path),
         dtype="float32",
         experiment=str(path),
-        experiment_digest=source.digest(path),
+        experiment_digest=user_code.digest(path),
     )
 
 
@@ -350,7 +351,7 @@ def jax_step():
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_before_it_is_run(text, words, written):
-    with pytest.raises(source.SourceError, match=words):
+    with pytest.raises(user_code.UserCodeError, match=words):
         source.frameworks(written(text=text))
 
 

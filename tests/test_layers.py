@@ -29,7 +29,8 @@ LAYERS = (
     ("port",),
     ("data", "dictionary"),
     ("backends",),  # the registry; each backend stands alone
-    ("terminal",),  # what a command owes its terminal; it is imported first, and imports nothing of ours
+    # These import nothing of ours: what a command owes its terminal, which is imported first; a user's Python.
+    ("terminal", "user_code", "register"),
 )
 # Beside lower layers:
 EXTRA = {

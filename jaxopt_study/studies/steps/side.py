@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study import user_code
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import digest
@@ -71,7 +72,7 @@ class Side:
         except Refused:
             raise
         except Exception as error:  # whatever the user's code raises
-            raise Refused(f"{self.name}: {source.own_error(error, self.path)}") from None
+            raise Refused(f"{self.name}: {user_code.in_one_line(error, self.path)}") from None
 
 
 _SIDES: dict[tuple[str, str, str], Side] = {}
@@ -96,7 +97,7 @@ def _made(backend: Backend, framework: str, path: Path) -> Side:
     try:
         made = backend.steps.build(function)
     except Exception as error:  # whatever the user's code raises
-        raise Refused(f"{name}: {source.own_error(error, path)}") from None
+        raise Refused(f"{name}: {user_code.in_one_line(error, path)}") from None
     entries = made if isinstance(made, Mapping) else {key: getattr(made, key) for key in ENTRIES if hasattr(made, key)}
     missing = [key for key in ENTRIES if key not in entries]
     if missing:
