@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from jaxopt_study import __version__, folders, session, user_code
+from jaxopt_study import __version__, folders, plugin, register, session, user_code
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
 from jaxopt_study.data.workloads import WORKLOADS
@@ -87,6 +87,11 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     if progress is None:
         with Bar() if terminal_console().is_jupyter else nullcontext(silent) as default:
             return run(config, default)
+    if config.plugin is None and (mine := _registered(config)):
+        with TemporaryDirectory() as temporary:
+            written = Path(temporary) / f"plugin{user_code.PICKLED}"
+            written.write_bytes(mine)
+            return run(replace(config, plugin=str(written)), progress)
     given = read_data(config)
     plan = check(config, given)
     against = None if config.against is None else folders.old("--against", Path(config.against))
@@ -100,6 +105,18 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
     folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
     return session.run(plan, folder, False, progress, beside, given)
+
+
+def _registered(config: Config) -> bytes:
+    """Return what this process registered, ready to be sent to others; nothing if `config` uses none of it."""
+    entries = register.registered().entries
+    used = {"model": [config.model], "loss": [config.loss], "optimizer": config.optimizers}
+    if not any(name in entries[kind] for kind, names in used.items() for name in names):
+        return b""
+    try:
+        return plugin.pickled(register.registered())
+    except user_code.UserCodeError as error:
+        raise ConfigError(str(error)) from None
 
 
 def compare_steps(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +15,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from cyclopts import Parameter, Token
 
-from jaxopt_study import user_code
+from jaxopt_study import plugin, user_code
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.bench.engine import at_its_place
 from jaxopt_study.bench.environment import cores_at_hand
 from jaxopt_study.data import files
 from jaxopt_study.data.given import DataError, Given, arrays
 from jaxopt_study.data.workloads import WORKLOADS, training_rows
+from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.report.export import FORMATS
 from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
+from jaxopt_study.studies.own import chosen, spelled
 from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
 from jaxopt_study.studies.steps import source
 
@@ -32,7 +35,7 @@ DEVICES = ("cpu", "gpu")
 STEPS = ("steps",)
 ELSEWHERE = (
     *("studies", "optimizers", "workload", "epochs", "learning_rate", "seed"),
-    *("data", "target", "model", "batch_size", "standardize"),
+    *("data", "target", "model", "loss", "plugin", "batch_size", "standardize"),
 )
 """Options that a user's own file decides."""
 INSTALL = {"jax": "python -m pip install jax flax optax", "torch": "python -m pip install 'torch>=2.11,<2.14'"}
@@ -82,7 +85,7 @@ class Config:
     studies: Annotated[Names, Parameter(show_default=False)] = ()
     """The studies to run, each in full. Without this option the main job runs several in short. See --list."""
     optimizers: Names = NOTEBOOK
-    """The optimizers to train with. See --list for others."""
+    """The optimizers to train with: see --list; a call in torch, "AdamW(weight_decay=0.1)"; or those of --plugin."""
     frameworks: Names = FRAMEWORKS
     """The frameworks to run: jax, torch or both."""
     workload: str = "digits-linear"
@@ -92,7 +95,12 @@ class Config:
     target: str | None = None
     """The column of --data to predict: classes (text, or whole numbers of at most 100 values) or numbers."""
     model: str | None = None
-    """The network for --data: linear (the default), mlp:64,32 (hidden widths, ReLU), cnn:28x28 (height x width)."""
+    """The network: linear (the default of --data), mlp:64,32 (hidden widths, ReLU), cnn:28x28 (height x width), or one
+    that --plugin registers."""
+    loss: str | None = None
+    """A loss that --plugin registers. Default: cross-entropy for classes, squared error for numbers."""
+    plugin: str | None = None
+    """Your own models, losses and optimizers: a Python file or module that registers them. See docs/plugin.md."""
     standardize: Switch = False
     """Shift and scale each column of --data to mean 0 and deviation 1; the targets of a regression too."""
     batch_size: Annotated[int | None, Parameter(converter=_whole)] = None
@@ -140,7 +148,7 @@ def read_data(config: Config) -> Given | None:
         ConfigError: They cannot be read, or not trained on.
     """
     if config.data is None:
-        for option in ("target", "model", "standardize"):
+        for option in ("target", "standardize"):
             if getattr(config, option):
                 raise ConfigError(f"--{option} is for --data: a built-in workload has its own")
         return None
@@ -175,7 +183,7 @@ def check(config: Config, given: Given | None = None) -> Plan:
         overview=not (config.studies or own),
         workload=_known("workload", config.workload, WORKLOADS) if given is None else given.name,
         batch_size=_batch_size(config, given),
-        optimizers=_all_known("optimizer", config.optimizers, OPTIMIZERS),
+        optimizers=(),
         frameworks=_given(config) if own else _all_known("framework", config.frameworks, FRAMEWORKS),
         profile=config.profile,
         dtype=_known("dtype", config.dtype, DTYPES),
@@ -187,8 +195,8 @@ def check(config: Config, given: Given | None = None) -> Plan:
         repeats=_count("--repeats", profile.repeats if config.repeats is None else config.repeats),
         experiment=str(config.experiment or ""),
         experiment_digest="" if config.experiment is None else user_code.digest(config.experiment),
-        **({} if given is None else _of_data(config, given)),
     )
+    plan = replace(plan, **_of_the_user(config, given))
     if config.fail_on_slower is not None:
         _positive("--fail-on-slower", config.fail_on_slower)
         if config.against is None:
@@ -211,24 +219,80 @@ def check(config: Config, given: Given | None = None) -> Plan:
     return plan
 
 
-def _batch_size(config: Config, given: Given | None) -> int:
+def _rows_per_step(config: Config, given: Given | None) -> int:
     default = 1 if given is None else given.batch_size
-    size = _count("--batch-size", default if config.batch_size is None else config.batch_size)
+    return _count("--batch-size", default if config.batch_size is None else config.batch_size)
+
+
+def _batch_size(config: Config, given: Given | None) -> int:
+    size = _rows_per_step(config, given)
     if size > 1 and size > (rows := given.training_rows if given else training_rows(config.workload)):
         raise ConfigError(f"--batch-size {size} is more than the {rows} rows for training")
     return size
 
 
-def _of_data(config: Config, given: Given) -> dict[str, Any]:
-    """Return what a plan says of a user's own data."""
-    largest, most = float(np.abs(given.inputs).max()), float(np.finfo(config.dtype).max)
-    if largest > most:
-        raise ConfigError(f"--data {given.name} holds {largest:g}, which is more than {config.dtype} can hold")
-    model = "linear" if config.model is None else config.model
+def _of_the_user(config: Config, given: Given | None) -> dict[str, Any]:
+    """Return what a plan says of optimizers, and of a user's own plugin, model, loss and data."""
+    source = _plugin(config)
+    found: dict[str, Any] = {"plugin": source[0], "plugin_digest": source[1]}
+    found["optimizers"] = _optimizers(config, source)
+    registered = plugin.load(*source).entries
+    if config.loss is not None:
+        if not registered["loss"]:
+            raise ConfigError(f"--loss {config.loss} is for a --plugin that registers it")
+        found["loss"] = _known("loss", config.loss, registered["loss"])
+    if given is not None:
+        largest, most = float(np.abs(given.inputs).max()), float(np.finfo(config.dtype).max)
+        if largest > most:
+            raise ConfigError(f"--data {given.name} holds {largest:g}, which is more than {config.dtype} can hold")
+        found |= {"standardized": config.standardize}
+    elif config.model is None and config.loss is None:
+        return found | {"native": _native(config)}
+    rows = given or WORKLOADS[config.workload](0, 1)
     try:
-        return {"model": model, "standardized": config.standardize, "data": given.facts(model, config.standardize)}
+        found |= chosen.choices(rows, config.model, found.get("loss", ""), config.standardize, source)
     except DataError as error:
-        raise ConfigError(f"--model {model}: {error}") from None
+        raise ConfigError(f"--model {config.model or 'linear'}: {error}") from None
+    return found | {"native": found["native"] and _rows_per_step(config, given) == 1}
+
+
+def _native(config: Config) -> bool:
+    """Return whether XLA can make one native function of a step; of the notebook's workload it is known unread."""
+    if _rows_per_step(config, None) > 1:
+        return False
+    return config.workload == Config.workload or WORKLOADS[config.workload](0, 1).network.native
+
+
+def _plugin(config: Config) -> tuple[str, str]:
+    """Return the plugin and the digest of its file, after it was run."""
+    if config.plugin is None:
+        return "", ""
+    try:
+        source = str(config.plugin), user_code.digest(plugin.place(str(config.plugin)))
+        plugin.load(*source)
+    except user_code.UserCodeError as error:
+        raise ConfigError(f"--plugin {config.plugin}: {error}") from None
+    return source
+
+
+def _optimizers(config: Config, source: tuple[str, str]) -> tuple[str, ...]:
+    """Return the names of the optimizers: rows of the table, registered ones, or calls of classes of `torch.optim`."""
+    registered = plugin.load(*source).entries["optimizer"]
+    clash = [name for name in registered if name in OPTIMIZERS]
+    if clash:
+        raise ConfigError(f"--plugin {config.plugin}: {clash[0]!r} is the name of a built-in optimizer")
+    names = _separated(config.optimizers)
+    for name in names:
+        call = registered[name].makers.get("torch") if name in registered else name
+        if isinstance(call, str) and "(" in call:
+            try:
+                spelled.check(call, config.learning_rate)
+            except DictionaryError as error:
+                raise ConfigError(f"--optimizers {name}: {error}") from None
+    plain = [name for name in names if "(" not in name]
+    if plain or not names:
+        _all_known("optimizer", plain, (*OPTIMIZERS, *registered))
+    return tuple(dict.fromkeys(names))
 
 
 def _given(config: Config) -> tuple[str, ...]:
@@ -280,11 +344,16 @@ def _installed(frameworks: Sequence[str]) -> None:
 
 def _all_known(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Return the names without repetition, commas taken apart."""
-    names = (names,) if isinstance(names, str) else names
-    parts = [part for name in names for part in str(name).split(",") if part]
+    parts = _separated(names)
     if not parts:
         raise ConfigError(f"no {kind} given: choose from {', '.join(known)}")
     return tuple(dict.fromkeys(_known(kind, part, known) for part in parts))
+
+
+def _separated(names: Iterable[str]) -> list[str]:
+    """Return the names, commas taken apart but for those in brackets."""
+    names = (names,) if isinstance(names, str) else names
+    return [part.strip() for name in names for part in re.split(r",(?![^(]*\))", str(name)) if part.strip()]
 
 
 def _known(kind: str, name: str, known: Iterable[str]) -> str:

@@ -15,17 +15,17 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.engine import Engine, at_its_place
 from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.task import Value
+from jaxopt_study.bench.task import Refused, Value
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY, experiment
+from jaxopt_study.studies.own import chosen, twins
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""
@@ -85,9 +85,13 @@ def run(
         held.callback(engine.close)
         progress("loading the data", 0, 0)
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
-        workload = _workload(plan, given)
+        workload = chosen.workload(plan, given)
         progress("loading the frameworks", 0, 0)
-        where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
+        infos = engine.infos()
+        if twins.is_own(plan):
+            progress("trying the plugin", 0, 0)
+            workload = _attached(engine, workload, plan)
+        where = environment.capture(plan, variables, infos, engine.calibrations())
         if resumed:
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)
@@ -100,10 +104,16 @@ def run(
         return report(plan, folder, beside)
 
 
-def _workload(plan: Plan, given: Given | None) -> Workload:
-    if given is None:
-        return WORKLOADS[plan.workload](plan.seed, plan.epochs, plan.batch_size)
-    return given.workload(plan.model, plan.standardized, plan.seed, plan.epochs, plan.batch_size)
+def _attached(engine: Engine, workload: Workload, plan: Plan) -> Workload:
+    """Return the workload with the parameters of the user's model.
+
+    Raises:
+        ConfigError: What the user gave cannot be trained.
+    """
+    try:
+        return twins.attach(workload, plan, engine.call)
+    except (Refused, CaseFailed) as error:
+        raise ConfigError(str(error)) from None
 
 
 @contextmanager

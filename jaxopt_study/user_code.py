@@ -47,7 +47,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def pickled(functions: Mapping[str, Any], words: Mapping[str, str]) -> bytes:
+def pickled(functions: Mapping[Any, Any], words: Mapping[Any, str]) -> bytes:
     """Return the content of a file with these functions, by name; they may be those of a notebook.
 
     Args:

@@ -28,6 +28,7 @@ LAYERS = (
     ("bench",),
     ("port",),
     ("data", "dictionary"),
+    ("plugin",),
     ("backends",),  # the registry; each backend stands alone
     # These import nothing of ours: what a command owes its terminal, which is imported first; a user's Python.
     ("terminal", "user_code", "register"),

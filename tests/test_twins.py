@@ -58,6 +58,7 @@ NAMES_ALONE = {
         "models": {"onednn_network": "a remedy for a slow matrix product of MKL"},
         "newton": {"peers": "other libraries' minimizers in PyTorch"},
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
+        "registered": {"named": "in JAX the dictionary makes the optimizer of a call in torch"},
         "runtime": {"compiled": "a variable of the environment can switch torch.compile off"},
         "steps": dict.fromkeys(("compiled", "cuda_graph"), "a way to loop of PyTorch"),
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},

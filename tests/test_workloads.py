@@ -42,7 +42,7 @@ OPTIMIZERS = tuple(BOUNDS["float64"])
 def in_jax(workload, dtype):
     """Train by all optimizers in one compiled program, which holds the gradient once: compiling is most of the time."""
     backend = load_backend("jax", dtype)
-    loss = backend.models.batch_loss(workload.network.make(backend.models), getattr(backend.models, workload.loss))
+    loss = backend.models.batch_loss(workload.network.make(backend), getattr(backend.models, workload.loss))
     rules = [backend.optimizers.OPTIMIZERS[name](1e-3) for name in OPTIMIZERS]
     inputs, targets = (backend.runtime.from_numpy(array) for array in workload.train)
 
@@ -70,7 +70,7 @@ def in_jax(workload, dtype):
 def in_torch(workload, dtype, name):
     backend = load_backend("torch", dtype)
     optimizer, output_loss = backend.optimizers.OPTIMIZERS[name](1e-3), getattr(backend.models, workload.loss)
-    loop = backend.loops.prepared(workload.network.make(backend.models), optimizer, output_loss)
+    loop = backend.loops.prepared(workload.network.make(backend), optimizer, output_loss)
     data, order = tuple(map(loop.load, workload.train)), loop.load(workload.steps)
     state, losses = loop.run(loop.init(backend.runtime.params_from_numpy(workload.params)), data, order)
     return backend.runtime.to_numpy(losses), ravel(backend.runtime.params_to_numpy(state.params))
@@ -123,7 +123,7 @@ def test_the_convolutions_are_those_of_scipy():
     expected = channels.transpose(1, 2, 0).ravel() @ tree["layer1"]["kernel"] + tree["layer1"]["bias"]
     for name in BACKENDS:
         backend = load_backend(name)
-        predict = backend.models.predict(network.make(backend.models))
+        predict = backend.models.predict(network.make(backend))
         found = predict(backend.runtime.params_from_numpy(tree), backend.runtime.from_numpy(image.ravel()))
         assert np.abs(backend.runtime.to_numpy(found) - expected).max() < 1e-14
 

@@ -167,6 +167,17 @@ class KnownDefects(Protocol):
     def optimizers(self) -> list[str]: ...
 
 
+class Registered(Protocol):
+    """A user's model and optimizer."""
+
+    def maker(self, makers: Mapping[str, Any]) -> Any: ...
+    def model(self, make: Callable[[], Any]) -> Any: ...
+    def draw(self, make: Callable[[], Any], seed: int, inputs: Numpy) -> dict[str, Numpy]: ...
+    def params_from_numpy(self, leaves: Mapping[str, Numpy]) -> Params: ...
+    def params_to_numpy(self, params: Params) -> dict[str, Numpy]: ...
+    def optimizer(self, make: Any, learning_rate: float) -> Any: ...
+
+
 class Backend(Protocol):
     """The modules that both twins have. A study looks up a function that only one of them has by its name."""
 
@@ -185,4 +196,5 @@ class Backend(Protocol):
     trajectories: Trajectories
     conventions: Conventions
     defects: KnownDefects
+    registered: Registered
     validation: Any  # for the other modules

@@ -36,7 +36,12 @@ class Plan:
         overview: Whether this is the main job, where a study shows a short table in seconds; asked for by name, it
             shows all that it has.
         batch_size: The rows of a training step.
-        model: Of a user's own data, the network, as the command line names it.
+        native: Whether XLA on a CPU can make one native function of the training steps.
+        built_in: The built-in workload that brings the rows, where a user chose the model or the loss for them.
+        model: Of a user's own choice, the network, as the command line names it.
+        loss: Of a user's own choice, the loss, as the plugin names it.
+        plugin: The user's plugin, or nothing.
+        plugin_digest: The digest of its file.
         standardized: Whether a user's own data are standardized.
         data: What a reader is told of a user's own data; nothing for a built-in workload.
         experiment: The file with a user's steps, or nothing.
@@ -57,7 +62,12 @@ class Plan:
     learning_rate: float
     repeats: int
     batch_size: int = 1
+    native: bool = True
+    built_in: str = ""
     model: str = ""
+    loss: str = ""
+    plugin: str = ""
+    plugin_digest: str = ""
     standardized: bool = False
     data: tuple[str, ...] = ()
     experiment: str = ""

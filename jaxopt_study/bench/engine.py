@@ -62,6 +62,14 @@ class Engine:
         found = {name: worker.ask("probe") for name, worker in self._workers.items()}
         return {name: probes for name, probes in found.items() if probes}
 
+    def call(self, framework: str, place: str, *arguments: Any) -> Any:
+        """Return what a function returns in a framework's worker: see `worker.Worker.call`.
+
+        Raises:
+            CaseFailed: It raised, or the process died.
+        """
+        return self._worker(framework).ask("call", place, *arguments)
+
     def close(self) -> None:
         """End all workers, at once."""
         for workers in (self._workers, self._fork_servers):

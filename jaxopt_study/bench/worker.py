@@ -66,6 +66,11 @@ class Worker:
             return {}
         return {name: seconds_per_unit(make()) for name, make in self._backend.calibration.PROBES.items()}
 
+    def call(self, place: str, *arguments: Any) -> Any:
+        """Return what a function returns, `module:function`, that takes the backend, the plan and these arguments."""
+        module, _, name = place.partition(":")
+        return getattr(importlib.import_module(module), name)(self._backend, self._plan, *arguments)
+
     def machine_seconds(self) -> float:
         """Return how fast the machine itself is now."""
         return machine_seconds()

@@ -60,11 +60,16 @@ class Given:
         parts = tuple(zip(inputs, (targets for _, targets in parts), strict=True))
         return parts if self.classes else standardized_targets(parts)
 
-    def workload(self, model: str, standardized: bool, seed: int, epochs: int, batch_size: int) -> Workload:
-        """Return what is trained: see `network` for `model`."""
-        loss = "cross_entropy" if self.classes else "squared_error"
-        parts, made = self.parts(standardized), network(model, self.inputs.shape[1], self.outputs)
-        return shuffled(self.name, made, parts, seed, epochs, batch_size, loss)
+    def workload(
+        self, network: Network, standardized: bool, seed: int, epochs: int, batch_size: int, loss: str = ""
+    ) -> Workload:
+        """Return what is trained; by default with the loss that the targets ask for."""
+        return shuffled(self.name, network, self.parts(standardized), seed, epochs, batch_size, loss or self.loss)
+
+    @property
+    def loss(self) -> str:
+        """The loss that the targets ask for."""
+        return "cross_entropy" if self.classes else "squared_error"
 
     @property
     def outputs(self) -> int:
@@ -81,18 +86,19 @@ class Given:
         """How many rows are trained on."""
         return len(self.targets) * 3 // 5
 
-    def facts(self, model: str, standardized: bool) -> tuple[str, ...]:
+    def facts(self, network: Network, standardized: bool, loss: str = "") -> tuple[str, ...]:
         """Return what a reader is told of the data, each fact as `name: value`."""
         rows, features = self.inputs.shape
         train, validation, test = (f"{len(targets):,}" for _, targets in self.parts(False))
-        what = f"classification, {len(self.classes)} classes" if self.classes else "regression, squared error"
+        what = f"classification, {len(self.classes)} classes" if self.classes else "regression"
         both = "inputs" if self.classes else "inputs and targets"
         return (
             f"data: {self.name}, {rows:,} rows of {features} numbers",
             f"target: {self.target}: {what}",
             f"parts: {train} rows for training, {validation} for validation, {test} for testing, drawn at random",
             f"scale: {f'{both} standardized on the training part' if standardized else 'as given'}",
-            f"network: {network(model, features, self.outputs).words}",
+            f"network: {network.words}",
+            *((f"loss: {loss}",) if loss else ()),
             f"sha256: {self._digest()}",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ class Network(Protocol):
     """A network: how many numbers a row has, how many come out, and how it is made."""
 
     @property
+    def native(self) -> bool:
+        """Whether XLA on a CPU can make one native function of steps on one row: see `loops.native_scan` of JAX."""
+
+    @property
     def words(self) -> str:
         """The network in words, for titles."""
 
@@ -30,8 +34,8 @@ class Network(Protocol):
     def outputs(self) -> int:
         """How many numbers the network returns for a row."""
 
-    def make(self, models: Any) -> Any:
-        """Return the network that a backend's module `models` makes."""
+    def make(self, backend: Any) -> Any:
+        """Return the network that a backend makes."""
 
     def draw(self, seed: int) -> ParameterTree:
         """Return initial parameters in flax's layout, float64."""
@@ -40,6 +44,8 @@ class Network(Protocol):
 @dataclass(frozen=True)
 class Dense:
     """Dense layers `layer1`, `layer2`, ... with an activation between them; two widths are one linear layer."""
+
+    native: ClassVar[bool] = True
 
     widths: tuple[int, ...]
     activation: str = "tanh"
@@ -61,9 +67,9 @@ class Dense:
         """The last width."""
         return self.widths[-1]
 
-    def make(self, models: Any) -> Any:
+    def make(self, backend: Any) -> Any:
         """Return the backend's `network`."""
-        return models.network(self.widths, self.activation)
+        return backend.models.network(self.widths, self.activation)
 
     def draw(self, seed: int) -> ParameterTree:
         """Return kernels (inputs, outputs) and biases, drawn by `draw_params`."""
@@ -78,6 +84,8 @@ class Convolutional:
         image: Height and width of the image that a row holds, row after row, one channel.
         channels: The channels that each convolution puts out.
     """
+
+    native: ClassVar[bool] = True
 
     image: tuple[int, int]
     channels: tuple[int, int]
@@ -100,9 +108,9 @@ class Convolutional:
         height, width = (-(-side // 2) for side in self.image)
         return height * width * self.channels[1]
 
-    def make(self, models: Any) -> Any:
+    def make(self, backend: Any) -> Any:
         """Return the backend's `convolutional_network`."""
-        return models.convolutional_network(self.image, self.channels, self.outputs)
+        return backend.models.convolutional_network(self.image, self.channels, self.outputs)
 
     def draw(self, seed: int) -> ParameterTree:
         """Return kernels (3, 3, inputs, outputs), a dense kernel (inputs, outputs), and biases; as `draw_params`."""
@@ -127,6 +135,8 @@ class Transformer:
         outputs: Classes.
     """
 
+    native: ClassVar[bool] = False  # the gradient of picked embeddings is a scatter
+
     tokens: int
     vocabulary: int
     width: int
@@ -143,9 +153,9 @@ class Transformer:
         """Tokens."""
         return self.tokens
 
-    def make(self, models: Any) -> Any:
+    def make(self, backend: Any) -> Any:
         """Return the backend's `transformer`."""
-        return models.transformer(self.tokens, self.vocabulary, self.width, self.heads, self.outputs)
+        return backend.models.transformer(self.tokens, self.vocabulary, self.width, self.heads, self.outputs)
 
     def draw(self, seed: int) -> ParameterTree:
         """Return embeddings from a normal distribution of deviation 1/sqrt(width), scales 1, the rest as others."""

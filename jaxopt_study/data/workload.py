@@ -50,7 +50,8 @@ class Workload:
         params: Initial parameters in flax's layout: layer -> {kernel (inputs, outputs), bias (outputs,)}, float64.
         order: The rows of each step: (epochs, steps) where a step has one row, or (epochs, steps, batch).
         loss: The function of the backends' `models` that makes a loss of outputs and targets: `cross_entropy` (several
-            classes), `binary_cross_entropy` (two classes, one output) or `squared_error` (regression, one output).
+            classes), `binary_cross_entropy` (two classes, one output) or `squared_error` (regression, one output); or
+            the name of a loss that the user's plugin registers.
         validation: Rows that are neither trained on nor tested on, if any.
     """
 
@@ -91,7 +92,7 @@ class Workload:
     @property
     def regression(self) -> bool:
         """Whether the targets are numbers and not classes."""
-        return self.loss == "squared_error"
+        return self.train[1].dtype.kind == "f"
 
 
 def split(rows: Rows, generator: np.random.Generator) -> tuple[Rows, Rows, Rows]:

@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxopt_study.port.leaves import Matching
+    from jaxopt_study.port.matching import Matching
     from jaxopt_study.port.optax_state import to_optax_state
     from jaxopt_study.port.params import to_flax_params, to_torch_params
     from jaxopt_study.port.torch_state import advance, to_torch_state_dict
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Matching", "advance", "to_flax_params", "to_optax_state", "to_torch_params", "to_torch_state_dict"]
 
 PLACES = {
-    "Matching": "leaves",
+    "Matching": "matching",
     "advance": "torch_state",
     "to_flax_params": "params",
     "to_optax_state": "optax_state",

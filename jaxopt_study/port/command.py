@@ -17,7 +17,8 @@ from jaxopt_study.dictionary.leaves import FROZEN
 from jaxopt_study.port.counts import COUNTLESS
 from jaxopt_study.port.files import Checkpoint, in_one_line, read, write
 from jaxopt_study.port.layouts import CONV, DENSE
-from jaxopt_study.port.leaves import Leaf, Matching, match, short
+from jaxopt_study.port.leaves import match
+from jaxopt_study.port.matching import Leaf, Matching, short
 from jaxopt_study.port.optax_state import to_optax_state
 from jaxopt_study.port.params import shapes_of, to_flax_params, to_torch_params
 from jaxopt_study.port.revived import optimizer_of

@@ -10,9 +10,10 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.leaves import names_by_id
+from jaxopt_study.port.kinds import kinds_of
 from jaxopt_study.port.layouts import Layout
-from jaxopt_study.port.leaves import Matching, match
-from jaxopt_study.port.params import kinds_of
+from jaxopt_study.port.leaves import match
+from jaxopt_study.port.matching import Matching
 
 
 @dataclass(frozen=True)

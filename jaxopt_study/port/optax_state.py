@@ -14,7 +14,7 @@ from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_jax, to_numpy
 from jaxopt_study.port.counts import steps_made
 from jaxopt_study.port.fields import COUNTS, FIELDS, PART, SCALARS, Fields, check_layouts, key_of, map_state, read
-from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
+from jaxopt_study.port.matching import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
 __all__ = ["to_optax_state"]

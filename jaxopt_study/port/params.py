@@ -10,23 +10,21 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_jax, to_numpy, to_tensor
-from jaxopt_study.port.layouts import CONV, CONV_TRANSPOSE, Shape
-from jaxopt_study.port.leaves import (
+from jaxopt_study.port.kinds import kinds_of
+from jaxopt_study.port.layouts import Shape
+from jaxopt_study.port.leaves import match
+from jaxopt_study.port.matching import (
     HINT,
-    LINEAR,
-    NOTHING_KNOWN,
     ONE_TO_ONE,
-    Kinds,
     Leaf,
     Matching,
     check_modules,
     is_statistic,
     left_over,
-    match,
     short,
 )
 
-__all__ = ["kinds_of", "place_of", "to_flax_params", "to_torch_params"]
+__all__ = ["place_of", "to_flax_params", "to_torch_params"]
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -117,21 +115,6 @@ def to_torch_params(
             raise DictionaryError(f"{leaf.path}: {error}") from None
     tied = {place_of(state[name]): tensor for name, tensor in found.items()}
     return {name: found.get(name, tied.get(place_of(old), old.clone())) for name, old in state.items()}
-
-
-def kinds_of(model: Any) -> Kinds:
-    """Return the kind of each module of a model; of a `state_dict` nothing is known."""
-    if not isinstance(model, torch.nn.Module):
-        return NOTHING_KNOWN
-    return {name: _kind(module) for name, module in model.named_modules(remove_duplicate=False)}
-
-
-def _kind(module: torch.nn.Module) -> str:
-    if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
-        return CONV_TRANSPOSE
-    if isinstance(module, torch.nn.modules.conv._ConvNd):
-        return CONV
-    return LINEAR if isinstance(module, torch.nn.Linear) else type(module).__name__
 
 
 def state_dict_of(model: Any) -> StateDict:

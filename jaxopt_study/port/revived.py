@@ -11,7 +11,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.live import GROUP_KEYS
 from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS
 from jaxopt_study.port.files import Checkpoint
-from jaxopt_study.port.leaves import is_statistic
+from jaxopt_study.port.matching import is_statistic
 
 LATER = ("maximize", "decoupled_weight_decay")
 """Options that older releases of PyTorch did not have."""

@@ -11,7 +11,7 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_numpy
-from jaxopt_study.port.leaves import COUNTER
+from jaxopt_study.port.matching import COUNTER
 
 BUFFERS = {"running_mean": "mean", "running_var": "var"}
 """PyTorch's statistics of batch normalization, and flax's names of them."""

@@ -15,7 +15,7 @@ from jaxopt_study.port import lbfgs
 from jaxopt_study.port.arrays import to_numpy, to_tensor
 from jaxopt_study.port.counts import COUNTLESS, gone_of
 from jaxopt_study.port.fields import FIELDS, PART, SCALARS, Fields, check_layouts, key_of, read
-from jaxopt_study.port.leaves import ONE_TO_ONE, Matching
+from jaxopt_study.port.matching import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
 
 __all__ = ["advance", "to_torch_state_dict"]

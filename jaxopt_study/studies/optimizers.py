@@ -19,8 +19,9 @@ from jaxopt_study.data.workload import Array, Workload, next_up, ravel
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import row_of
 from jaxopt_study.studies.tolerances import BEGINNING, Bound, notebooks, pinned
 
 SENSITIVITIES = 100
@@ -56,9 +57,9 @@ METHODS = {
 
 
 def method_of(framework: str, plan: Plan) -> Method:
-    """Return the way to loop; XLA makes no native function of a step on several rows, so that they take `scan`."""
+    """Return the way to loop: `scan` where XLA makes no native function of a step."""
     method = METHODS[framework]
-    return replace(method, loop="scan") if method.loop == "native_scan" and plan.batch_size > 1 else method
+    return method if plan.native or method.loop != "native_scan" else replace(method, loop="scan")
 
 
 class Optimizers(Experiment):
@@ -76,9 +77,10 @@ class Optimizers(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the training of one optimizer, from the workload's initial parameters, in the order of its rows."""
         method = method_of(case.framework, plan)
-        model = workload.network.make(backend.models)
-        optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
-        loop = getattr(backend.loops, method.loop)(model, optimizer, getattr(backend.models, workload.loss))
+        model = trained.model(backend, workload.network)
+        optimizer = trained.optimizer(backend, case.framework, case.subject, plan)
+        loop = getattr(backend.loops, method.loop)(model, optimizer, trained.output_loss(backend, workload, plan))
+        from_tree, to_tree = trained.conversion(backend, case.framework, workload.network)
         data = tuple(loop.load(array) for array in workload.train)
         epochs = [workload.steps] if method.lap == "run" else list(workload.order)
         orders = [loop.load(order) for order in epochs]
@@ -98,19 +100,19 @@ class Optimizers(Experiment):
             state, losses = output
             value = {
                 "losses": _by_epoch(losses, workload),
-                "params": ravel(backend.runtime.params_to_numpy(state.params)),
+                "params": ravel(to_tree(state.params)),
             }
             for name in PARTS:
                 if (rows := getattr(workload, name)) is not None:
                     value[f"{name}_{score}"] = SCORES[score](_outputs(backend, model, state.params, rows[0]), rows[1])
             if method.moved:
-                moved = backend.runtime.params_from_numpy(next_up(workload.params, plan.dtype))
+                moved = from_tree(next_up(workload.params, plan.dtype))
                 *_, (moved_state, moved_losses) = train(start(moved))
                 value["moved_losses"] = _by_epoch(moved_losses, workload)
-                value["moved_params"] = ravel(backend.runtime.params_to_numpy(moved_state.params))
+                value["moved_params"] = ravel(to_tree(moved_state.params))
             return value
 
-        params = backend.runtime.params_from_numpy(workload.params)
+        params = from_tree(workload.params)
         return Task(train, export, laps=len(orders), steps=len(epochs[0]), start=lambda: start(params))
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
@@ -215,7 +217,7 @@ def _pair(records: Sequence[Record], optimizer: str) -> tuple[Record | None, Rec
 
 def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     """Compare losses, parameters, the first steps, and where they diverge."""
-    cases, bounds = (jax.case, torch.case), OPTIMIZERS[jax.subject].training[plan.dtype]
+    cases, bounds = (jax.case, torch.case), row_of(jax.subject).training[plan.dtype]
     sensitivity = stats.relative_distance(jax.value["moved_epoch_losses"], jax.value["epoch_losses"])
     moved = stats.scaled_distance(jax.value["moved_params"], jax.value["params"])
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
@@ -279,7 +281,7 @@ def _learned(rows: Sequence[Row], plan: Plan) -> Table:
     if notebooks(plan):
         columns.insert(3, "notebook")
         for row, line in zip(rows, lines, strict=True):
-            line.insert(3, ", ".join(map(str, OPTIMIZERS[row["optimizer"]].notebook)) or ABSENT)
+            line.insert(3, ", ".join(map(str, row_of(row["optimizer"]).notebook)) or ABSENT)
     words = next((words for end, words in SCORE_WORDS.items() if scores and scores[0].endswith(end)), "")
     parts = ", ".join(name.partition("_")[0] for name in scores).capitalize()
     notes = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.studies.tolerances import Bound, TrainingBounds
 
-__all__ = ["NOTEBOOK", "OPTIMIZERS", "Optimizer"]
+__all__ = ["NOTEBOOK", "OPTIMIZERS", "OWN", "Optimizer", "row_of"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,15 @@ OPTIMIZERS: dict[str, Optimizer] = {
         },
     ),
 }
+
+OWN = Optimizer(training=OPTIMIZERS["adamw"].training)
+"""The row of a user's optimizer: the widest bounds of the table. A run's own sensitivity may allow more."""
+
+
+def row_of(name: str) -> Optimizer:
+    """Return the row of an optimizer, built in or a user's."""
+    return OPTIMIZERS.get(name, OWN)
+
 
 NOTEBOOK = tuple(name for name, row in OPTIMIZERS.items() if row.notebook)
 """The notebook's optimizers, which are trained with where none is named."""

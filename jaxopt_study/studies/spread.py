@@ -16,8 +16,9 @@ from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Workload, stack_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import row_of
 from jaxopt_study.studies.tolerances import notebooks
 
 SWEEP = "sweep"
@@ -38,13 +39,14 @@ class Spread(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the training of one optimizer from many initial parameters at once; the first are the workload's."""
-        model, output_loss = workload.network.make(backend.models), getattr(backend.models, workload.loss)
-        optimizer = backend.optimizers.OPTIMIZERS[case.subject](plan.learning_rate)
+        model, output_loss = trained.model(backend, workload.network), trained.output_loss(backend, workload, plan)
+        optimizer = trained.optimizer(backend, case.framework, case.subject, plan)
         loop = getattr(backend, SWEEP).vmapped(backend.loops.scan(model, optimizer, output_loss))
         data = tuple(loop.load(array) for array in workload.train)
         order = loop.load(workload.steps)
         seeds = range(plan.seed, plan.seed + plan.initializations)
-        params = backend.runtime.params_from_numpy(stack_params([workload.network.draw(s) for s in seeds]))
+        drawn = stack_params([trained.draw(backend, workload, seed) for seed in seeds])
+        params = trained.conversion(backend, case.framework, workload.network).from_tree(drawn)
 
         def train(state: Any) -> Iterator[Any]:
             _, losses = loop.run(state, data, order)
@@ -91,7 +93,7 @@ def _row(record: Record, plan: Plan) -> dict[str, Any]:
     row["diverged"] = len(everything) - len(losses)
     if len(losses) < 2:
         return row | {"status": "diverged", "reason": f"{row['diverged']} of {len(everything)} runs"}
-    printed = OPTIMIZERS[record.subject].notebook if notebooks(plan) else ()
+    printed = row_of(record.subject).notebook if notebooks(plan) else ()
     return row | {
         "initializations": len(losses),
         "mean": float(losses.mean()),

@@ -109,11 +109,10 @@ def native_scan(
     one native function; here two attributes request the same. This is faster only for small steps, because matrix
     products become plain loops instead of library calls. A scatter cannot be compiled in this way.
 
-    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`; so it
-    is for a model that has `native = False`.
+    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
     """
     run = _scanned(_row_step(model, optimizer, output_loss))
-    if jax.default_backend() != "cpu" or not getattr(model, "native", True):
+    if jax.default_backend() != "cpu":
         return _compiled(run, optimizer)
     inner = jax.jit(run)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -124,8 +124,6 @@ class Transformer(nn.Module):
 
     The last token's numbers, after a third LayerNorm, are read out.
     """
-
-    native: ClassVar[bool] = False  # a step on one row picks embeddings, whose gradient is a scatter
 
     tokens: int
     vocabulary: int

@@ -185,7 +185,7 @@ def make_loop(backend: Backend, method: Method, optimizer: str, network: Network
 
 def _model(backend: Backend, method: Method, network: Network) -> Any:
     if method.network == "network":
-        return network.make(backend.models)
+        return network.make(backend)
     return getattr(backend.models, method.network)(network.widths)  # type: ignore[attr-defined] # of dense layers
 
 

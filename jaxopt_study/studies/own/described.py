@@ -1,0 +1,144 @@
+"""A user's model, loss and optimizers, tried in a worker: what its parameters are, and whether a step can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_study import plugin, user_code
+from jaxopt_study.backends import Backend
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.task import Refused
+from jaxopt_study.data.workload import Array, Workload
+from jaxopt_study.studies import trained
+from jaxopt_study.studies.own.network import Registered
+from jaxopt_study.studies.registry import OPTIMIZERS
+
+__all__ = ["DESCRIBE", "OUTPUTS", "Described", "describe", "outputs"]
+
+DESCRIBE, OUTPUTS = (f"{__name__}:{name}" for name in ("describe", "outputs"))
+"""The functions that a worker is asked for."""
+USUAL = {"jax": "jitted", "torch": "prepared"}
+"""The loop in which a step is tried."""
+
+
+class Described(NamedTuple):
+    """What a worker says of a user's model in its framework.
+
+    Attributes:
+        leaves: The initial parameters by the framework's own names.
+        kinds: In PyTorch, the kinds of the modules by their names.
+        lacking: What is registered for the other framework alone, so that this one's cases are skipped; or nothing.
+    """
+
+    leaves: dict[str, Array]
+    kinds: dict[str, str]
+    lacking: str = ""
+
+
+def describe(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Described:
+    """Make the model, draw its parameters, and make one step with each optimizer that is the user's.
+
+    Raises:
+        Refused: The user's code raises, or what it makes cannot be trained; the words say which.
+    """
+    try:
+        return _described(backend, plan, framework, workload)
+    except NotImplementedError as reason:
+        return Described({}, {}, str(reason))
+
+
+def outputs(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Array:
+    """Return the model's outputs for the rows of the first step, at the workload's initial parameters."""
+    del plan
+    network, params = workload.network, trained.conversion(backend, framework, workload.network).from_tree
+    inputs = backend.runtime.from_numpy(workload.train[0][workload.steps[0]])
+    return backend.runtime.to_numpy(
+        backend.models.predict(trained.model(backend, network))(params(workload.params), inputs)
+    )
+
+
+def _described(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Described:
+    network, rows = workload.network, workload.steps[0]
+    batch = tuple(array[rows] for array in workload.train)
+    what = f"{framework}: the model {plan.model!r}"
+    if isinstance(network, Registered):
+        make = backend.registered.maker(network.makers)
+        leaves = _tried(what, plan, lambda: backend.registered.draw(make, plan.seed, batch[0]))
+        params: Any = backend.registered.params_from_numpy(leaves)
+    else:
+        leaves, params = {}, backend.runtime.params_from_numpy(workload.params)
+    model = _tried(what, plan, lambda: trained.model(backend, network))
+    inputs, targets = map(backend.runtime.from_numpy, batch)
+    outputs = _tried(what, plan, lambda: backend.models.predict(model)(params, inputs))
+    wanted = (*np.shape(rows), network.outputs)
+    if tuple(outputs.shape) != wanted:
+        raise Refused(f"{what} returns shape {tuple(outputs.shape)} for a batch, and it must be {wanted}")
+    _check_loss(backend, plan, f"{framework}: the loss {workload.loss!r}", workload, model, params, (inputs, targets))
+    for name in plan.optimizers:
+        if name not in OPTIMIZERS:
+            _check_optimizer(backend, plan, framework, name, workload, model, params)
+    return Described(leaves, _kinds(framework, model))
+
+
+def _check_loss(
+    backend: Backend, plan: Plan, what: str, workload: Workload, model: Any, params: Any, batch: tuple[Any, Any]
+) -> None:
+    output_loss = trained.output_loss(backend, workload, plan)
+    loss = backend.models.batch_loss(model, output_loss)
+    value = _tried(what, plan, lambda: loss(params, batch))
+    if getattr(value, "shape", None) != ():
+        shape = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
+        raise Refused(f"{what} returns {shape}, and it must return a scalar, of shape ()")
+    gradient = _tried(what, plan, lambda: backend.derivatives.gradient(loss)(params, batch))
+    numbers = backend.runtime.to_numpy(backend.runtime.ravel(gradient))
+    if not np.isfinite(numbers).all():
+        raise Refused(f"{what} has a gradient with NaN or infinity at the initial parameters")
+    if not numbers.any():
+        raise Refused(f"{what} has no gradient: it does not depend on the parameters")
+
+
+def _check_optimizer(
+    backend: Backend, plan: Plan, framework: str, name: str, workload: Workload, model: Any, params: Any
+) -> None:
+    try:
+        made = trained.optimizer(backend, framework, name, plan)
+    except NotImplementedError:
+        return  # its cases are skipped, with this reason
+    except Exception as error:  # of whatever the user's code does
+        raise Refused(f"{framework}: the optimizer {name!r}: {_line(error, plan)}") from None
+
+    def step() -> Any:
+        loop = getattr(backend.loops, USUAL[framework])(model, made, trained.output_loss(backend, workload, plan))
+        data = tuple(loop.load(array) for array in workload.train)
+        return backend.runtime.wait(loop.run(loop.init(params), data, loop.load(workload.steps[:1])))
+
+    _tried(f"{framework}: the optimizer {name!r}", plan, step)
+
+
+def _tried(what: str, plan: Plan, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except (NotImplementedError, Refused):
+        raise
+    except Exception as error:  # of whatever the user's code does
+        raise Refused(f"{what}: {_line(error, plan)}") from None
+
+
+def _line(error: Exception, plan: Plan) -> str:
+    """Return an error in one line: with the place if it is in the user's file."""
+    if plan.plugin:
+        words = user_code.in_one_line(error, plugin.place(plan.plugin))
+        if words.startswith(f"{plugin.place(plan.plugin).name}:"):
+            return words
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+def _kinds(framework: str, model: Any) -> dict[str, str]:
+    if framework != "torch":
+        return {}
+    from jaxopt_study.port.kinds import kinds_of  # it loads PyTorch
+
+    return dict(kinds_of(model))
