@@ -14,7 +14,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import Skipped, single
 from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import Workload, draw_params, stack_params
-from jaxopt_study.data.workloads import breast_cancer_raw, digits_linear
+from jaxopt_study.data.workloads import breast_cancer_standardized, digits_linear
 from jaxopt_study.studies import experiment, registry
 from jaxopt_study.studies.loops.calibration import Calibration
 from jaxopt_study.studies.loops.growth import Growth, training_of
@@ -39,8 +39,14 @@ ON_CURVES = {
 BATCHED = sorted((f, name) for f, name in ON_CURVES if name != "native_scan" and not name.startswith("compiled"))
 
 
+def made_loop(backend, method, optimizer, network, plan):
+    framework = next(f for f, mine in METHODS.items() if method in mine.values())
+    loss = None if framework == "c" else backend.models.cross_entropy
+    return make_loop(backend, framework, method, optimizer, network, loss, plan)
+
+
 def run(backend, method, optimizer, workload, plan, order):
-    loop = make_loop(backend, method, optimizer, workload.network, plan)
+    loop = made_loop(backend, method, optimizer, workload.network, plan)
     data, rows = tuple(map(loop.load, workload.train)), loop.load(order)
     params = backend.runtime.params_from_numpy(workload.params)
     stages = list(loop.stages(loop.init(params), data, rows))
@@ -155,7 +161,7 @@ def test_what_a_cuda_graph_records_makes_the_steps(compiles):
 def test_networks_in_batches_train_as_the_formula_does(framework, name, widths):
     backend, plan = load_backend(framework), make_plan()
     try:
-        loop = make_loop(backend, METHODS[framework][name], "adam", Dense(widths), plan)
+        loop = made_loop(backend, METHODS[framework][name], "adam", Dense(widths), plan)
     except Skipped as reason:
         pytest.skip(str(reason))
     params, (inputs, targets), order = training_of(Size(widths, 8), digits_linear(0, 1), plan)
@@ -174,7 +180,7 @@ def torch_in_float32():
 def onednn_loop(backend, widths):
     """Return the growth curves' loop whose products are oneDNN's, or skip the test."""
     try:
-        return make_loop(backend, METHODS["torch"]["compiled_onednn"], "adam", Dense(widths), make_plan())
+        return made_loop(backend, METHODS["torch"]["compiled_onednn"], "adam", Dense(widths), make_plan())
     except Skipped as reason:
         pytest.skip(str(reason))
 
@@ -422,8 +428,14 @@ def outcomes(plan, workload):
 
 def test_what_an_optimizer_lacks_is_skipped_with_the_reason(bare):
     found = outcomes(make_plan(studies=("loops",), optimizers=(bare, "sgd")), digits_linear(0, 1))
-    assert all("this optimizer has no" in reason for case, reason in found.items() if case.subject != "sgd")
-    assert any(case.subject == bare for case in found)
+    growth = {reason for case, reason in found.items() if case.experiment == "growth"}
+    assert growth == {"this optimizer has no training by formula to compare with"}
+    mine = {
+        case.method: reason for case, reason in found.items() if (case.experiment, case.subject) == ("ladder", bare)
+    }
+    assert mine["functional"] == mine["compiled"] == "this optimizer has no functional form"
+    assert "table's optimizers" in mine["c_strict"]
+    assert {mine[name] for name in ("jitted", "scan", "native_scan", "vmapped", "notebook", "prepared")} == {None}
     assert not any(reason for case, reason in found.items() if (case.subject, case.framework) == ("sgd", "jax"))
 
 
@@ -440,12 +452,22 @@ def test_a_workload_of_fewer_rows_and_classes_is_trained_on_and_growth_has_rando
     assert kept["distance"] < GROWTH_BOUNDS["float64"].bound
 
 
-def test_a_binary_workload_is_skipped_by_the_ladder():
-    plan = make_plan(studies=("loops",), workload="breast-cancer-raw", optimizers=("sgd",))
-    found = outcomes(plan, breast_cancer_raw(0, 1))
-    assert {reason for case, reason in found.items() if case.experiment == "ladder"} == {
-        "the loops train by softmax cross-entropy, and breast-cancer-raw has a binary loss"
-    }
+def test_a_binary_workload_is_compared_with_the_usual_loop(backends):
+    """There is no formula for its loss. Two loops give the same losses, and the record keeps what tells so."""
+    plan = make_plan(studies=("loops",), workload="breast-cancer-standardized", optimizers=("sgd",))
+    workload = replace(breast_cancer_standardized(0, 1), order=np.arange(40)[None])
+    found = outcomes(plan, workload)
+    assert {case.framework for case, reason in found.items() if reason and "loops in C" in reason} == {"c"}
+    kept = {}
+    for framework, method in (("jax", "jitted"), ("jax", "scan"), ("torch", "prepared")):
+        case = next(c for c in found if (c.experiment, c.framework, c.method) == ("ladder", framework, method))
+        task = experiment(case).task(backends[framework], case, workload, plan)
+        *_, output = task.run(task.start())
+        kept[method] = experiment(case).summarize(case, task.export(output), workload, plan)
+    assert all(len(value["losses"]) == 40 for value in kept.values())
+    assert 0 < np.abs(np.subtract(kept["jitted"]["losses"], kept["jitted"]["moved_losses"])).max() < 1e-14
+    for method in ("scan", "prepared"):
+        assert np.abs(np.subtract(kept[method]["losses"], kept["jitted"]["losses"])).max() < 4e-15
 
 
 @pytest.mark.parametrize("epochs", [1, 6])

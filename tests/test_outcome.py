@@ -13,6 +13,7 @@ import jaxopt_study
 from jaxopt_study import Config, compare, run
 from jaxopt_study.config import check
 from tests.here import workers_here
+from tests.test_plugin import GOOD
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,17 +91,21 @@ def test_the_readmes_own_commands_are_understood(tmp_path, monkeypatch, capsys):
     Path("mine.csv").write_text("a,b,price\n" + "".join(f"{i},{i * i % 7},{i / 3}\n" for i in range(60)))
     section = (ROOT / "README.md").read_text().split("\n## Your own\n")[1].split("\n## ")[0]
     commands = [line.strip() for line in section.splitlines() if line.startswith("    python")]
-    assert len(commands) == 4
+    assert len(commands) == 6
+    Path("mine.py").write_text(GOOD)
     plans = []
     for command in commands:
         arguments = shlex.split(command)[3:]
         if "--new-experiment" in arguments:
+            Path("mine.py").unlink()
             assert compare.main(arguments) == 0
         else:
             _, bound, _ = compare.app.parse_args(arguments)
             plans.append(check(*bound.args, **bound.kwargs))
-    assert [plan.batch_size for plan in plans[:2]] == [32, 32]
-    assert plans[1].model == "mlp:64,32"
-    assert plans[2].experiment == "mine.py"
-    assert plans[2].frameworks == ("jax", "torch")
+    assert [plan.batch_size for plan in plans[:3]] == [32, 32, 32]
+    assert [plan.model for plan in plans[1:3]] == ["mlp:64,32", "net"]
+    assert plans[2].optimizers == ("adam", "lion")
+    assert plans[3].optimizers == ("adam", "AdamW(lr=1e-3, weight_decay=0.1)")
+    assert plans[4].experiment == "mine.py"
+    assert plans[4].frameworks == ("jax", "torch")
     capsys.readouterr()

@@ -1,7 +1,7 @@
 """Ways to loop over pure training steps, compiled or not. Each returns a `training.Loop`.
 
 After some recompilations `torch.compile` silently runs a function uncompiled. The compiled loops therefore run under
-`fail_on_recompile`. Targets are one-hot, because with integer targets inductor fails for a step on one row.
+`fail_on_recompile`. For a step on one row classes are one-hot, because with integer targets inductor fails there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from torch_reference import models, runtime
 from torch_reference.functional import Pure
-from torch_reference.loops import Order, batches, trained
+from torch_reference.loops import Order, batches, set_params, trained
+from torch_reference.models import OutputLoss
 from torch_reference.optimizers import Optimizer
 from torch_reference.training import Batch, Loop, Params, State
 
@@ -53,39 +54,39 @@ class Tape(NamedTuple):
     losses: Tensor
 
 
-def functional(model: nn.Module, optimizer: Pure) -> Loop:
+def functional(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop over a pure step made by `torch.func`, not compiled."""
-    return _pure_loop(model, optimizer, pure_steps(model, optimizer, 1), 1, compiles=False)
+    return _pure_loop(model, optimizer, pure_steps(model, optimizer, 1, output_loss), 1, compiles=False)
 
 
-def compiled(model: nn.Module, optimizer: Pure) -> Loop:
+def compiled(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop over the step of `functional` under `torch.compile`: one call for each step.
 
     Raises:
         NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
-    return _compiled_steps(model, optimizer, 1)
+    return _compiled_steps(model, optimizer, 1, output_loss)
 
 
-def compiled_four(model: nn.Module, optimizer: Pure) -> Loop:
+def compiled_four(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop with four steps, unrolled, in one compiled function.
 
     Raises:
         NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
-    return _compiled_steps(model, optimizer, 4)
+    return _compiled_steps(model, optimizer, 4, output_loss)
 
 
-def compiled_thirty_two(model: nn.Module, optimizer: Pure) -> Loop:
+def compiled_thirty_two(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop with thirty-two steps in one compiled function, which takes most of a minute to compile.
 
     Raises:
         NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
-    return _compiled_steps(model, optimizer, 32)
+    return _compiled_steps(model, optimizer, 32, output_loss)
 
 
-def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
+def compiled_parts(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the usual loop with two compiled functions: the model's loss and the optimizer's step.
 
     There is one state only, because a compiled step is bound to its optimizer's tensors. `init` returns the parameters,
@@ -96,7 +97,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     """
 
     def loss(net: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(net(inputs), targets)
+        return output_loss(net(inputs), targets)
 
     compiled_loss = runtime.compiled(_own_code(loss), fullgraph=True, dynamic=False)
     held: list[tuple[State, Callable[[], None]]] = []
@@ -107,7 +108,7 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
             state = trained(model, optimizer, params)
             held.append((state, runtime.compiled(_own_code(lambda: state.optimizer.step()), dynamic=False)))
         ((state, _),) = held
-        state.model.load_state_dict(dict(params))
+        set_params(state.model, params)
         for buffers in state.optimizer.state.values():
             for buffer in buffers.values():
                 buffer.zero_()
@@ -124,34 +125,34 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer) -> Loop:
     def run(params: Params, data: Batch, order: Order) -> tuple[State, Tensor]:
         with torch.compiler.set_stance("fail_on_recompile"):
             state = begin(params)
-            return state, torch.stack([step(batch) for batch in batches(_one_hot(data, model), order)])
+            return state, torch.stack([step(batch) for batch in batches(_prepared(data, order, model), order)])
 
     def stages(params: Params, data: Batch, order: Order) -> Iterator[str]:
         begin(params)
-        step(*batches(_one_hot(data, model), order[:1]))
+        step(*batches(_prepared(data, order, model), order[:1]))
         yield "compile"
 
     return Loop(runtime.from_numpy, dict, run, stages)
 
 
-def cuda_graph(model: nn.Module, optimizer: Pure) -> Loop:
+def cuda_graph(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop that records one step as a CUDA graph and replays it, without calls of operators from Python.
 
     Raises:
         NotImplementedError: The device is not a GPU.
     """
     _need_gpu()
-    return recorded_loop(pure_steps(model, optimizer, 1), model, optimizer)
+    return recorded_loop(pure_steps(model, optimizer, 1, output_loss), model, optimizer)
 
 
-def compiled_graph(model: nn.Module, optimizer: Pure) -> Loop:
+def compiled_graph(model: nn.Module, optimizer: Pure, output_loss: OutputLoss = models.cross_entropy) -> Loop:
     """Return the loop that records the step under `torch.compile` as a CUDA graph, which has few kernels.
 
     Raises:
         NotImplementedError: The device is not a GPU, or nothing would be compiled; see `runtime.compiled`.
     """
     _need_gpu()
-    one = runtime.compiled(_own_code(pure_steps(model, optimizer, 1)), fullgraph=True, dynamic=False)
+    one = runtime.compiled(_own_code(pure_steps(model, optimizer, 1, output_loss)), fullgraph=True, dynamic=False)
     return recorded_loop(one, model, optimizer)
 
 
@@ -206,11 +207,11 @@ def recorded_loop(
 
     def prepare(state: PureState, data: Batch, order: Order) -> tuple[Tape, Callable[[], None]]:
         """Return the tape with the data of this run, at its start, and the function that makes a step."""
-        data, rows = _one_hot(data, model), torch.as_tensor(order, device=data[0].device)
+        data, rows = _prepared(data, order, model), torch.as_tensor(order, device=data[0].device)
         shapes = rows.shape, *(array.shape for array in data)
         if shapes not in recorded:
             held = (data[0].clone(), data[1].clone())
-            place, losses = rows.new_zeros(1, dtype=torch.int64), data[0].new_zeros(len(rows))
+            place, losses = rows.new_zeros(1), data[0].new_zeros(len(rows), dtype=torch.get_default_dtype())
             tape = Tape(_map(torch.clone, state), held, rows.clone(), place, losses)
             recorded[shapes] = tape, record(advance, tape)
         tape, replay = recorded[shapes]
@@ -235,12 +236,14 @@ def recorded_loop(
     return Loop(runtime.from_numpy, _init(optimizer), run, stages)
 
 
-def pure_steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
+def pure_steps(
+    model: nn.Module, optimizer: Pure, count: int, output_loss: OutputLoss = models.cross_entropy
+) -> Callable[[PureState, Batch], tuple[PureState, Tensor]]:
     """Return the pure function of a state and `count` batches that makes `count` steps."""
-    logits = models.predict(model)
+    outputs = models.predict(model)
 
     def loss(params: Params, inputs: Tensor, targets: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits(params, inputs), targets)
+        return output_loss(outputs(params, inputs), targets)
 
     def steps(state: PureState, window: Batch) -> tuple[PureState, Tensor]:
         losses = []
@@ -254,8 +257,9 @@ def pure_steps(model: nn.Module, optimizer: Pure, count: int) -> Callable[[PureS
     return steps
 
 
-def _compiled_steps(model: nn.Module, optimizer: Pure, count: int) -> Loop:
-    steps = runtime.compiled(_own_code(pure_steps(model, optimizer, count)), fullgraph=True, dynamic=False)
+def _compiled_steps(model: nn.Module, optimizer: Pure, count: int, output_loss: OutputLoss) -> Loop:
+    pure = pure_steps(model, optimizer, count, output_loss)
+    steps = runtime.compiled(_own_code(pure), fullgraph=True, dynamic=False)
     return _pure_loop(model, optimizer, steps, count, compiles=True)
 
 
@@ -265,14 +269,14 @@ def _pure_loop(model: nn.Module, optimizer: Pure, steps: Any, count: int, compil
     def run(state: PureState, data: Batch, order: Order) -> tuple[PureState, Tensor]:
         losses = []
         with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile" if compiles else "default"):
-            for window in _windows(_one_hot(data, model), order, count):
+            for window in _windows(_prepared(data, order, model), order, count):
                 state, values = steps(state, window)
                 losses.append(values)
         return state, torch.cat(losses)
 
     def stages(state: PureState, data: Batch, order: Order) -> Iterator[str]:
         """Make two calls: the state that a step returns can have other strides than the first state."""
-        windows = iter(_windows(_one_hot(data, model), order, count))
+        windows = iter(_windows(_prepared(data, order, model), order, count))
         with torch.no_grad():
             state, _ = steps(state, next(windows))
             yield from runtime.compilation(steps, state, next(windows))
@@ -290,10 +294,13 @@ def _init(optimizer: Pure) -> Callable[[Params], PureState]:
     return lambda params: PureState(dict(params), optimizer.init(dict(params)))
 
 
-def _one_hot(data: Batch, model: nn.Module) -> Batch:
+def _prepared(data: Batch, order: Order, model: nn.Module) -> Batch:
+    """Return the data with one-hot targets, where they are classes and a step has one row without a batch axis."""
     inputs, targets = data
-    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
-    return inputs, nn.functional.one_hot(targets, last.out_features).to(inputs.dtype)
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1:]
+    if np.ndim(order) > 1 or targets.is_floating_point() or not last or last[0].out_features == 1:
+        return data
+    return inputs, nn.functional.one_hot(targets, last[0].out_features).to(torch.get_default_dtype())
 
 
 def _windows(data: Batch, order: Any, count: int) -> Iterable[Batch]:

@@ -83,8 +83,15 @@ def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
     state = State(copied, optimizer(copied.parameters()))
     if isinstance(state.optimizer, LAZY):
         _make_buffers(state)
-    copied.load_state_dict(dict(params))
+    set_params(copied, params)
     return state
+
+
+def set_params(model: nn.Module, params: Params) -> None:
+    """Copy parameters into a model; buffers that a user's model may have stay as they are."""
+    with torch.no_grad():
+        for name, leaf in model.named_parameters():
+            leaf.copy_(params[name])
 
 
 def _make_buffers(state: State) -> None:

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from torch_reference import runtime
+from torch_reference.models import predict
 from torch_reference.optimizers import Optimizer
 
-__all__ = ["draw", "maker", "model", "named", "optimizer", "params_from_numpy", "params_to_numpy"]
+__all__ = ["draw", "maker", "model", "named", "optimizer", "outputs", "params_from_numpy", "params_to_numpy"]
 
 Leaves = Mapping[str, npt.NDArray[Any]]
 
@@ -74,6 +75,12 @@ def draw(make: Callable[[], Any], seed: int, inputs: npt.NDArray[Any]) -> dict[s
             wanted = str(torch.get_default_dtype()).removeprefix("torch.")
             raise ValueError(f"{name} has type {str(leaf.dtype).removeprefix('torch.')}, and the run {wanted}")
     return params_to_numpy(params)
+
+
+def outputs(model: nn.Module, params: Mapping[str, torch.Tensor], inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what a user's model returns for rows of inputs, (batch, features)."""
+    with torch.no_grad():
+        return runtime.to_numpy(predict(model)(params, runtime.from_numpy(inputs)))
 
 
 def params_from_numpy(leaves: Leaves) -> dict[str, torch.Tensor]:

@@ -16,8 +16,9 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxopt_study.backends.jax import runtime
+from jaxopt_study.backends.jax.models import predict
 
-__all__ = ["draw", "maker", "model", "optimizer", "params_from_numpy", "params_to_numpy"]
+__all__ = ["draw", "maker", "model", "optimizer", "outputs", "params_from_numpy", "params_to_numpy"]
 
 Leaves = Mapping[str, npt.NDArray[Any]]
 
@@ -56,13 +57,18 @@ def draw(make: Callable[[], Any], seed: int, inputs: npt.NDArray[Any]) -> dict[s
     Raises:
         ValueError: The module has state beside its parameters, or none.
     """
-    variables = model(make).init(jax.random.key(seed), runtime.from_numpy(inputs))
+    variables = jax.jit(model(make).init)(jax.random.key(seed), runtime.from_numpy(inputs))
     others = sorted(set(variables) - {"params"})
     if others:
         raise ValueError(f"it has {', '.join(others)} beside its params, as batch normalization does; use --experiment")
     if not jax.tree.leaves(variables):
         raise ValueError("it has no parameters")
     return params_to_numpy(variables["params"])
+
+
+def outputs(model: nn.Module, params: Any, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what a user's model returns for rows of inputs, (batch, features)."""
+    return np.asarray(jax.jit(predict(model))(params, runtime.from_numpy(inputs)))
 
 
 def params_from_numpy(leaves: Leaves) -> Any:

@@ -20,10 +20,12 @@ from jaxopt_study.data.workload import Array, Workload, draw_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 from jaxopt_study.studies.loops import calibration, methods
 from jaxopt_study.studies.loops.methods import METHODS, caption
 from jaxopt_study.studies.loops.sizes import CLASSES, INPUTS, USUAL, Size, candidates, curves, sizes, tried
+from jaxopt_study.studies.registry import row_of
 from jaxopt_study.studies.tolerances import GROWTH
 
 FRAMEWORKS = ("jax", "torch")
@@ -54,9 +56,13 @@ class Growth(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return a lap of a loop on batches, from drawn parameters on."""
         method, size = METHODS[case.framework][case.method], sizes(plan)[case.subject]
-        loop = methods.make_loop(backend, method, plan.optimizers[0], Dense(size.widths), plan)
+        network, loss, optimizer = Dense(size.widths), backend.models.cross_entropy, plan.optimizers[0]
+        row = row_of(optimizer)
+        row.require(plan.dtype in row.loops, "training by formula to compare with")
+        loop = methods.make_loop(backend, case.framework, method, optimizer, network, loss, plan)
         params, data, order = training_of(size, workload, plan)
-        return methods.training(backend, method, loop, params, data, order[: method.steps])
+        conversion = trained.conversion(backend, case.framework, network)
+        return methods.training(backend, method, loop, params, data, order[: method.steps], conversion)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep how far the losses are from training by formula, and what the networks were trained on."""

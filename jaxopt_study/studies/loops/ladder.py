@@ -16,14 +16,15 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
-from jaxopt_study.data.workload import LOSSES, Workload, stack_params
+from jaxopt_study.data.workload import Workload, next_up, stack_params
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
-from jaxopt_study.studies.loops import methods
+from jaxopt_study.studies.loops import methods, usual
 from jaxopt_study.studies.loops.methods import COLOUR, LABELS, METHODS, caption
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import row_of
 from jaxopt_study.studies.tolerances import BEGINNING
 
 SHORT = {"jax": ("donated", "scan", "native_scan"), "torch": ("notebook",), "c": ("c_fast_math",)}
@@ -80,31 +81,42 @@ class Ladder(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return a lap of a loop, from the workload's initial parameters on."""
-        method = METHODS[case.framework][case.method]
-        _require(case, workload)
-        loop, params = methods.make_loop(backend, method, case.subject, workload.network, plan), workload.params
+        method, formula = METHODS[case.framework][case.method], usual.by_formula(case.subject, workload, plan)
+        if case.framework == "c" and not (formula and workload.linear and workload.batch_size == 1):
+            raise Skipped("the loops in C are for softmax regression, one row per step, and the table's optimizers")
+        loss = None if case.framework == "c" else trained.output_loss(backend, workload, plan)
+        loop = methods.make_loop(backend, case.framework, method, case.subject, workload.network, loss, plan)
+        conversion, params = trained.conversion(backend, case.framework, workload.network), workload.params
         if method.sweep:
             loop = getattr(getattr(backend, "sweep"), method.sweep)(loop)  # noqa: B009 - JAX's alone
             seeds = range(plan.seed, plan.seed + method.runs)
-            params = stack_params([workload.network.draw(seed) for seed in seeds])
-        return methods.training(backend, method, loop, params, workload.train, method.order(workload))
+            params = stack_params([trained.draw(backend, workload, seed) for seed in seeds])
+        moved = next_up(workload.params, plan.dtype) if usual.is_usual(case) and not formula else None
+        order = method.order(workload)
+        return methods.training(backend, method, loop, params, workload.train, order, conversion, moved)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-        """Keep how far the losses are from training by formula; of a sweep, the first network's."""
+        """Keep how far the losses are from training by formula, or losses; of a sweep, the first network's."""
+        if not usual.by_formula(case.subject, workload, plan):
+            return usual.kept(value)
         losses = value["losses"][0] if METHODS[case.framework][case.method].sweep else value["losses"]
         begin = workload.params, workload.train, workload.steps[: methods.LONGEST]
         how = case.subject, plan.learning_rate, getattr(workload.network, "activation", "tanh")
         return methods.distances(losses, case, plan, lambda: formula.train(*begin, *how))
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
-        """Compare the losses of each loop with training by formula."""
+        """Compare the losses of each loop with training by formula, or with those of a usual loop."""
         first = BEGINNING[plan.dtype]
-        return [
+        by_formula = [r for r in records if r.ok and "distance" in r.value]
+        found = [
             finding
-            for r in records
-            if r.ok
-            for finding in methods.compare_losses(r, first, OPTIMIZERS[r.subject].loops[plan.dtype], plan)
+            for r in by_formula
+            for finding in methods.compare_losses(r, first, row_of(r.subject).loops[plan.dtype], plan)
         ]
+        others = [r for r in records if r not in by_formula]
+        for optimizer in plan.optimizers:
+            found += usual.findings([r for r in others if r.subject == optimizer], plan)
+        return found
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each optimizer and method."""
@@ -139,16 +151,6 @@ class Ladder(Experiment):
         )
 
 
-def _require(case: Case, workload: Workload) -> None:
-    """Raise `Skipped` where a workload has no training by formula to compare with, or none of this case's loops."""
-    if workload.loss != "cross_entropy":
-        raise Skipped(f"the loops train by softmax cross-entropy, and {workload.name} has {LOSSES[workload.loss]}")
-    if not workload.widths:
-        raise Skipped(f"training by formula is for dense layers, and {workload.name} has others")
-    if case.framework == "c" and not (workload.linear and workload.batch_size == 1):
-        raise Skipped("the loops in C are for one linear layer and one row per step")
-
-
 def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[str, Any]:
     """Return the row of a record; `peers` are the records of the same optimizer by method."""
     row = (
@@ -156,7 +158,9 @@ def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[
     )
     if not record.ok:
         return row
-    row |= {"distance": record.value["distance"], "import_seconds": record.stages["import"]}
+    by_usual = {} if "distance" in record.value else usual.distances(list(peers.values()))
+    distance = record.value.get("distance", by_usual.get(record.case))
+    row |= {"distance": distance, "by_formula": not by_usual, "import_seconds": record.stages["import"]}
     if results.shows(record):
         simpler = METHODS[record.framework][record.method].simpler
         row |= {
@@ -203,7 +207,10 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     imports = {LABELS[row["framework"]]: row["import_seconds"] for row in rows if "import_seconds" in row}
     slow = f"Slow: the machine was over {100 * stats.SLOWED:.0f} % slower than at its best in this run."
     return [
-        "Max. difference: of the losses from those of training by formula in float64, relative to the largest.",
+        "Max. difference: of the losses from those of training by formula in float64, relative to the largest."
+        if all(row.get("by_formula", True) for row in rows)
+        else f"Max. difference: of the first {usual.KEPT} losses from those of the framework's usual loop, relative to "
+        "the largest; of JAX's usual loop, from those of PyTorch's.",
         "Compile: trace, lower and compile; for torch.compile, its first call. First lap: the first state and lap; it "
         "includes compilation where no compile time is given. Import, once per process: "
         + (", ".join(f"{name} {text.seconds(took)}" for name, took in imports.items()) or ABSENT),
@@ -221,10 +228,10 @@ def _line(row: Row) -> tuple[str, ...]:
     if row["status"] != "ok":
         return (*name, row["status"], *[ABSENT] * 7)
     if row["step_seconds"] is None:
-        return (*name, f"{text.number(row['distance'])}: DISAGREES", *[ABSENT] * 2, "withheld", *[ABSENT] * 4)
+        return (*name, f"{_difference(row)}: DISAGREES", *[ABSENT] * 2, "withheld", *[ABSENT] * 4)
     return (
         *name,
-        text.number(row["distance"]),
+        _difference(row),
         text.seconds(row["compile_seconds"]) if row["stages"] else ABSENT,
         text.seconds(row["first_seconds"]),
         text.seconds(row["step_seconds"]),
@@ -233,6 +240,11 @@ def _line(row: Row) -> tuple[str, ...]:
         text.ratio(row["it_over_limit"]),
         _pays(row["break_even"]),
     )
+
+
+def _difference(row: Row) -> str:
+    """Return the distance; the usual loop that others are compared with has none."""
+    return ABSENT if row["distance"] is None else text.number(row["distance"])
 
 
 def _pays(found: Mapping[str, Any] | None) -> str:

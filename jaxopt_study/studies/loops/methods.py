@@ -15,13 +15,15 @@ from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
-from jaxopt_study.data.networks import Network
+from jaxopt_study.data.networks import Dense, Network
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, ravel
 from jaxopt_study.report.figure import COLOURS
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Row, facts
 from jaxopt_study.studies.optimizers import FIRST_STEPS
-from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.studies.registry import OPTIMIZERS, row_of
 from jaxopt_study.studies.tolerances import Bound, pinned
+from jaxopt_study.studies.trained import Conversion
 
 RUNS = 64
 """Networks that a sweep trains."""
@@ -154,38 +156,56 @@ METHODS: dict[str, dict[str, Method]] = {
     },
 }  # fmt: skip
 
-_RULES: dict[str, Callable[[Any, str], Any]] = {
-    "optimizer": lambda backend, name: backend.optimizers.OPTIMIZERS[name],
-    "pure": lambda backend, name: backend.functional.FUNCTIONAL[name],
-    "folded": lambda backend, _: backend.optimizers.folded_adam,
-}
-"""What a method takes -> where the backend has it."""
+OutputLoss = Callable[[Any, Any], Any]
+"""Of outputs and targets: one of a backend's `models`, or a user's."""
 
 
-def make_loop(backend: Backend, method: Method, optimizer: str, network: Network, plan: Plan) -> Any:
-    """Return the backend's loop, a `training.Loop`.
+def make_loop(
+    backend: Backend,
+    framework: str,
+    method: Method,
+    optimizer: str,
+    network: Network,
+    output_loss: OutputLoss | None,
+    plan: Plan,
+) -> Any:
+    """Return the backend's loop, a `training.Loop`; the loops in C have their own loss.
 
     Raises:
         Skipped: What it needs is not there.
     """
-    row = OPTIMIZERS[optimizer]
-    row.require(plan.dtype in row.loops, "training by formula to compare with")
+    row = row_of(optimizer)
     row.require(row.functional or method.takes != "pure", "functional form")
     row.require(row.c or method.takes != "name", "loop in C")
+    row.require(optimizer in OPTIMIZERS or method.function != "compiled_parts", "buffers that are known to begin at 0")
     if method.cpu_only and plan.device != "cpu":
         raise Skipped("XLA makes a native function of a loop on a CPU alone")
     if method.cpu_only and plan.batch_size > 1:
         raise Skipped("XLA makes a native function of a loop only where a step has one row")
+    if method.cpu_only and not network.native:
+        raise Skipped("XLA may not make a native function of a step of this network")
+    if method.function == "nnx_jitted" and not isinstance(network, Dense):
+        raise Skipped("the network is not written in flax.nnx")
     make = getattr(getattr(backend, method.module), method.function)
     if method.takes == "name":
         return made(lambda: make(optimizer, plan.learning_rate))
-    rule = _RULES[method.takes](backend, optimizer)
-    return made(lambda: make(_model(backend, method, network), rule(plan.learning_rate)))
+    return made(
+        lambda: make(_model(backend, method, network), _rule(backend, framework, method, optimizer, plan), output_loss)
+    )
+
+
+def _rule(backend: Backend, framework: str, method: Method, optimizer: str, plan: Plan) -> Any:
+    """Return the optimizer as the method takes it."""
+    if method.takes == "pure":
+        return getattr(backend, "functional").FUNCTIONAL[optimizer](plan.learning_rate)  # noqa: B009 - PyTorch's alone
+    if method.takes == "folded":
+        return getattr(backend.optimizers, "folded_adam")(plan.learning_rate)  # noqa: B009 - JAX's alone
+    return trained.optimizer(backend, framework, optimizer, plan)
 
 
 def _model(backend: Backend, method: Method, network: Network) -> Any:
     if method.network == "network":
-        return network.make(backend)
+        return trained.model(backend, network)
     return getattr(backend.models, method.network)(network.widths)  # type: ignore[attr-defined] # of dense layers
 
 
@@ -198,11 +218,21 @@ def made(make: Callable[[], Any]) -> Any:
 
 
 def training(
-    backend: Backend, method: Method, loop: Any, params: ParameterTree, data: tuple[Array, Array], order: Array
+    backend: Backend,
+    method: Method,
+    loop: Any,
+    params: ParameterTree,
+    data: tuple[Array, Array],
+    order: Array,
+    conversion: Conversion,
+    moved: ParameterTree | None = None,
 ) -> Task:
-    """Return a lap of a loop: one step for each entry of `order`, from these parameters on."""
+    """Return a lap of a loop: one step for each entry of `order`, from these parameters on.
+
+    With `moved`, its value has the losses of a second lap, from those parameters on.
+    """
     arrays, rows = tuple(loop.load(array) for array in data), loop.load(order)
-    drawn = backend.runtime.params_from_numpy(params)
+    drawn = conversion.from_tree(params)
 
     def start() -> Any:
         return backend.runtime.wait(loop.init(drawn))
@@ -215,7 +245,11 @@ def training(
 
     def export(output: Any) -> Value:
         state, losses = output
-        return {"losses": numbers(backend, losses), "params": ravel(backend.runtime.params_to_numpy(state.params))}
+        value = {"losses": numbers(backend, losses), "params": ravel(conversion.to_tree(state.params))}
+        if moved is None:
+            return value
+        _, others = backend.runtime.wait(loop.run(loop.init(conversion.from_tree(moved)), arrays, rows))
+        return value | {"moved_losses": numbers(backend, others)}
 
     steps = len(order) * method.runs
     return Task(run, export, steps=steps, stages=stages, start=start, varies_by_process=method.varies_by_process)

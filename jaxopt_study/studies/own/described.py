@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,6 @@ from jaxopt_study.bench.task import Refused
 from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.own.network import Registered
-from jaxopt_study.studies.registry import OPTIMIZERS
 
 __all__ = ["DESCRIBE", "OUTPUTS", "Described", "describe", "outputs"]
 
@@ -39,7 +40,7 @@ class Described(NamedTuple):
 
 
 def describe(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Described:
-    """Make the model, draw its parameters, and make one step with each optimizer that is the user's.
+    """Make the model, draw its parameters, differentiate its loss, and make a step with each registered optimizer.
 
     Raises:
         Refused: The user's code raises, or what it makes cannot be trained; the words say which.
@@ -53,11 +54,10 @@ def describe(backend: Backend, plan: Plan, framework: str, workload: Workload) -
 def outputs(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Array:
     """Return the model's outputs for the rows of the first step, at the workload's initial parameters."""
     del plan
-    network, params = workload.network, trained.conversion(backend, framework, workload.network).from_tree
-    inputs = backend.runtime.from_numpy(workload.train[0][workload.steps[0]])
-    return backend.runtime.to_numpy(
-        backend.models.predict(trained.model(backend, network))(params(workload.params), inputs)
-    )
+    network = workload.network
+    params = trained.conversion(backend, framework, network).from_tree(workload.params)
+    rows = workload.train[0][workload.steps[0]]
+    return backend.registered.outputs(trained.model(backend, network), params, rows)
 
 
 def _described(backend: Backend, plan: Plan, framework: str, workload: Workload) -> Described:
@@ -71,28 +71,28 @@ def _described(backend: Backend, plan: Plan, framework: str, workload: Workload)
     else:
         leaves, params = {}, backend.runtime.params_from_numpy(workload.params)
     model = _tried(what, plan, lambda: trained.model(backend, network))
-    inputs, targets = map(backend.runtime.from_numpy, batch)
-    outputs = _tried(what, plan, lambda: backend.models.predict(model)(params, inputs))
+    found = _tried(what, plan, lambda: backend.registered.outputs(model, params, batch[0]))
     wanted = (*np.shape(rows), network.outputs)
-    if tuple(outputs.shape) != wanted:
-        raise Refused(f"{what} returns shape {tuple(outputs.shape)} for a batch, and it must be {wanted}")
-    _check_loss(backend, plan, f"{framework}: the loss {workload.loss!r}", workload, model, params, (inputs, targets))
+    if found.shape != wanted:
+        raise Refused(f"{what} returns shape {found.shape} for a batch, and it must be {wanted}")
+    _check_loss(backend, plan, framework, workload, model, params, found)
     for name in plan.optimizers:
-        if name not in OPTIMIZERS:
+        if plugin.find(plan.plugin, plan.plugin_digest, "optimizer", name):
             _check_optimizer(backend, plan, framework, name, workload, model, params)
     return Described(leaves, _kinds(framework, model))
 
 
 def _check_loss(
-    backend: Backend, plan: Plan, what: str, workload: Workload, model: Any, params: Any, batch: tuple[Any, Any]
+    backend: Backend, plan: Plan, framework: str, workload: Workload, model: Any, params: Any, outputs: Array
 ) -> None:
-    output_loss = trained.output_loss(backend, workload, plan)
-    loss = backend.models.batch_loss(model, output_loss)
-    value = _tried(what, plan, lambda: loss(params, batch))
+    what, output_loss = f"{framework}: the loss {workload.loss!r}", trained.output_loss(backend, workload, plan)
+    inputs, targets = (backend.runtime.from_numpy(array[workload.steps[0]]) for array in workload.train)
+    value = _tried(what, plan, lambda: output_loss(backend.runtime.from_numpy(outputs), targets))
     if getattr(value, "shape", None) != ():
-        shape = tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}"
+        shape = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
         raise Refused(f"{what} returns {shape}, and it must return a scalar, of shape ()")
-    gradient = _tried(what, plan, lambda: backend.derivatives.gradient(loss)(params, batch))
+    loss = backend.models.batch_loss(model, output_loss)
+    gradient = _tried(what, plan, lambda: backend.derivatives.gradient(loss)(params, (inputs, targets)))
     numbers = backend.runtime.to_numpy(backend.runtime.ravel(gradient))
     if not np.isfinite(numbers).all():
         raise Refused(f"{what} has a gradient with NaN or infinity at the initial parameters")
@@ -133,6 +133,9 @@ def _line(error: Exception, plan: Plan) -> str:
         words = user_code.in_one_line(error, plugin.place(plan.plugin))
         if words.startswith(f"{plugin.place(plan.plugin).name}:"):
             return words
+    place, words = traceback.extract_tb(error.__traceback__)[-1].filename, str(error)
+    if Path(place).stem == "registered":  # a backend's own words
+        return words
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
 
 

@@ -8,13 +8,17 @@ from jaxopt_study import dictionary
 from jaxopt_study.backends import Backend
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.calls import read
+from jaxopt_study.dictionary.named import table_of
 from jaxopt_study.dictionary.options import OPTIONS
 from jaxopt_study.dictionary.translation import APPROXIMATE
 
 __all__ = ["check", "make"]
 
-LINE_SEARCH = "LBFGS"
-"""The class whose step takes a function that computes the loss again."""
+OTHERS = {
+    "LBFGS": "it computes the loss several times per step, which these studies do not do",
+    "SparseAdam": "it is for sparse gradients, which these studies do not have",
+}
+"""Classes of `torch.optim` that cannot be trained with here, and why."""
 
 
 def check(call: str, learning_rate: float) -> None:
@@ -24,8 +28,8 @@ def check(call: str, learning_rate: float) -> None:
         DictionaryError: torch.optim has no such class or option, or it cannot be translated.
     """
     name, options = _read(call, learning_rate)
-    if name == LINE_SEARCH:
-        raise DictionaryError(f"{name} computes the loss several times per step, which these studies do not do")
+    if name in OTHERS:
+        raise DictionaryError(f"{name} cannot be used here: {OTHERS[name]}")
     dictionary.translate(name, **options)
 
 
@@ -50,6 +54,6 @@ def _read(call: str, learning_rate: float) -> tuple[str, dict[str, Any]]:
     """Return the class and its options."""
     found = read(call)
     if found.name not in OPTIONS:
-        dictionary.translate(found.name)  # which says what it is, or what was meant
+        table_of(found.name)  # which says what may have been meant
         raise DictionaryError(f"{found.name} is no optimizer")
     return found.name, {"lr": learning_rate} | found.by_name(OPTIONS[found.name])
