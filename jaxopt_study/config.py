@@ -247,7 +247,7 @@ def _of_the_user(config: Config, given: Given | None) -> dict[str, Any]:
             raise ConfigError(f"--data {given.name} holds {largest:g}, which is more than {config.dtype} can hold")
         found |= {"standardized": config.standardize}
     elif config.model is None and config.loss is None:
-        return found | {"native": _native(config)}
+        return found | _traits(config)
     rows = given or WORKLOADS[config.workload](0, 1)
     try:
         found |= chosen.choices(rows, config.model, found.get("loss", ""), config.standardize, source)
@@ -256,11 +256,13 @@ def _of_the_user(config: Config, given: Given | None) -> dict[str, Any]:
     return found | {"native": found["native"] and _rows_per_step(config, given) == 1}
 
 
-def _native(config: Config) -> bool:
-    """Return whether XLA can make one native function of a step; of the notebook's workload it is known unread."""
-    if _rows_per_step(config, None) > 1:
-        return False
-    return config.workload == Config.workload or WORKLOADS[config.workload](0, 1).network.native
+def _traits(config: Config) -> dict[str, bool]:
+    """Return what a plan says of a built-in training; of the notebook's it is known unread."""
+    found = {"native": True, "linear": True}
+    if config.workload != Config.workload:
+        workload = WORKLOADS[config.workload](0, 1)
+        found = chosen.traits(workload.network, workload.loss)
+    return found | {"native": found["native"] and _rows_per_step(config, None) == 1}
 
 
 def _plugin(config: Config) -> tuple[str, str]:

@@ -37,6 +37,7 @@ class Plan:
             shows all that it has.
         batch_size: The rows of a training step.
         native: Whether XLA on a CPU can make one native function of the training steps.
+        linear: Whether a softmax regression is trained: one linear layer.
         built_in: The built-in workload that brings the rows, where a user chose the model or the loss for them.
         model: Of a user's own choice, the network, as the command line names it.
         loss: Of a user's own choice, the loss, as the plugin names it.
@@ -63,6 +64,7 @@ class Plan:
     repeats: int
     batch_size: int = 1
     native: bool = True
+    linear: bool = True
     built_in: str = ""
     model: str = ""
     loss: str = ""

@@ -1,7 +1,8 @@
 """What does a Hessian cost, by each method, in each framework, and how does the cost grow?
 
 Every method is compared with a reference: on the workload, where all are measured in the same rounds, with the closed
-form; on the networks of the cost curves, where each case has a process of its own, with differences of the gradient.
+form; on the networks of the cost curves, where each case has a process of its own, with differences of the gradient. On
+a workload of another network there is no closed form, and methods are compared with each other.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from jaxopt_study.studies.experiment import Study
 from jaxopt_study.studies.hessian.curves import Curves
 from jaxopt_study.studies.hessian.newton_step import NewtonStep
+from jaxopt_study.studies.hessian.on_network import OnNetwork
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
 
 __all__ = ["HESSIAN"]
 
 HESSIAN = Study(
-    "Hessian: what does it cost, by each method, and how does that grow?", (OnWorkload(), Curves(), NewtonStep())
+    "Hessian: what does it cost, by each method, and how does that grow?",
+    (OnWorkload(), OnNetwork(), Curves(), NewtonStep()),
 )

@@ -49,7 +49,9 @@ class OnWorkload(HessianExperiment):
         return softmax_regression(workload)
 
     def groups(self, plan: Plan) -> list[Group]:
-        """Return the methods in the same rounds, and the slow ones in another group."""
+        """Return the methods in the same rounds, and the slow ones in another group; see `on_network` for others."""
+        if not plan.linear and not plan.overview:
+            return []
         runs = ["overview"] if plan.overview else ["overview", "default"] + ["full"] * (plan.profile == "full")
         chosen = [method for method in METHODS.values() if method.since in runs]
         quick = self.cases([method for method in chosen if not method.slow], plan.workload, plan)

@@ -10,12 +10,12 @@ from jaxopt_study import plugin
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data import given as own_data
 from jaxopt_study.data.given import DataError, Given
-from jaxopt_study.data.networks import Network
+from jaxopt_study.data.networks import Dense, Network
 from jaxopt_study.data.workload import LOSSES, Workload
 from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.studies.own.network import Registered
 
-__all__ = ["choices", "network", "workload"]
+__all__ = ["choices", "network", "traits", "workload"]
 
 Source = tuple[str, str]
 """A plugin and the digest of its file."""
@@ -77,7 +77,13 @@ def choices(rows: Given | Workload, model: str | None, loss: str, standardized: 
         what = " and ".join(filter(None, (model, loss)))
         known = {"model": model or "", "built_in": rows.name, "workload": f"{rows.name} with {what}"}
         known["data"] = _facts(rows, made, loss, source)
-    return known | {"native": made.native and not loss}
+    return known | traits(made, loss or rows.loss)
+
+
+def traits(network: Network, loss: str) -> dict[str, bool]:
+    """Return what a plan says of a training; a loss of the user's may hold anything."""
+    linear = isinstance(network, Dense) and len(network.widths) == 2 and loss == "cross_entropy"
+    return {"native": network.native and loss in LOSSES, "linear": linear}
 
 
 def _facts(base: Workload, made: Network, loss: str, source: Source) -> tuple[str, ...]:

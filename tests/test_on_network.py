@@ -1,0 +1,79 @@
+"""The Hessian of any workload's network: its methods are compared with each other and with differences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.task import TooLarge
+from jaxopt_study.config import Config, check
+from jaxopt_study.studies.hessian import on_network
+from jaxopt_study.studies.hessian.on_network import OnNetwork
+from jaxopt_study.studies.hessian.on_workload import OnWorkload
+from jaxopt_study.studies.own import chosen
+
+ASKED = Config(studies=("hessian",), workload="wine", model="mlp:4", dtype="float64", profile="smoke")
+
+
+@pytest.fixture(scope="module")
+def measured(backends):
+    """Return the plan, and a record of each case of a small network with tanh."""
+    plan = check(ASKED)
+    workload = chosen.workload(plan, None)
+    workload = replace(workload, network=replace(workload.network, activation="tanh"))
+    found = []
+    for case in OnNetwork().groups(plan)[0].cases:
+        task = OnNetwork().task(backends[case.framework], case, workload, plan)
+        *_, output = task.run(task.start())
+        value = OnNetwork().summarize(case, task.export(output), workload, plan)
+        found.append(Record(**vars(case), environment="", group=0.0, status="ok", samples=(1.0,), value=value))
+    return plan, found
+
+
+def test_methods_and_frameworks_agree_on_a_network(measured):
+    plan, records = measured
+    findings = OnNetwork().findings(records, plan)
+    assert len(records) == 8
+    assert len(findings) == 6 + 1 + 5 + 6
+    assert all(finding.agrees for finding in findings)
+    assert max(f.distance for f in findings if "differences" not in f.what) < 4e-15  # 8.1e-16 was the worst seen
+    assert 0 < max(f.distance for f in findings if "differences" in f.what) < 5e-9  # 5.7e-10
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_wrong_hessian_is_found(measured, framework):
+    plan, records = measured
+    place = next(n for n, r in enumerate(records) if (r.framework, r.method) == (framework, "hessian_blocked"))
+    products = np.array(records[place].value["products"])
+    wrong = replace(records[place], value=records[place].value | {"products": list(products * (1 + 1e-7))})
+    findings = OnNetwork().findings([*records[:place], wrong, *records[place + 1 :]], plan)
+    doubtful = {case.method for f in findings if not f.agrees for case in f.cases if case.framework == framework}
+    assert "hessian_blocked" in doubtful
+    assert "hessian_reverse_over_reverse" not in doubtful
+
+
+def test_softmax_regression_has_its_own_experiment_and_large_models_none(backends, monkeypatch):
+    plan = check(replace(ASKED, workload="digits-linear", model=None))
+    assert plan.linear
+    assert OnNetwork().groups(plan) == []
+    assert OnWorkload().groups(plan)
+    plan = check(ASKED)
+    assert not plan.linear
+    assert OnWorkload().groups(plan) == []
+    monkeypatch.setattr(on_network, "MOST_PARAMETERS", 70)
+    case = OnNetwork().groups(plan)[0].cases[0]
+    with pytest.raises(TooLarge, match="the model has 71 parameters; dense Hessians are made of 70 or fewer"):
+        OnNetwork().task(backends["jax"], case, chosen.workload(plan, None), plan)
+
+
+def test_rows_and_words_come_of_the_records(measured):
+    from jaxopt_study.bench.results import Results
+
+    plan, records = measured
+    results = Results(tuple(records), tuple(OnNetwork().findings(records, plan)))
+    rows = OnNetwork().rows(results, plan)
+    (table,) = OnNetwork().tables(rows, plan)
+    assert "wine with mlp:4, 64 rows, 71 parameters, float64" in table.title
+    assert len(table.rows) == 8
+    assert "the dense Hessian of wine with mlp:4 takes 1.00 s in jax" in OnNetwork().verdict(rows, plan)
