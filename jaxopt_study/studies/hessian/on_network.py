@@ -135,8 +135,8 @@ class OnNetwork(Experiment):
         title = f"Second derivatives of the training loss: {plan.workload}{size}, {plan.dtype}"
         lines = [(label(r), *cells(r), text.ratio(r["in_gradients"])) for r in rows]
         notes = (
-            "Residual: largest difference of products with fixed directions from those of the first method, relative; of "
-            "the gradient, from that of the first framework.",
+            "Residual: largest difference of products with fixed directions from those of the first method, relative; "
+            "of the gradient, from that of the first framework.",
             "In gradients: the time divided by that of the same framework's gradient.",
             *text.flags(r["in_gradients"] for r in rows),
             *reasons(rows),
