@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import config, folders, verdict
+from jaxopt_study import folders, verdict
 from jaxopt_study.bench import environment, record
-from jaxopt_study.config import Config, ConfigError, check
+from jaxopt_study.config import Config, ConfigError, check, plan
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from tests.conftest import compare, load_backend
 from tests.here import workers_here
@@ -158,8 +158,8 @@ def test_a_run_that_cannot_be_read_is_refused_before_anything_is_measured(small,
 
 
 def test_a_missing_exporter_is_one_sentence(monkeypatch):
-    found = config.find_spec
-    monkeypatch.setattr(config, "find_spec", lambda name: None if name == "pyperf" else found(name))
+    found = plan.find_spec
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "pyperf" else found(name))
     with pytest.raises(ConfigError, match="--export pyperf needs a package that is not installed"):
         check(Config(export="pyperf"))
 
@@ -175,8 +175,8 @@ def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path, compare_here):
 
 
 def test_a_missing_framework_is_one_sentence_and_the_other_still_runs(monkeypatch):
-    found = config.find_spec
-    monkeypatch.setattr(config, "find_spec", lambda name: None if name == "torch" else found(name))
+    found = plan.find_spec
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "torch" else found(name))
     with pytest.raises(ConfigError, match=r"torch is not installed: install it by .*pip install .*--frameworks jax"):
         check(Config())
     assert check(Config(frameworks=("jax",))).frameworks == ("jax",)

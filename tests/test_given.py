@@ -70,7 +70,8 @@ def test_bad_options_are_refused():
     assert "3 x 5 are 15" in refused(data=data, model="cnn:3x5")
     assert "--batch-size 13 is more than the 12 rows for training" in refused(data=data, batch_size=13)
     assert "--batch-size 899 is more than the 898 rows for training" in refused(batch_size=899)
-    assert "--model is for --data" in refused(model="linear")
+    assert "--standardize is for --data" in refused(standardize=True)
+    assert "3 x 5 are 15" in refused(model="cnn:3x5")
     assert "cannot both be given" in refused(data=data, workload="wine")
     for model in ("tree", "mlp:", "mlp:8,x", "cnn:12", "cnn:3x0", "linear:3"):
         assert "is no model: write linear, mlp:64,32" in refused(data=data, model=model)

@@ -1,0 +1,10 @@
+"""What a user asks for, and the plan that comes of it once it is checked."""
+
+from __future__ import annotations
+
+from jaxopt_study.config.choices import read_data
+from jaxopt_study.config.options import DEVICES, DTYPES, FRAMEWORKS, Config
+from jaxopt_study.config.plan import check
+from jaxopt_study.config.values import ConfigError
+
+__all__ = ["DEVICES", "DTYPES", "FRAMEWORKS", "Config", "ConfigError", "check", "read_data"]
