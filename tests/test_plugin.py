@@ -17,7 +17,7 @@ from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.data.workload import ravel
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.loops import usual
-from jaxopt_study.studies.optimizers import method_of
+from jaxopt_study.studies.optimizers import Optimizers, method_of
 from jaxopt_study.studies.own import chosen, spelled, twins
 from tests.conftest import compiled_quickly, load_backend, make_plan
 from tests.here import workers_here
@@ -332,3 +332,19 @@ def test_chaotic_training_is_compared_by_its_first_steps():
     (finding,) = usual.findings(records, make_plan())
     assert finding.agrees
     assert "the first 10 steps" in finding.what
+
+
+def test_a_users_optimizer_is_allowed_what_rounding_does_to_it_and_a_pinned_one_is_not():
+    def of_run(name, framework, scale):
+        losses = (np.array(LOSSES) * scale).tolist()
+        moved = (np.array(losses) * (1 + 5e-5)).tolist()
+        value = {"diverged_at_step": -1, "params": losses, "moved_params": moved}
+        value |= {f"{which}_losses": losses for which in ("epoch", "first")}
+        value |= {f"moved_{which}_losses": moved for which in ("epoch", "first")}
+        case = Optimizers().case(name, framework, "loop")
+        return Record(**vars(case), environment="", group=0.0, status="ok", samples=(1.0,), value=value)
+
+    for name, agree in (("NAdam(lr=0.1)", True), ("adam", False)):
+        plan = check(Config(optimizers=(name,), dtype="float64"))
+        records = [of_run(name, "jax", 1.0), of_run(name, "torch", 1.001)]
+        assert {f.agrees for f in Optimizers().findings(records, plan)} == {agree}, name

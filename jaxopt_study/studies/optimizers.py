@@ -21,7 +21,7 @@ from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
-from jaxopt_study.studies.registry import row_of
+from jaxopt_study.studies.registry import OPTIMIZERS, row_of
 from jaxopt_study.studies.tolerances import BEGINNING, Bound, notebooks, pinned
 
 SENSITIVITIES = 100
@@ -218,6 +218,7 @@ def _pair(records: Sequence[Record], optimizer: str) -> tuple[Record | None, Rec
 def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     """Compare losses, parameters, the first steps, and where they diverge."""
     cases, bounds = (jax.case, torch.case), row_of(jax.subject).training[plan.dtype]
+    measured = pinned(plan) and jax.subject in OPTIMIZERS
     sensitivity = stats.relative_distance(jax.value["moved_epoch_losses"], jax.value["epoch_losses"])
     moved = stats.scaled_distance(jax.value["moved_params"], jax.value["params"])
     loss = stats.relative_distance(jax.value["epoch_losses"], torch.value["epoch_losses"])
@@ -226,7 +227,7 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     first_losses = jax.value["first_losses"]
     moved_first = stats.scaled_distance(jax.value.get("moved_first_losses", first_losses), first_losses)
     begin = compare(
-        f"losses of the first {FIRST_STEPS} steps", cases, first, _bound(BEGINNING[plan.dtype], moved_first, plan)
+        f"losses of the first {FIRST_STEPS} steps", cases, first, _bound(BEGINNING[plan.dtype], moved_first, measured)
     )
     if sensitivity > CHAOTIC and loss > bounds.loss.bound and begin.agrees:
         note = f"chaotic training: one unit in the last place changes JAX's own losses by {sensitivity:.1e}"
@@ -234,14 +235,15 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
     step, other = (r.value["diverged_at_step"] for r in (jax, torch))
     return [
         begin,
-        compare("loss per epoch, relative", cases, loss, _bound(bounds.loss, sensitivity, plan)),
-        compare("final parameters", cases, params, _bound(bounds.params, moved, plan)),
+        compare("loss per epoch, relative", cases, loss, _bound(bounds.loss, sensitivity, measured)),
+        compare("final parameters", cases, params, _bound(bounds.params, moved, measured)),
         *([compare("step of divergence", cases, abs(step - other), 0)] if (step, other) != (-1, -1) else []),
     ]
 
 
-def _bound(measured: Bound, sensitivity: float, plan: Plan) -> float:
-    return measured.bound if pinned(plan) else max(measured.bound, SENSITIVITIES * sensitivity)
+def _bound(bound: Bound, sensitivity: float, measured: bool) -> float:
+    """Return the bound; where it was not measured on such a training, what the sensitivity allows if that is more."""
+    return bound.bound if measured else max(bound.bound, SENSITIVITIES * sensitivity)
 
 
 def _row(record: Record, pair: tuple[Record | None, Record | None], results: Results) -> dict[str, Any]:
