@@ -1,9 +1,10 @@
 """When does Newton's method pay? It and its relatives race first-order methods to one penalized optimum."""
 
 from jaxopt_study.studies.experiment import Study
+from jaxopt_study.studies.newton.own_loss import OwnLoss
 from jaxopt_study.studies.newton.race import Race
 from jaxopt_study.studies.newton.regressions import Regressions
 
 __all__ = ["NEWTON", "Race", "Regressions"]
 
-NEWTON = Study("Newton: when do second-order methods pay?", (Race(), Regressions()))
+NEWTON = Study("Newton: when do second-order methods pay?", (Race(), OwnLoss(), Regressions()))
