@@ -24,7 +24,7 @@ Step = Callable[[State, Batch], tuple[State, Any]]
 Pairs = list[tuple[Tensor, Tensor]]
 
 SEED = 0
-"""Dropout draws the same numbers in each run."""
+"""Dropout draws the same numbers in each run, and so do initializers."""
 
 
 class Steps(NamedTuple):
@@ -47,10 +47,14 @@ class Steps(NamedTuple):
     before: int = 0
 
 
-def build(function: Callable[[], Any]) -> Any:
-    """Return what a user's function makes; its tensors are made on the device."""
+def build(function: Callable[..., Any], *trees: Any) -> Any:
+    """Return what a user's function makes of trees of NumPy arrays; its tensors are made on the device.
+
+    Initial parameters that PyTorch draws are the same in each process.
+    """
+    torch.manual_seed(SEED)
     with torch.device(runtime.from_numpy(np.zeros(())).device):
-        return function()
+        return function(*_map(runtime.from_numpy, trees))
 
 
 def moved(state: State) -> State:
