@@ -87,7 +87,9 @@ def run(
         engine.start(dict.fromkeys(case.framework for group in groups for case in group.cases))
         workload = _workload(plan, given)
         progress("loading the frameworks", 0, 0)
-        where = environment.capture(plan, variables, engine.infos(), engine.calibrations())
+        infos = engine.infos()
+        probes = {} if plan.experiment else engine.calibrations()  # a user's step is of other work than the probes'
+        where = environment.capture(plan, variables, infos, probes)
         if resumed:
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)

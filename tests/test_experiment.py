@@ -208,7 +208,7 @@ def eager(patch):
     import torch
 
     original = torch.compile
-    patch.setattr(torch, "compile", lambda f, **options: original(f, **options | {"backend": "eager"}))
+    patch.setattr(torch, "compile", lambda f, dynamic, options: original(f, dynamic=dynamic, backend="eager"))
 
 
 def test_each_way_to_loop_agrees_with_the_step_as_given(written, both, monkeypatch):

@@ -86,7 +86,10 @@ def compiled(step: Step, state: State) -> Steps:
         NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
     held = _Held(step, state)
-    run = _loop(runtime.compiled(step, dynamic=False))
+    # PyTorch would compile a test program, in a third of all the time, to see whether the C++ compiler knows the
+    # vector instructions that PyTorch uses already. It would keep the answer for later runs, and this worker has none.
+    vectors = torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+    run = _loop(runtime.compiled(step, dynamic=False, options={"cpp.vec_isa_ok": True} if vectors else None))
 
     def guarded(state: State, data: Any) -> tuple[State, Any]:
         with torch.compiler.set_stance("fail_on_recompile"):
