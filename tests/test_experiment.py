@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Refused, Skipped
@@ -21,8 +22,8 @@ from jaxopt_study.studies.steps import initial, source
 from jaxopt_study.studies.steps import reference as reference_module
 from jaxopt_study.studies.steps.check import Check
 from jaxopt_study.studies.steps.reference import reference
-from jaxopt_study.studies.steps.side import side
-from jaxopt_study.studies.steps.times import METHODS, Times
+from jaxopt_study.studies.steps.side import STEPS, side
+from jaxopt_study.studies.steps.times import METHODS, UNCOMPILED_LAP, Times
 from tests.conftest import compiled_quickly, load_backend, make_plan
 from tests.here import WorkerHere, workers_here
 
@@ -218,6 +219,12 @@ def test_each_way_to_loop_agrees_with_the_step_as_given(written, both, monkeypat
         found = timed(path, both, framework)
         assert {method for method, findings in found.items() if isinstance(findings, str)} == skipped, found
         assert all(f.agrees for method in found.keys() - skipped for f in found[method]), found
+
+
+def test_the_samples_of_a_step_without_jit_are_one_run():
+    """A step takes tens of milliseconds, and a sample at least ten."""
+    laps = PROFILES["default"].repeats + 2  # the first call and the warm-up
+    assert laps * UNCOMPILED_LAP <= STEPS
 
 
 ONE_ROW = """
