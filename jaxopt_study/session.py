@@ -88,7 +88,7 @@ def run(
         workload = _workload(plan, given)
         progress("loading the frameworks", 0, 0)
         infos = engine.infos()
-        probes = {} if plan.experiment else engine.calibrations()  # a user's step is of other work than the probes'
+        probes = {} if plan.experiment else engine.calibrations()  # they explain the times of study loops
         where = environment.capture(plan, variables, infos, probes)
         if resumed:
             folders.check_environment(folder, where)
