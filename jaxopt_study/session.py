@@ -91,7 +91,8 @@ def run(
         if twins.is_own(plan):
             progress("trying the plugin", 0, 0)
             workload = _attached(engine, workload, plan)
-        where = environment.capture(plan, variables, infos, engine.calibrations())
+        probes = {} if plan.experiment else engine.calibrations()  # they explain the times of study loops
+        where = environment.capture(plan, variables, infos, probes)
         if resumed:
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)

@@ -11,7 +11,7 @@ from jaxopt_study.bench.process import CaseFailed
 from jaxopt_study.bench.worker import Worker, answer_of
 from tests.conftest import load_backend
 
-ONE_AT_A_TIME = threading.Lock()  # frameworks that compute side by side would share Python's warnings, its locale, ...
+ONE_AT_A_TIME = threading.RLock()  # frameworks that compute side by side would share Python's warnings, its locale, ...
 
 
 class Unpinned(Worker):

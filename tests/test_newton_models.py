@@ -13,7 +13,7 @@ from jaxopt_study.backends import load
 from jaxopt_study.backends.numpy import newton as baseline
 from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import draw_params, zero_params
-from jaxopt_study.data.workloads import breast_cancer_raw, breast_cancer_standardized
+from jaxopt_study.data.workloads import whole_breast_cancer
 from jaxopt_study.studies.hessian.methods import places
 
 PENALTY = 1e-3
@@ -116,7 +116,11 @@ def test_every_minimizer_ends_at_scikit_learns_optimum(name, options, backends, 
     assert abs(value - optimum) < 1e-14  # 1.4e-17 was the worst measured
 
 
-@pytest.mark.parametrize("workload", [breast_cancer_raw(0, 1), breast_cancer_standardized(0, 1)], ids=lambda w: w.name)
+@pytest.mark.parametrize(
+    "workload",
+    [whole_breast_cancer("breast-cancer-raw"), whole_breast_cancer("breast-cancer-standardized")],
+    ids=lambda w: w.name,
+)
 def test_breast_cancer_ends_at_scikit_learns_optimum_along_one_path(workload, backends):
     answer = baseline.scikit_learn(workload.train, PENALTY, "newton-cholesky", 1e-10, 100)
     expected = baseline.logistic_objective(answer.x, workload.train, PENALTY)
@@ -133,7 +137,7 @@ def test_breast_cancer_ends_at_scikit_learns_optimum_along_one_path(workload, ba
 
 
 def test_scipys_trust_exact_ends_there_too(backends):
-    workload = breast_cancer_standardized(0, 1)
+    workload = whole_breast_cancer("breast-cancer-standardized")
     result = fit("jax", workload, method="trust_exact", tolerance=1e-9)
     answer = baseline.trust_exact(workload.train, PENALTY, 1e-9, 100)
     assert abs(float(result.value) - baseline.logistic_objective(answer.x, workload.train, PENALTY)) < 1e-10
@@ -227,7 +231,7 @@ def test_gauss_newton_fits_a_network_and_is_newton_for_a_linear_model(name, back
 
 
 def test_a_hundred_regressions_at_once_are_those_alone(backends):
-    workload, backend = breast_cancer_standardized(0, 1), backends["jax"]
+    workload, backend = whole_breast_cancer("breast-cancer-standardized"), backends["jax"]
     fun, params, batch = problem("jax", workload)
     penalties = np.geomspace(1e-4, 1, 100)
     many = jax.jit(
@@ -244,7 +248,7 @@ def test_a_hundred_regressions_at_once_are_those_alone(backends):
 
 
 def test_the_peers_end_at_the_same_optimum(backends):
-    backend, workload = backends["torch"], breast_cancer_standardized(0, 1)
+    backend, workload = backends["torch"], whole_breast_cancer("breast-cancer-standardized")
     fun, params, batch = problem("torch", workload)
     expected = fit("torch", workload, 0.1, tolerance=1e-9).value
     answers = [backend.newton.peers.torch_lbfgs(

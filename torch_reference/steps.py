@@ -24,7 +24,7 @@ Step = Callable[[State, Batch], tuple[State, Any]]
 Pairs = list[tuple[Tensor, Tensor]]
 
 SEED = 0
-"""Dropout draws the same numbers in each run."""
+"""Dropout draws the same numbers in each run, and so do initializers."""
 
 
 class Steps(NamedTuple):
@@ -47,10 +47,14 @@ class Steps(NamedTuple):
     before: int = 0
 
 
-def build(function: Callable[[], Any]) -> Any:
-    """Return what a user's function makes; its tensors are made on the device."""
+def build(function: Callable[..., Any], *trees: Any) -> Any:
+    """Return what a user's function makes of trees of NumPy arrays; its tensors are made on the device.
+
+    Initial parameters that PyTorch draws are the same in each process.
+    """
+    torch.manual_seed(SEED)
     with torch.device(runtime.from_numpy(np.zeros(())).device):
-        return function()
+        return function(*_map(runtime.from_numpy, trees))
 
 
 def moved(state: State) -> State:
@@ -82,7 +86,10 @@ def compiled(step: Step, state: State) -> Steps:
         NotImplementedError: Nothing would be compiled; see `runtime.compiled`.
     """
     held = _Held(step, state)
-    run = _loop(runtime.compiled(step, dynamic=False))
+    # PyTorch would compile a test program, in a third of all the time, to see whether the C++ compiler knows the
+    # vector instructions that PyTorch uses already. It would keep the answer for later runs, and this worker has none.
+    vectors = torch.backends.cpu.get_cpu_capability() != "DEFAULT"
+    run = _loop(runtime.compiled(step, dynamic=False, options={"cpp.vec_isa_ok": True} if vectors else None))
 
     def guarded(state: State, data: Any) -> tuple[State, Any]:
         with torch.compiler.set_stance("fail_on_recompile"):

@@ -194,6 +194,7 @@ class Backend(Protocol):
     newton_step: NewtonStep
     calibration: Calibration
     steps: Any  # the twins have `as_given`, `build` and `moved` in common
+    parameters: Any  # of a user's state, which may be any object
     trajectories: Trajectories
     conventions: Conventions
     defects: KnownDefects

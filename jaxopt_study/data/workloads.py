@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,11 +10,21 @@ import numpy as np
 from jaxopt_study.data.networks import Convolutional, Dense, Network, Transformer
 from jaxopt_study.data.workload import Array, Rows, Workload, draw_order, split, standardize
 
-__all__ = ["WORKLOADS", "breast_cancer_raw", "breast_cancer_standardized", "digits_linear", "shuffled"]
+__all__ = [
+    "WORKLOADS",
+    "breast_cancer_raw",
+    "breast_cancer_standardized",
+    "digits_linear",
+    "shuffled",
+    "whole_breast_cancer",
+]
 
 
 def digits_linear(seed: int, epochs: int, batch_size: int = 1) -> Workload:
-    """Return the notebook's job: scikit-learn's digits, first half for training, one linear layer, one row a step."""
+    """Return the notebook's job: scikit-learn's digits, first half for training, one linear layer, one row a step.
+
+    The second half is for testing, as in the notebook, so that there is no validation part.
+    """
     train, test = _digits()
     network = Dense((64, 10))
     order = draw_order(len(train[1]), epochs, batch_size)
@@ -23,23 +32,28 @@ def digits_linear(seed: int, epochs: int, batch_size: int = 1) -> Workload:
 
 
 def breast_cancer_raw(seed: int, epochs: int, batch_size: int = 1) -> Workload:
-    """Return scikit-learn's breast cancer data: 569 rows of 30 measures, whose sizes differ by a factor of 1e5.
-
-    All rows are for training; those for testing are the same.
-    """
-    from sklearn.datasets import load_breast_cancer
-
-    rows, network = load_breast_cancer(return_X_y=True), Dense((30, 1))
-    order = draw_order(len(rows[1]), epochs, batch_size)
-    return Workload("breast-cancer-raw", network, rows, rows, network.draw(seed), order, "binary_cross_entropy")
+    """Return scikit-learn's breast cancer data: 569 rows of 30 measures, whose sizes differ by a factor of 1e5."""
+    parts = split(_breast_cancer(), np.random.default_rng(0))
+    return shuffled("breast-cancer-raw", Dense((30, 1)), parts, seed, epochs, batch_size, "binary_cross_entropy")
 
 
 def breast_cancer_standardized(seed: int, epochs: int, batch_size: int = 1) -> Workload:
-    """Return the same with each measure shifted and scaled to mean 0 and deviation 1."""
-    raw = breast_cancer_raw(seed, epochs, batch_size)
-    inputs, targets = raw.train
-    rows = ((inputs - inputs.mean(axis=0)) / inputs.std(axis=0), targets)
-    return replace(raw, name="breast-cancer-standardized", train=rows, test=rows)
+    """Return the same parts, each measure shifted and scaled to mean 0 and deviation 1 in the training part."""
+    parts = _standardized(_breast_cancer())
+    name = "breast-cancer-standardized"
+    return shuffled(name, Dense((30, 1)), parts, seed, epochs, batch_size, "binary_cross_entropy")
+
+
+def whole_breast_cancer(name: str) -> Workload:
+    """Return the data of one of the two as a problem to minimize: all rows are for training, and for testing too.
+
+    They are in the order of the data, and standardized all together.
+    """
+    inputs, targets = _breast_cancer()
+    if name == "breast-cancer-standardized":
+        (inputs,) = standardize(inputs)
+    rows, network = (inputs, targets), Dense((30, 1))
+    return Workload(name, network, rows, rows, network.draw(0), draw_order(len(targets), 1, 1), "binary_cross_entropy")
 
 
 def shuffled(
@@ -51,20 +65,21 @@ def shuffled(
     batch_size: int = 1,
     loss: str = "cross_entropy",
 ) -> Workload:
-    """Return a workload of a training part, a test part and, if there are three, a validation part between them.
-
-    Each epoch has an order of its own.
-    """
-    train, *between, test = parts
+    """Return a workload of a training, a validation and a test part. Each epoch has an order of its own."""
+    train, validation, test = parts
     order = draw_order(len(train[1]), epochs, batch_size, np.random.default_rng(seed))
-    validation = between[0] if between else None
     return Workload(name, network, train, test, network.draw(seed), order, loss, validation)
 
 
 def _on_digits(name: str, network: Network, seed: int, epochs: int, batch_size: int = 1) -> Workload:
-    """Return scikit-learn's digits, pixels from 0 to 1: raw pixels saturate tanh, and training is then chaotic."""
-    train, test = ((inputs / 16, targets) for inputs, targets in _digits())
-    return shuffled(name, network, (train, test), seed, epochs, batch_size)
+    """Return scikit-learn's digits, pixels from 0 to 1: raw pixels saturate tanh, and training is then chaotic.
+
+    The first half is for training, the third quarter for validation, the last for testing.
+    """
+    train, (inputs, targets) = ((inputs / 16, targets) for inputs, targets in _digits())
+    half = len(targets) // 2
+    parts = train, (inputs[:half], targets[:half]), (inputs[half:], targets[half:])
+    return shuffled(name, network, parts, seed, epochs, batch_size)
 
 
 def wine(seed: int, epochs: int, batch_size: int = 1) -> Workload:
@@ -125,6 +140,13 @@ def standardized_targets(parts: tuple[Rows, ...]) -> tuple[Rows, ...]:
 def training_rows(name: str) -> int:
     """Return how many rows a built-in workload trains on."""
     return len(WORKLOADS[name](0, 1).train[1])
+
+
+def _breast_cancer() -> Rows:
+    from sklearn.datasets import load_breast_cancer
+
+    inputs, targets = load_breast_cancer(return_X_y=True)
+    return inputs, targets
 
 
 def _digits() -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 rng = np.random.default_rng(0)
-BATCHES = [
-    (rng.normal(size=(8, 12, 12, 1)), rng.integers(10, size=8)) for _ in range(8)
-]  # rows, height, width, channel
-KERNEL, DENSE = rng.normal(size=(3, 3, 1, 4)) / 3, rng.normal(size=(100, 10)) / 10
+BATCHES = [(rng.normal(size=(8, 12, 12, 1)), rng.integers(10, size=8)) for _ in range(8)]
 
 
 class Network(fnn.Module):
@@ -22,9 +19,8 @@ class Network(fnn.Module):
         return fnn.Dense(10, use_bias=False, name="dense")(x)
 
 
-def jax_step():
+def jax_step(params):
     rule = optax.sgd(0.1, momentum=0.9)
-    params = jax.tree.map(jax.numpy.asarray, {"conv": {"kernel": KERNEL}, "dense": {"kernel": DENSE}})
 
     def loss(params, images, targets):
         logits = Network().apply({"params": params}, images)
@@ -35,24 +31,20 @@ def jax_step():
         updates, memory = rule.update(gradient, state[1])
         return (optax.apply_updates(state[0], updates), memory), value
 
-    return {"state": (params, rule.init(params)), "step": step, "batches": BATCHES, "params": lambda state: state[0]}
+    return {"state": (params, rule.init(params)), "step": step, "batches": BATCHES}
 
 
 def torch_step():
     def step(state, batch):
-        (conv, dense, optimizer), (images, targets) = state, batch
-        x = nn.functional.max_pool2d(torch.relu(conv(images.permute(0, 3, 1, 2))), 2)
+        (model, optimizer), (images, targets) = state, batch
+        x = nn.functional.max_pool2d(torch.relu(model["conv"](images.permute(0, 3, 1, 2))), 2)
         x = nn.functional.dropout(x.permute(0, 2, 3, 1).flatten(1), 0.5, training=False)
-        loss = nn.functional.cross_entropy(dense(x), targets)
+        loss = nn.functional.cross_entropy(model["dense"](x), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return state, loss
 
-    conv, dense = nn.Conv2d(1, 4, 3, bias=False), nn.Linear(100, 10, bias=False)
-    conv.load_state_dict({"weight": torch.tensor(KERNEL.transpose(3, 2, 0, 1))})
-    dense.load_state_dict({"weight": torch.tensor(DENSE.T)})
-    optimizer = torch.optim.SGD([*conv.parameters(), *dense.parameters()], lr=0.1, momentum=0.9)
-    return {"state": (conv, dense, optimizer), "step": step, "batches": BATCHES,
-            "params": lambda state: {"conv": {"kernel": state[0].weight.permute(2, 3, 1, 0)},
-                                     "dense": {"kernel": state[1].weight.T}}}  # fmt: skip
+    model = nn.ModuleDict({"conv": nn.Conv2d(1, 4, 3, bias=False), "dense": nn.Linear(100, 10, bias=False)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return {"state": (model, optimizer), "step": step, "batches": BATCHES}

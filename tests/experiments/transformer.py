@@ -4,14 +4,10 @@ import flax.linen as fnn
 import jax
 import numpy as np
 import optax
-import torch
-from torch import nn
+from torch import nn, optim
 
 rng = np.random.default_rng(0)
 BATCHES = [(rng.normal(size=(4, 6, 8)), rng.normal(size=(4, 6, 8))) for _ in range(8)]  # rows, positions, features
-SIZES = {"qkv": (8, 24), "out": (8, 8), "up": (8, 16), "down": (16, 8)}
-DENSE = {name: {"kernel": rng.normal(size=s) / s[0] ** 0.5, "bias": np.zeros(s[1])} for name, s in SIZES.items()}
-NORMS = {name: {"scale": np.ones(8), "bias": np.zeros(8)} for name in ("norm1", "norm2")}
 
 
 class Twin(fnn.Module):
@@ -32,25 +28,24 @@ class Block(nn.ModuleDict):
         return x + self["down"](nn.functional.gelu(self["up"](self["norm2"](x))))
 
 
-def jax_step():
-    rule = optax.adamw(1e-3, weight_decay=0.01)
-    params = jax.tree.map(jax.numpy.asarray, {"params": DENSE | NORMS})
+def jax_step(params):
+    rule = optax.adamw(1e-3, weight_decay=1e-2)
+
+    def loss(params, inputs, targets):
+        return ((Twin().apply({"params": params}, inputs) - targets) ** 2).mean()
 
     def step(state, batch):
-        value, gradient = jax.value_and_grad(lambda p: ((Twin().apply(p, batch[0]) - batch[1]) ** 2).mean())(state[0])
+        value, gradient = jax.value_and_grad(loss)(state[0], *batch)
         updates, memory = rule.update(gradient, state[1], state[0])
         return (optax.apply_updates(state[0], updates), memory), value
 
-    return {"state": (params, rule.init(params)), "step": jax.jit(step), "batches": BATCHES,
-            "params": lambda state: state[0]["params"]}  # fmt: skip
+    return {"state": (params, rule.init(params)), "step": jax.jit(step), "batches": BATCHES}
 
 
 def torch_step():
-    model = Block({n: nn.Linear(*s) for n, s in SIZES.items()} | {n: nn.LayerNorm(8) for n in NORMS})
-    kernels = {f"{n}.weight": torch.tensor(x["kernel"].T) for n, x in DENSE.items()}
-    model.load_state_dict(
-        model.state_dict() | kernels | {f"{n}.bias": torch.tensor(x["bias"]) for n, x in DENSE.items()}
-    )
+    sizes = {"qkv": (8, 24), "out": (8, 8), "up": (8, 16), "down": (16, 8)}
+    norms = {"norm1": nn.LayerNorm(8), "norm2": nn.LayerNorm(8)}
+    model = Block({name: nn.Linear(*size) for name, size in sizes.items()} | norms)
 
     def step(state, batch):
         model, optimizer = state
@@ -60,9 +55,4 @@ def torch_step():
         optimizer.step()
         return state, loss
 
-    def named(state):
-        return {n: {"kernel": m.weight.T, "bias": m.bias} if n in SIZES else {"scale": m.weight, "bias": m.bias}
-                for n, m in state[0].items()}  # fmt: skip
-
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    return {"state": (model, optimizer), "step": step, "batches": BATCHES, "params": named}
+    return {"state": (model, optim.AdamW(model.parameters(), lr=1e-3)), "step": step, "batches": BATCHES}

@@ -46,9 +46,9 @@ class Steps(NamedTuple):
     before: int = 0
 
 
-def build(function: Callable[[], Any]) -> Any:
-    """Return what a user's function makes; its arrays are made on the device."""
-    return function()
+def build(function: Callable[..., Any], *trees: Any) -> Any:
+    """Return what a user's function makes of trees of NumPy arrays; its arrays are made on the device."""
+    return function(*jax.tree.map(runtime.from_numpy, trees))
 
 
 def moved(state: State) -> State:

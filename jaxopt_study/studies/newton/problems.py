@@ -13,14 +13,14 @@ from jaxopt_study.backends import Backend
 from jaxopt_study.backends.numpy import newton as references
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, draw_params, zero_params
-from jaxopt_study.data.workloads import WORKLOADS
+from jaxopt_study.data.workloads import whole_breast_cancer
 
 __all__ = ["PENALTY", "SMALL", "Form", "accuracy", "form", "moved_params", "objective", "problem", "start", "subjects"]
 
 PENALTY = 1e-3
 
 SMALL = ("breast-cancer-raw", "breast-cancer-standardized")
-"""Problems of 31 parameters, on which a few methods race beside the run's own workload."""
+"""Problems of 31 parameters and all 569 rows, on which a few methods race beside the run's own workload."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def problem(subject: str, workload: Workload) -> Workload:
     Raises:
         Skipped: The model is not linear, or there is no closed form of its loss.
     """
-    found = workload if subject == workload.name else WORKLOADS[subject](0, 1)
+    found = whole_breast_cancer(subject) if subject in SMALL else workload
     if not found.linear or found.loss not in FORMS:
         raise Skipped(f"the race needs the closed form of a linear model's loss, which {subject} does not have")
     return found

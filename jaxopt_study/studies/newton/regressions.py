@@ -16,7 +16,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data.workload import Workload, zero_params
-from jaxopt_study.data.workloads import breast_cancer_standardized
+from jaxopt_study.data.workloads import whole_breast_cancer
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts
@@ -43,12 +43,12 @@ class Regressions(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return all regressions as one lap, from parameters that are all 0."""
-        data = breast_cancer_standardized(plan.seed, 1)
+        data = whole_breast_cancer(SUBJECT)
         return _at_once(backend, data, plan) if case.framework == "jax" else _one_by_one(data)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
         """Keep each regression's objective, by formula, and the largest number of steps."""
-        rows = breast_cancer_standardized(0, 1).train
+        rows = whole_breast_cancer(SUBJECT).train
         pairs = zip(value["points"], PENALTIES, strict=True)
         return {
             "values": [references.logistic_objective(x, rows, penalty) for x, penalty in pairs],

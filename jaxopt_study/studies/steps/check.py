@@ -20,12 +20,16 @@ from jaxopt_study.data.workload import Workload
 from jaxopt_study.parity import Report, locate
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.steps import initial
 from jaxopt_study.studies.steps.reference import LOCATED, reference
 from jaxopt_study.studies.steps.side import STEPS, batch_digest, side
 from jaxopt_study.studies.steps.source import FUNCTIONS
 
 PATH, NOISE = "path/", "noise/"
 """What the names of a leaf's path, and of its elements that are rounding alone, begin with in the value of a case."""
+
+LISTED = 6
+"""So many names of parameters are shown."""
 
 
 class Check(Experiment):
@@ -40,7 +44,10 @@ class Check(Experiment):
         return [Group(cases, 0, together=True, decides=True)]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
-        """Return the run of the step as given."""
+        """Return the run of the step as given; of `initial`, the reading of the parameters before it."""
+        if case.method == initial.METHOD:
+            mine = side(backend, case.framework, plan)
+            return single(lambda: mine.leaves(mine.state), lambda leaves: leaves)
 
         def compute() -> Value:
             found, mine = reference(backend, case.framework, plan), side(backend, case.framework, plan)
@@ -91,7 +98,10 @@ class Check(Experiment):
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row with the locator's report, and the losses of each framework."""
         records = [r for r in self.records(results) if r.ok]
-        rows = [{"framework": r.framework, "losses": r.value["losses"], "report": ""} for r in records]
+        rows: Rows = [
+            {"framework": r.framework, "losses": r.value["losses"], "leaves": sorted(r.value["path"]), "report": ""}
+            for r in records
+        ]
         if len(records) == 2:
             report = located(records)
             rows[0] |= {"report": _words(report, records), "same": report.same}
@@ -103,7 +113,10 @@ class Check(Experiment):
         shown = [0, 1, 2, STEPS - 1]
         lines = [(str(n + 1), *(f"{row['losses'][n]:.7g}" for row in rows)) for n in shown]
         notes = [f"Parameters: {row['report']}" for row in rows if row["report"]]
-        notes.append("The loss of a step is that before its update.")
+        notes += [
+            f"Parameters read: {_listed(rows[0]['leaves'])}.",
+            "The loss of a step is that before its update.",
+        ]
         question = "Do they train alike" if len(rows) > 1 else "How does it train"
         return [Table(f"{question}? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes)]
 
@@ -123,6 +136,11 @@ def alike(records: Sequence[Record], plan: Plan) -> bool:
     """Say whether the records of the check, where there are two, agree."""
     mine = [r for r in records if (r.study, r.experiment) == (Check.study, Check.name)]
     return not any(finding.agrees is False for finding in Check().findings(mine, plan))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def _packed(value: Value, prefix: str) -> dict[str, Any]:

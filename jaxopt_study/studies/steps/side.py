@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import digest
 from jaxopt_study.bench.task import Refused
 from jaxopt_study.parity.trees import Leaves, flatten
-from jaxopt_study.studies.steps import source
+from jaxopt_study.studies.steps import initial, source
 
 STEPS = 32
 """Steps of a run: those that are compared, and those that are timed."""
 BATCHES_BYTES = 2**29
 """All batches of a run lie in memory, stacked for `lax.scan` too."""
 
-ENTRIES = ("state", "step", "batches", "params")
+ENTRIES = ("state", "step", "batches")
+PARAMS = "params"
+"""An entry that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Side:
         state: The state before the first step; it is never used up.
         step: step(state, batch) returns (state, loss).
         batches: One batch for each of `STEPS` steps, as NumPy arrays.
-        params: params(state) returns the parameters by name.
+        params: params(state) returns the parameters by name, or None where it finds none.
     """
 
     name: str
@@ -53,12 +56,17 @@ class Side:
             Refused: They cannot be read.
         """
         found = self.call(lambda: self.params(state))
+        if found is None:
+            raise Refused(
+                f"{self.name}: no parameters are found in the state: return {PARAMS} too, a function of the state that "
+                "returns named arrays, or torch's modules"
+            )
         try:
-            leaves = flatten(found, f"{self.name}: params(state)")
+            leaves = flatten(found, f"{self.name}: {PARAMS}")
         except ValueError as error:
             raise Refused(str(error)) from None
         if not any(leaf.size for leaf in leaves.values()):
-            raise Refused(f"{self.name}: params(state) has no numbers")
+            raise Refused(f"{self.name}: {PARAMS} has no numbers")
         # NumPy alone has no bfloat16.
         return {
             name: leaf.astype("float32") if leaf.dtype.name == "bfloat16" else leaf.copy()
@@ -86,28 +94,31 @@ def side(backend: Backend, framework: str, plan: Plan) -> Side:
     """
     key = plan.experiment, plan.experiment_digest, framework
     if key not in _SIDES:
-        _SIDES[key] = _made(backend, framework, Path(plan.experiment))
+        _SIDES[key] = _made(backend, framework, plan)
     return _SIDES[key]
 
 
-def _made(backend: Backend, framework: str, path: Path) -> Side:
-    name = source.FUNCTIONS[framework]
+def _made(backend: Backend, framework: str, plan: Plan) -> Side:
+    name, path = source.FUNCTIONS[framework], Path(plan.experiment)
     function = source.load(path, framework)
     path = source.written_in(path, function)
+    given = [initial.of_torch(plan)] if framework == "jax" and initial.wanted(function) else []
     try:
-        made = backend.steps.build(function)
+        made = backend.steps.build(function, *given)
     except Exception as error:  # whatever the user's code raises
         raise Refused(f"{name}: {user_code.in_one_line(error, path)}") from None
-    entries = made if isinstance(made, Mapping) else {key: getattr(made, key) for key in ENTRIES if hasattr(made, key)}
+    every = (*ENTRIES, PARAMS)
+    entries = made if isinstance(made, Mapping) else {key: getattr(made, key) for key in every if hasattr(made, key)}
     missing = [key for key in ENTRIES if key not in entries]
     if missing:
         what = ", ".join(map(str, entries)) if isinstance(made, Mapping) else f"a {type(made).__name__}"
         raise Refused(f"{name} returns no {missing[0]}: it must return a dict of {', '.join(ENTRIES)}, and not {what}")
-    for key in ("step", "params"):
-        if not callable(entries[key]):
+    for key in ("step", PARAMS):
+        if key in entries and not callable(entries[key]):
             raise Refused(f"{name}: {key} is no function but a {type(entries[key]).__name__}")
     batches = _batches(name, entries["batches"])
-    return Side(name, path, entries["state"], entries["step"], batches, entries["params"])
+    params = partial(backend.parameters.read, params=entries.get(PARAMS))
+    return Side(name, path, entries["state"], entries["step"], batches, params)
 
 
 def _batches(name: str, given: Any) -> list[Any]:

@@ -1,0 +1,49 @@
+"""The benchmark of batches compares losses before it shows a time. No test asserts a time."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from jaxopt_study.data.workloads import WORKLOADS
+from tests.conftest import compiled_quickly, load_backend
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The benchmark, small and without torch.compile, which takes ten seconds."""
+    path = Path(__file__).parents[1] / "benchmarks" / "batches.py"
+    spec = importlib.util.spec_from_file_location("batches", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.delitem(module.PYTORCH, "torch.compile")
+    return module
+
+
+@pytest.fixture
+def both():
+    loaded = {name: load_backend(name, "float32") for name in ("jax", "torch")}
+    with compiled_quickly():
+        yield loaded
+    for name in loaded:
+        load_backend(name)
+
+
+def test_each_loop_of_pytorch_has_a_ratio(batches, both):
+    jax, *lines = batches.measured(both, WORKLOADS["digits-mlp"](0, 1, 32), 4)
+    assert jax.startswith(("JAX by jax.jit", "JAX by lax.scan"))
+    assert [line.split(":")[0] for line in lines] == ["PyTorch by its usual loop", "PyTorch by fused"]
+    assert all("times JAX's" in line for line in lines)
+
+
+def test_a_loop_that_trains_otherwise_has_no_time(batches, both, monkeypatch):
+    right = both["torch"].loops.fused
+
+    monkeypatch.setattr(
+        both["torch"].loops, "fused", lambda *given: right(given[0], partial(given[1], weight_decay=0.5))
+    )
+    *_, usual, wrong = batches.measured(both, WORKLOADS["digits-mlp"](0, 1, 32), 4)
+    assert "times JAX's" in usual
+    assert "PyTorch by fused: its losses differ by" in wrong
