@@ -78,7 +78,7 @@ def params_from_numpy(leaves: Leaves) -> Any:
 
 def params_to_numpy(params: Any) -> dict[str, npt.NDArray[Any]]:
     """Return the parameters of a user's model as NumPy arrays, by flax's names."""
-    return {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
+    return {name: np.array(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
 
 
 def optimizer(make: Callable[[float], Any], learning_rate: float) -> optax.GradientTransformation:
