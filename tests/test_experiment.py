@@ -114,7 +114,7 @@ def timed(path, both, framework):
 
 # Things that no one here wrote.
 
-LINES = {"mlp": 30, "cnn": 38, "transformer": 43, "tutorial": 27, "module": 26}
+LINES = {"mlp": 30, "cnn": 38, "transformer": 43, "tutorial": 27, "module": 19}
 """Lines that a user writes, data and models included, without blank ones. The goal is 40. Of the transformer's, 14 are
 its models in both frameworks."""
 
