@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from torch_reference.newton.conjugate import conjugate_gradients, forcing
+from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing
 from torch_reference.newton.options import Options
-from torch_reference.newton.problem import Point, Problem, Vector, symmetric
+from torch_reference.newton.problem import Point, Problem, Vector, all_finite, symmetric
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step, at_rounding_level
 
@@ -27,21 +27,31 @@ class Move(NamedTuple):
     Attributes:
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
+        sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
     predicted: float
     edge: bool
     products: int
+    sure: bool
+    status: Status
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
+    """The model at a point.
 
-    solve: Callable[[float], Move]
+    Attributes:
+        solve: solve(radius, accurately) is the step within the radius; None without a Hessian that can be used.
+        counts: Evaluations that the model took.
+        convex: Whether the Hessian was found positive definite.
+        status: RUNNING, or why the Hessian cannot be used.
+    """
+
+    solve: Callable[[float, bool], Move] | None
     counts: Counts
     convex: bool
-    symmetric: bool
+    status: Status
 
 
 def trust_exact(problem: Problem, options: Options) -> Method:
@@ -67,25 +77,30 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
 
     def step(point: Point, radius: float) -> Step:
         model = model_at(point)
-        if not model.symmetric:
-            return Step(point, radius, model.counts, 0.0, model.convex, False, Status.ASYMMETRIC)
-        products, most = 0, 0.0  # the largest decrease that any trial predicted
+        if model.solve is None:
+            return Step(point, radius, model.counts, 0.0, model.convex, False, model.status)
+        products, most, sure = 0, 0.0, False  # the largest decrease that any trial predicted, and was sure of
+        close = False
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
-            move = model.solve(radius)
+            move = model.solve(radius, close)
             new = problem.at(point.x + move.vector)
             products += move.products
-            most = max(most, move.predicted)
+            most, sure = max(most, move.predicted), sure or move.sure
             ok, ratio = _assess(point, new, move)
-            if ratio < POOR:
+            # What conjugate gradients promise when they end early says little about what a step can do.
+            hidden = at_rounding_level(point, 2 * move.predicted)
+            again = not (ok or close or move.edge or move.sure) and hidden
+            close = hidden
+            if ratio < POOR and not again:
                 radius = torch.linalg.vector_norm(move.vector).item() / 4
             elif ok and ratio > GOOD and move.edge:
                 radius = 2 * radius
-            if ok:
+            if ok or move.status != Status.RUNNING:
                 break
         decrement = 2 * move.predicted
-        stuck = Status.ROUNDING if at_rounding_level(point, 2 * most) else Status.STALLED
+        stuck = Status.ROUNDING if sure and at_rounding_level(point, 2 * most) else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
-        status = Status.RUNNING if ok else stuck
+        status = move.status if move.status != Status.RUNNING else Status.RUNNING if ok else stuck
         return Step(new if ok else point, radius, counts, decrement, model.convex, not move.edge, status)
 
     return Method(init, step)
@@ -108,6 +123,10 @@ def _assess(point: Point, new: Point, move: Move) -> tuple[bool, float]:
 
 def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
     matrix = problem.hessian(point.x)
+    if not all_finite(matrix):
+        return Model(None, Counts(hessian=1), False, Status.HESSIAN)
+    if callable(options.hessian) and not symmetric(matrix):
+        return Model(None, Counts(hessian=1), False, Status.ASYMMETRIC)
     values, vectors = torch.linalg.eigh(matrix)
     slopes = vectors.T @ point.gradient
     eps = torch.finfo(values.dtype).eps
@@ -116,7 +135,8 @@ def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
     convex = first > rounding
     least = 0.0 if convex else max(eps**0.5 * (largest or 1.0) - first, 0.0)
 
-    def solve(radius: float) -> Move:
+    def solve(radius: float, accurately: bool) -> Move:
+        del accurately  # it always is
         parts = -slopes / (values + _shift(values, slopes, radius, least))
         edge = torch.linalg.vector_norm(parts).item() >= radius * (1 - 1e-3)
         hard = first < -rounding and not edge
@@ -125,9 +145,10 @@ def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
             parts = parts.clone()
             parts[0] += -room if slopes[0].item() > 0 else room
         predicted = -(slopes @ parts + values @ parts**2 / 2).item()
-        return Move(vectors @ parts, predicted, edge or hard, 0)
+        edge = edge or hard
+        return Move(vectors @ parts, predicted, edge, 0, not edge, Status.RUNNING)
 
-    return Model(solve, Counts(hessian=1), convex, not callable(options.hessian) or symmetric(matrix))
+    return Model(solve, Counts(hessian=1), convex, Status.RUNNING)
 
 
 def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
@@ -150,8 +171,8 @@ def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float
 def _krylov_model(problem: Problem, point: Point) -> Model:
     g, product = point.gradient, problem.products(point.x)
 
-    def solve(radius: float) -> Move:
-        c = conjugate_gradients(product, g, forcing(g), 2 * len(g), radius)
+    def solve(radius: float, accurately: bool) -> Move:
+        c = conjugate_gradients(product, g, accurate(g) if accurately else forcing(g), 2 * len(g), radius)
         edge = c.negative or c.crossed
         vector = c.solution
         if edge:
@@ -160,9 +181,10 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, predicted.item(), edge, c.products)
+        status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
+        return Move(vector, predicted.item(), edge, c.products, False, status)
 
-    return Model(solve, Counts(), False, True)
+    return Model(solve, Counts(), False, Status.RUNNING)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:

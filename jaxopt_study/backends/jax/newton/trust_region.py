@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients, forcing
+from jaxopt_study.backends.jax.newton.conjugate import accurate, conjugate_gradients, forcing
 from jaxopt_study.backends.jax.newton.options import Options
-from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, symmetric
+from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, all_finite, symmetric
 from jaxopt_study.backends.jax.newton.result import Counts, Status
 from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
 
@@ -28,20 +28,29 @@ class Move(NamedTuple):
     Attributes:
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
+        sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
     predicted: Float[Array, ""]
     edge: Bool[Array, ""]
     products: Int[Array, ""]
+    sure: Bool[Array, ""]
+    status: Any
 
 
 class Trial(NamedTuple):
-    """A radius that was tried and its outcome; `most` is the largest decrease that any trial predicted."""
+    """A radius that was tried and its outcome.
+
+    Attributes:
+        most: The largest decrease that any trial predicted.
+        sure: Whether one of them was sure of it.
+    """
 
     radius: Float[Array, ""]
     move: Move
     most: Float[Array, ""]
+    sure: Bool[Array, ""]
     point: Point
     ok: Bool[Array, ""]
     trials: Int[Array, ""]
@@ -49,12 +58,19 @@ class Trial(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
+    """The model at a point.
 
-    solve: Callable[[Array], Move]
+    Attributes:
+        solve: solve(radius, accurately) is the step within the radius.
+        counts: Evaluations that the model took.
+        convex: Whether the Hessian was found positive definite.
+        status: RUNNING, or why the Hessian cannot be used.
+    """
+
+    solve: Callable[[Array, Array], Move]
     counts: Counts
     convex: Bool[Array, ""]
-    symmetric: Any
+    status: Array
 
 
 def trust_exact(problem: Problem, options: Options) -> Method:
@@ -80,21 +96,31 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
 
         def attempt(trial: Trial) -> Trial:
             radius = trial.radius
-            move = model.solve(radius)
+            # What conjugate gradients promise when they end early says little about what a step can do.
+            close = (trial.trials > 0) & at_rounding_level(point, 2 * trial.move.predicted)
+            move = model.solve(radius, close)
             new = problem.at(point.x + move.vector)
             ok, ratio = _assess(point, new, move)
+            again = ~ok & ~close & ~move.edge & ~move.sure & at_rounding_level(point, 2 * move.predicted)
             length = jnp.linalg.norm(move.vector)
-            shrunk = jnp.where(ratio < POOR, length / 4, radius)
+            shrunk = jnp.where((ratio < POOR) & ~again, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
             most = jnp.maximum(trial.most, jnp.nan_to_num(move.predicted))
-            return Trial(next_radius, move, most, new, ok, trial.trials + 1, trial.products + move.products)
+            sure, products = trial.sure | move.sure, trial.products + move.products
+            return Trial(next_radius, move, most, sure, new, ok, trial.trials + 1, products)
 
         zero, none, no = jnp.array(0, jnp.int32), jnp.zeros_like(radius), jnp.array(False)
-        untried = Trial(radius, Move(jnp.zeros_like(point.x), none, no, zero), none, point, no, zero, zero)
-        end = jax.lax.while_loop(lambda t: ~t.ok & (t.trials < TRIALS), attempt, untried)
+        still = Move(jnp.zeros_like(point.x), none, no, zero, no, model.status)
+        untried = Trial(radius, still, none, no, point, no, zero, zero)
+
+        def undecided(trial: Trial) -> Array:
+            return ~trial.ok & (trial.trials < TRIALS) & (trial.move.status == Status.RUNNING)
+
+        end = jax.lax.while_loop(undecided, attempt, untried)
         decrement = 2 * end.move.predicted
-        stuck = jnp.where(at_rounding_level(point, 2 * end.most), Status.ROUNDING, Status.STALLED)
-        status = jnp.where(model.symmetric, jnp.where(end.ok, Status.RUNNING, stuck), Status.ASYMMETRIC)
+        rounding = end.sure & at_rounding_level(point, 2 * end.most)
+        stuck = jnp.where(rounding, Status.ROUNDING, Status.STALLED)
+        status = jnp.where(end.move.status == Status.RUNNING, jnp.where(end.ok, Status.RUNNING, stuck), end.move.status)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
         counts = model.counts.plus(tally(end.trials, end.trials, end.products))
         return Step(moved, end.radius, counts, decrement, model.convex, ~end.move.edge, status)
@@ -123,7 +149,8 @@ def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
     scale = jnp.where(largest > 0, largest, 1)
     least = jnp.where(convex, 0, jnp.sqrt(jnp.finfo(values.dtype).eps) * scale - values[0])
 
-    def solve(radius: Array) -> Move:
+    def solve(radius: Array, accurately: Array) -> Move:
+        del accurately  # it always is
         shift = _shift(values, slopes, radius, jnp.maximum(least, 0))
         parts = -slopes / (values + shift)
         edge = jnp.linalg.norm(parts) >= radius * (1 - 1e-3)
@@ -132,9 +159,14 @@ def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
         hard = (values[0] < -rounding) & ~edge
         parts = parts.at[0].add(jnp.where(hard, jnp.where(slopes[0] > 0, -room, room), 0))
         predicted = -(slopes @ parts + values @ parts**2 / 2)
-        return Move(vectors @ parts, predicted, edge | hard, jnp.array(0, jnp.int32))
+        edge = edge | hard
+        return Move(vectors @ parts, predicted, edge, jnp.array(0, jnp.int32), ~edge, jnp.array(Status.RUNNING))
 
-    return Model(solve, tally(hessian=1), convex, symmetric(matrix) if callable(options.hessian) else True)
+    finite = all_finite(matrix)
+    status = jnp.where(finite, Status.RUNNING, Status.HESSIAN)
+    if callable(options.hessian):
+        status = jnp.where(finite & ~symmetric(matrix), Status.ASYMMETRIC, status)
+    return Model(solve, tally(hessian=1), convex, status)
 
 
 def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array:
@@ -162,17 +194,18 @@ def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array
 def _krylov_model(problem: Problem, point: Point) -> Model:
     g, product = point.gradient, problem.products(point.x)
 
-    def solve(radius: Array) -> Move:
-        c = conjugate_gradients(product, g, forcing(g), 2 * g.size, radius)
+    def solve(radius: Array, accurately: Array) -> Move:
+        c = conjugate_gradients(product, g, jnp.where(accurately, accurate(g), forcing(g)), 2 * g.size, radius)
         edge = c.negative | c.crossed
         vector = jnp.where(edge, c.solution + _to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, predicted, edge, c.products)
+        status = jnp.where(jnp.isfinite(c.curvature), Status.RUNNING, Status.HESSIAN)
+        return Move(vector, predicted, edge, c.products, jnp.array(False), status)
 
-    return Model(solve, tally(), jnp.array(False), True)
+    return Model(solve, tally(), jnp.array(False), jnp.array(Status.RUNNING))
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:
