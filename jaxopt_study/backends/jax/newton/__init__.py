@@ -2,7 +2,8 @@
 
 Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
 (one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `line_search`; `problem`
-(the objective on vectors); `linear` (closed forms).
+(the objective on vectors); `linear` (closed forms); `program` (functions known by what they compute); `implicit` (the
+derivative of the solution).
 """
 
 from jaxopt_study.backends.jax.newton.linear import logistic_hessian, softmax_system

@@ -81,10 +81,9 @@ def begin(problem: Problem, method: Method, start: Vector, options: Options) -> 
 
 def _tolerance(problem: Problem, start: Point) -> Array:
     """Return the gradient's tolerance; by default it falls with an objective whose values are small everywhere."""
-    if problem.limits.tolerance is not None:
-        return jnp.asarray(problem.limits.tolerance, start.value.dtype)
-    scale = jnp.maximum(start.gradient_norm, jnp.abs(start.value))
-    return jnp.sqrt(jnp.finfo(scale.dtype).eps).astype(scale.dtype) * jnp.minimum(1, scale)
+    given = jnp.asarray(problem.limits.tolerance, start.value.dtype)
+    scale = jnp.minimum(1, jnp.maximum(start.gradient_norm, jnp.abs(start.value)))
+    return jnp.where(jnp.isnan(given), jnp.sqrt(jnp.finfo(scale.dtype).eps).astype(scale.dtype) * scale, given)
 
 
 def running(state: State) -> Array:
@@ -128,17 +127,16 @@ def _step(problem: Problem, method: Method, start: Vector, state: State) -> Stat
 
 def _ended(problem: Problem, start: Vector, state: State, status: Array) -> Array:
     """Return why to stop, or RUNNING; the first reason that holds counts."""
+    small = state.whole & (state.decrement / 2 <= problem.limits.decrement_tolerance)
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
         (state.point.gradient_norm <= state.tolerance, Status.GRADIENT),
+        (small, Status.DECREMENT),
         (status != Status.RUNNING, status),
         ((state.point.value < state.bottom) & _is_far(start, state.point.x), Status.UNBOUNDED),
         (state.iteration >= problem.limits.max_iterations, Status.ITERATIONS),
     ]  # fmt: skip
-    if problem.limits.decrement_tolerance is not None:
-        small = state.whole & (state.decrement / 2 <= problem.limits.decrement_tolerance)
-        reasons.insert(3, (small, Status.DECREMENT))
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -20,10 +21,12 @@ from jaxopt_study.backends.jax.newton.checks import (
 from jaxopt_study.backends.jax.newton.conjugate import newton_cg
 from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
 from jaxopt_study.backends.jax.newton.exact import exact
+from jaxopt_study.backends.jax.newton.implicit import solution
 from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
 from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
 from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
+from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
 from jaxopt_study.backends.jax.newton.result import Counts, Result, Status
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
@@ -56,9 +59,12 @@ def minimize(
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
 
-    The run is compiled once for each `fun` and set of options; `args`, tolerances and limits are data and may change.
-    It can be called inside `jax.jit` and `jax.vmap`. There, no error that depends on values is raised; the
-    result's reason says it.
+    The run is compiled once for what `fun` computes and a set of options, even if `fun` is a new function each time.
+    The start, `args`, arrays that `fun` closes over, tolerances and limits are data and may change. It can be called
+    inside `jax.jit` and `jax.vmap`. There, no error that depends on values is raised; the result's reason says it.
+
+    The result's x and value have derivatives with respect to `args` and to what `fun` closes over, in forward and
+    reverse mode, by the implicit function theorem.
 
     Where the Hessian has an entry that is not finite, though the objective and its gradient are, the run goes on by
     L-BFGS, and the result's reason names the entry; inside `jax.jit` and `jax.vmap` it ends there.
@@ -99,33 +105,41 @@ def minimize(
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
+    limits = Limits(
+        math.nan if tolerance is None else float(tolerance),
+        -1.0 if decrement_tolerance is None else float(decrement_tolerance),
+        int(max_iterations),
+    )
     options = Options(method, hessian, block_size, line_search, max_iterations + 1 if keep_path else None)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    fun = hashable(fun)
     check_problem(fun, x0, args, options)
-    given = (fun, options, limits, x0, args)
+    program, options, arrays = trace(fun, x0, args, options)
+    traced, given = _traced(x0, args, arrays), (program, options, limits, x0, (arrays, args))
     try:
-        state, x = _whole(*given) if _traced(x0, args) else _in_parts(*given)
+        state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(*given)
     except (TypeError, ValueError, NotImplementedError):
         if method != "lbfgs":
             check_second_derivative(fun, x0, args)
         raise
     result = _result(state, x)
-    if isinstance(result.status, jax.core.Tracer):
-        return result
+    if traced or isinstance(result.status, jax.core.Tracer):
+        x, value = solution(program, options, (arrays, args), (x, result.value))
+        return result._replace(x=x, value=value)
     if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(result.reason)
     if result.path is not None:
         rows = int(result.iterations) + 1
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
-    return _go_on(result, state.tolerance, *given) if int(result.status) == Status.HESSIAN else result
+    if int(result.status) != Status.HESSIAN:
+        return result
+    return _go_on(result, state.tolerance, fun, args, given)
 
 
-def _go_on(
-    result: Result, tolerance: Any, fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]
-) -> Result:
+def _go_on(result: Result, tolerance: Any, fun: Any, args: tuple[Any, ...], given: tuple[Any, ...]) -> Result:
     """Go on by L-BFGS where the Hessian is not finite, and name its entries."""
-    del x0
-    entries = np.argwhere(~np.isfinite(np.asarray(_hessian(fun, options, limits, result.x, args))))
+    program, options, limits, _, data = given
+    entries = np.argwhere(~np.isfinite(np.asarray(_hessian(program, options, limits, result.x, data))))
     left = max(limits.max_iterations - int(result.iterations), 1)
     rest = minimize(
         fun, result.x, *args, method="lbfgs", tolerance=float(tolerance), max_iterations=left,
@@ -158,11 +172,11 @@ def _first(array: Any, rows: int) -> Any:
     return jnp.asarray(np.asarray(array)[:rows])
 
 
-def _in_parts(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]) -> End:
+def _in_parts(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
     """Run in parts, so that the escape from a saddle is compiled only for a run that needs it."""
-    given = (fun, options, limits, x0, args)
+    given = (program, options, limits, x0, data)
     state, x = _begin_and_advance(*given)
-    if isinstance(state.status, jax.core.Tracer):  # `fun` closes over variables of a `vmap` around
+    if isinstance(state.status, jax.core.Tracer):  # a `System` closes over variables of a `vmap` around
         return _whole(*given)
     while int(state.status) == Status.GRADIENT and not bool(state.convex):
         state, x = _settle(*given, state)
@@ -171,6 +185,9 @@ def _in_parts(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[A
     return state, x
 
 
+Data = tuple[Any, tuple[Any, ...]]
+"""The arrays that the functions close over, and their further arguments."""
+
 End = tuple[State, Any]
 """A state, and its point as a tree like the start."""
 
@@ -178,38 +195,38 @@ part = partial(jax.jit, static_argnums=(0, 1))
 
 
 @part
-def _whole(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]) -> End:
-    problem, method, start, unravel = _setup(fun, options, limits, x0, args)
+def _whole(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(drive(problem, method, start, options), unravel)
 
 
 @part
-def _begin_and_advance(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]) -> End:
-    problem, method, start, unravel = _setup(fun, options, limits, x0, args)
+def _begin_and_advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(advance(problem, method, start, begin(problem, method, start, options)), unravel)
 
 
 @part
-def _advance(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...], state: State) -> End:
-    problem, method, start, unravel = _setup(fun, options, limits, x0, args)
+def _advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(advance(problem, method, start, state), unravel)
 
 
 @part
-def _settle(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...], state: State) -> End:
-    problem, method, _, unravel = _setup(fun, options, limits, x0, args)
+def _settle(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
+    problem, method, _, unravel = _setup(program, options, limits, x0, data)
     return _end(settle(problem, method, state), unravel)
 
 
 @part
-def _hessian(fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]) -> Any:
-    problem, _, start, _ = _setup(fun, options, limits, x0, args)
+def _hessian(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> Any:
+    problem, _, start, _ = _setup(program, options, limits, x0, data)
     return problem.hessian(start)
 
 
-def _setup(
-    fun: Any, options: Options, limits: Limits, x0: Any, args: tuple[Any, ...]
-) -> tuple[Problem, Method, Any, Any]:
+def _setup(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> tuple[Problem, Method, Any, Any]:
+    arrays, args = data
+    fun, options = bind(program, options, arrays)
     problem, start, unravel = flat_problem(fun, x0, args, options, limits)
     return problem, METHODS[options.method](problem, options), start, unravel
 

@@ -58,7 +58,12 @@ class Options:
 
 
 class Limits(NamedTuple):
-    """The options of `minimize` that say when a run ends; they are data of the compiled run."""
+    """The options of `minimize` that say when a run ends; they are data of the compiled run.
+
+    Attributes:
+        tolerance: NaN for the default.
+        decrement_tolerance: Negative where it is not used.
+    """
 
     tolerance: Any
     decrement_tolerance: Any
