@@ -215,7 +215,7 @@ def test_a_strong_wolfe_step_is_lower_and_flatter(name, backends):
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_what_is_far_away_is_not_called_infinity_nor_what_is_deep_without_bound(name, backends):
-    far = minimize(backends, name, lambda x: 1e-12 * ((x - 1e6) ** 2).sum(), [0.0], method="trust_exact",
+    far = minimize(backends, name, lambda x: 1e-12 * ((x - 1e6) ** 2).sum(), [0.0], method="trust_krylov",
                    tolerance=1e-14, max_iterations=12)  # fmt: skip
     assert "iteration limit" in far.reason
     deep = minimize(backends, name, lambda x: (1e18 * ((x - 1) ** 2 + (x - 1) ** 4 - 2)).sum(), [0.0])

@@ -84,8 +84,8 @@ def accurate(gradient: Vector) -> float:
 def newton_cg(problem: Problem, options: Options) -> Method:
     """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
-    Wright, Numerical Optimization, algorithm 7.1).
+    Where the curvature is not positive, the direction is the solution so far, or -g / |curvature along g| if there is
+    none yet (Nocedal and Wright, Numerical Optimization, algorithm 7.1, and SciPy for the length).
     After a search that failed, the equations are solved more accurately.
     """
 
@@ -93,7 +93,10 @@ def newton_cg(problem: Problem, options: Options) -> Method:
         g = point.gradient
         bound = accurate(g) if failed else forcing(g)
         c = conjugate_gradients(problem.products(point.x), g, bound, 2 * len(g), math.inf)
-        vector = c.solution if bool(c.solution.any()) else -g
+        # Without a solution, the curvature along -g says how long a step is; at most ten times the point's length.
+        most = 10 * max(1.0, torch.linalg.vector_norm(point.x).item()) / torch.linalg.vector_norm(g).item()
+        length = min(most, 1 / (abs(c.curvature) or 1 / most))
+        vector = c.solution if bool(c.solution.any()) else -length * g
         status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
         return Direction(vector, failed, Counts(hvp=c.products), False, not c.negative, status)
 

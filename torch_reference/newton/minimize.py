@@ -33,7 +33,7 @@ METHODS: dict[str, Callable[[Problem, Options], Method]] = {
     "newton_cg": newton_cg,
     "trust_exact": trust_exact,
     "trust_krylov": trust_krylov,
-    "gauss_newton": exact,
+    "gauss_newton": trust_exact,
     "lbfgs": lbfgs,
 }
 
@@ -63,12 +63,13 @@ def minimize(
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point tensors of one type, which the run has too.
         *args: Further arguments of `fun` and `hessian`.
-        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
-            gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (first derivatives only).
+        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
+            `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only).
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
-        line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
+        line_search: `backtracking` or `strong_wolfe`, for `exact` and `newton_cg`.
         tolerance: Of the largest absolute entry of the gradient. By default the square root of the type's eps, times
             the larger of |fun| and that entry at the start where this is under 1.
         decrement_tolerance: Of half the squared Newton decrement of a step that neither damping nor a radius shortened,

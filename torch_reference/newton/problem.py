@@ -154,14 +154,23 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
 
 
 def cholesky(matrix: Matrix, damping: float) -> tuple[Matrix, bool]:
-    """Return the lower factor of matrix + damping max|matrix| I, and whether all pivots are above rounding."""
-    diagonal = torch.diagonal(matrix)
-    shift = damping * (matrix.abs().max().item() or 1.0)
-    damped = matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    factor, failed = torch.linalg.cholesky_ex(damped)
+    """Return the lower factor of matrix + damping |diag matrix|, and whether all pivots are above rounding."""
+    return factorized(matrix + damping * torch.diag(units(matrix)) if damping else matrix)
+
+
+def factorized(matrix: Matrix) -> tuple[Matrix, bool]:
+    """Return the lower factor, and whether all pivots are above rounding."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     pivots = torch.diagonal(factor) ** 2
-    above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * (diagonal + shift)
+    above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * torch.diagonal(matrix)
     return factor, bool((failed == 0) & above.all())
+
+
+def units(matrix: Matrix) -> Vector:
+    """Return |diag H|, and for an entry of 0 the largest one: the units of the variables do not matter."""
+    entries = torch.diagonal(matrix).abs()
+    most = entries.max().item() or matrix.abs().max().item() or 1.0
+    return torch.where(entries > 0, entries, most)
 
 
 def all_finite(tree: Any) -> bool:

@@ -10,15 +10,22 @@ import torch
 
 from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing
 from torch_reference.newton.options import Options
-from torch_reference.newton.problem import Point, Problem, Vector, all_finite, symmetric
+from torch_reference.newton.problem import Point, Problem, Vector, all_finite, factorized, symmetric, units
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step, at_rounding_level
+from torch_reference.newton.subproblem import least_in_ball
 
 __all__ = ["trust_exact", "trust_krylov"]
 
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
 TRIALS = 40
-SECULAR_ITERATIONS = 100
+
+
+class Memory(NamedTuple):
+    """The radius, NaN before the first step, and the weights w of the ball |w * step| <= radius."""
+
+    radius: float
+    weights: Vector
 
 
 class Move(NamedTuple):
@@ -42,12 +49,16 @@ class Model(NamedTuple):
     """The model at a point.
 
     Attributes:
+        weights: Of the ball.
+        first: The first radius.
         solve: solve(radius, accurately) is the step within the radius; None without a Hessian that can be used.
         counts: Evaluations that the model took.
         convex: Whether the Hessian was found positive definite.
         status: RUNNING, or why the Hessian cannot be used.
     """
 
+    weights: Vector
+    first: float
     solve: Callable[[float, bool], Move] | None
     counts: Counts
     convex: bool
@@ -55,30 +66,34 @@ class Model(NamedTuple):
 
 
 def trust_exact(problem: Problem, options: Options) -> Method:
-    """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
+    """Make the trust region with the exact solution of each subproblem, by Cholesky factorizations.
 
-    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), where the shift makes it fit the ball (More and
-    Sorensen, 1983). In the hard case no shift does; then the eigenvector of the least eigenvalue is added.
+    The region is an ellipsoid: each variable is weighted by the largest square root of its entry of |diag H| so far, so
+    that the run does not depend on the variables' units (More, 1978). With J' L J for H this is the Levenberg-Marquardt
+    method.
     """
-    return _trust_region(problem, lambda point: _exact_model(problem, options, point))
+    return _trust_region(problem, lambda point, weights: _exact_model(problem, options, point, weights))
 
 
 def trust_krylov(problem: Problem, options: Options) -> Method:
     """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
     del options
-    return _trust_region(problem, lambda point: _krylov_model(problem, point))
+    return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
 
 
-def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
+def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
     """Shrink the radius until a step is accepted; grow it where the model predicts well (Nocedal and Wright, 4.1)."""
 
-    def init(point: Point) -> float:
-        return max(1.0, torch.linalg.vector_norm(point.x).item())
+    def init(point: Point) -> Memory:
+        return Memory(math.nan, torch.zeros_like(point.x))
 
-    def step(point: Point, radius: float) -> Step:
-        model = model_at(point)
+    def step(point: Point, memory: Memory) -> Step:
+        model = model_at(point, memory.weights)
+        w, radius = model.weights, memory.radius
+        if math.isnan(radius):
+            radius = model.first
         if model.solve is None:
-            return Step(point, radius, model.counts, 0.0, model.convex, False, model.status)
+            return Step(point, memory, model.counts, 0.0, model.convex, False, model.status)
         products, most, sure = 0, 0.0, False  # the largest decrease that any trial predicted, and was sure of
         close = False
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
@@ -92,7 +107,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
             again = not (ok or close or move.edge or move.sure) and hidden
             close = hidden
             if ratio < POOR and not again:
-                radius = torch.linalg.vector_norm(move.vector).item() / 4
+                radius = _norm(w * move.vector) / 4
             elif ok and ratio > GOOD and move.edge:
                 radius = 2 * radius
             if ok or move.status != Status.RUNNING:
@@ -101,7 +116,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Metho
         stuck = Status.ROUNDING if sure and at_rounding_level(point, 2 * most) else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
         status = move.status if move.status != Status.RUNNING else Status.RUNNING if ok else stuck
-        return Step(new if ok else point, radius, counts, decrement, model.convex, not move.edge, status)
+        return Step(new if ok else point, Memory(radius, w), counts, decrement, model.convex, not move.edge, status)
 
     return Method(init, step)
 
@@ -121,54 +136,33 @@ def _assess(point: Point, new: Point, move: Move) -> tuple[bool, float]:
     return (True, ratio) if ratio > ACCEPTED else (False, 0.0)
 
 
-def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
+def _exact_model(problem: Problem, options: Options, point: Point, weights: Vector) -> Model:
     matrix = problem.hessian(point.x)
     if not all_finite(matrix):
-        return Model(None, Counts(hessian=1), False, Status.HESSIAN)
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.HESSIAN)
     if callable(options.hessian) and not symmetric(matrix):
-        return Model(None, Counts(hessian=1), False, Status.ASYMMETRIC)
-    values, vectors = torch.linalg.eigh(matrix)
-    slopes = vectors.T @ point.gradient
-    eps = torch.finfo(values.dtype).eps
-    first, largest = values[0].item(), values.abs().max().item()
-    rounding = len(values) * eps * largest
-    convex = first > rounding
-    least = 0.0 if convex else max(eps**0.5 * (largest or 1.0) - first, 0.0)
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.ASYMMETRIC)
+    w = torch.maximum(weights, units(matrix).sqrt())
+    scaled, slope = matrix / w[:, None] / w, point.gradient / w
+    factor, convex = factorized(scaled)
+    newton = -torch.cholesky_solve(slope[:, None], factor)[:, 0]
 
     def solve(radius: float, accurately: bool) -> Move:
         del accurately  # it always is
-        parts = -slopes / (values + _shift(values, slopes, radius, least))
-        edge = torch.linalg.vector_norm(parts).item() >= radius * (1 - 1e-3)
-        hard = first < -rounding and not edge
-        if hard:  # the ball is larger than any solution, and along the least eigenvector the model still falls
-            room = math.sqrt(max(radius**2 - (parts @ parts).item(), 0.0))
-            parts = parts.clone()
-            parts[0] += -room if slopes[0].item() > 0 else room
-        predicted = -(slopes @ parts + values @ parts**2 / 2).item()
-        edge = edge or hard
-        return Move(vectors @ parts, predicted, edge, 0, not edge, Status.RUNNING)
+        vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
+        predicted = -(slope @ vector + vector @ (scaled @ vector) / 2).item()
+        return Move(vector / w, predicted, edge, 0, not edge, Status.RUNNING)
 
-    return Model(solve, Counts(hessian=1), convex, Status.RUNNING)
+    first = _norm(w * point.x) or _norm(slope)
+    return Model(w, first, solve, Counts(hessian=1), convex, Status.RUNNING)
 
 
-def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
-    """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
-
-    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift. From below it never overshoots (Nocedal
-    and Wright, algorithm 4.3).
-    """
-    shift = least
-    for _ in range(SECULAR_ITERATIONS):
-        parts = slopes / (values + shift)
-        length = torch.linalg.vector_norm(parts).item()
-        if not length > radius * (1 + 1e-6):
-            break
-        parts = parts / length  # of length 1, so that squares do not underflow
-        shift = shift + (length - radius) / radius / torch.sum(parts**2 / (values + shift)).item()
-    return shift
+def _norm(vector: Vector) -> float:
+    return torch.linalg.vector_norm(vector).item()
 
 
-def _krylov_model(problem: Problem, point: Point) -> Model:
+def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
+    del weights  # the Hessian's diagonal is not known
     g, product = point.gradient, problem.products(point.x)
 
     def solve(radius: float, accurately: bool) -> Move:
@@ -184,7 +178,7 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
         return Move(vector, predicted.item(), edge, c.products, False, status)
 
-    return Model(solve, Counts(), False, Status.RUNNING)
+    return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, Status.RUNNING)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:

@@ -98,8 +98,8 @@ def accurate(gradient: Vector) -> Array:
 def newton_cg(problem: Problem, options: Options) -> Method:
     """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
-    Wright, Numerical Optimization, algorithm 7.1).
+    Where the curvature is not positive, the direction is the solution so far, or -g / |curvature along g| if there is
+    none yet (Nocedal and Wright, Numerical Optimization, algorithm 7.1, and SciPy for the length).
     After a search that failed, the equations are solved more accurately.
     """
 
@@ -107,7 +107,11 @@ def newton_cg(problem: Problem, options: Options) -> Method:
         g = point.gradient
         bound = jnp.where(failed, accurate(g), forcing(g))
         c = conjugate_gradients(problem.products(point.x), g, bound, 2 * g.size, jnp.full_like(point.value, jnp.inf))
-        vector = jnp.where(jnp.all(c.solution == 0), -g, c.solution)
+        # Without a solution, the curvature along -g says how long a step is; at most ten times the point's length.
+        most = 10 * jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(g)
+        bent = jnp.abs(c.curvature)
+        length = jnp.minimum(most, 1 / jnp.where(bent > 0, bent, 1 / most))
+        vector = jnp.where(jnp.all(c.solution == 0), -length * g, c.solution)
         status = jnp.where(jnp.isfinite(c.curvature), Status.RUNNING, Status.HESSIAN)
         no, counts = jnp.array(False), tally(hvp=c.products)
         return Direction(vector, g @ vector, failed, counts, no, ~c.negative, status)

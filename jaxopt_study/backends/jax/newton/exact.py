@@ -18,7 +18,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""The damping is relative to the Hessian's largest entry. With this much, a step is a very short gradient step."""
+"""The damping is relative to the Hessian's diagonal. With this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -33,7 +33,7 @@ class Solved(NamedTuple):
 def exact(problem: Problem, options: Options) -> Method:
     """Make Newton's method.
 
-        (H + damping s I) d = -g        s: H's largest entry
+        (H + damping |diag H|) d = -g
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)

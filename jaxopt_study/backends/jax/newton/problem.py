@@ -116,12 +116,17 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
     """
 
     def solve(matrix: Matrix, gradient: Vector, damping: Array) -> tuple[Vector, Array]:
-        scale = jnp.abs(matrix).max()
-        shift = damping * jnp.where(scale > 0, scale, 1)
-        factor, ok = cholesky(matrix + shift * jnp.eye(len(matrix), dtype=matrix.dtype))
+        factor, ok = cholesky(matrix + damping * jnp.diag(units(matrix)))
         return -jax.scipy.linalg.cho_solve((factor, True), gradient), ok
 
     return System(lambda _, x: hessian(x), solve)
+
+
+def units(matrix: Matrix) -> Vector:
+    """Return |diag H|, and for an entry of 0 the largest one: the units of the variables do not matter."""
+    entries = jnp.abs(diagonal(matrix))
+    most = jnp.where(entries.max() > 0, entries.max(), jnp.where(jnp.any(matrix != 0), jnp.abs(matrix).max(), 1))
+    return jnp.where(entries > 0, entries, most)
 
 
 def cholesky(matrix: Matrix) -> tuple[Matrix, Array]:
