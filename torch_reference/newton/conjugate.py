@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +14,7 @@ from torch_reference.newton.problem import Point, Problem, Vector
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
 
-__all__ = ["Conjugate", "conjugate_gradients", "forcing", "newton_cg"]
+__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg"]
 
 
 class Conjugate(NamedTuple):
@@ -76,25 +76,31 @@ def forcing(gradient: Vector) -> float:
     return min(0.5, math.sqrt(norm)) * norm
 
 
+def accurate(gradient: Vector) -> float:
+    """Return the residual's bound after a failure; even then a direction of little curvature may be left out."""
+    return torch.finfo(gradient.dtype).eps ** 0.5 * torch.linalg.vector_norm(gradient).item()
+
+
 def newton_cg(problem: Problem, options: Options) -> Method:
     """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
-    Wright, Numerical Optimization, algorithm 7.1).
+    Where the curvature is not positive, the direction is the solution so far, or -g / |curvature along g| if there is
+    none yet (Nocedal and Wright, Numerical Optimization, algorithm 7.1, and SciPy for the length).
+    After a search that failed, the equations are solved more accurately.
     """
 
-    def direction(point: Point, memory: Any) -> Direction:
+    def direction(point: Point, failed: bool) -> Direction:
         g = point.gradient
-        c = conjugate_gradients(problem.products(point.x), g, forcing(g), 2 * len(g), math.inf)
-        vector = c.solution if bool(c.solution.any()) else -g
-        return Direction(vector, memory, Counts(hvp=c.products), False, not c.negative, Status.RUNNING)
+        bound = accurate(g) if failed else forcing(g)
+        c = conjugate_gradients(problem.products(point.x), g, bound, 2 * len(g), math.inf)
+        # Without a solution, the curvature along -g says how long a step is; at most ten times the point's length.
+        most = 10 * max(1.0, torch.linalg.vector_norm(point.x).item()) / torch.linalg.vector_norm(g).item()
+        length = min(most, 1 / (abs(c.curvature) or 1 / most))
+        vector = c.solution if bool(c.solution.any()) else -length * g
+        status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
+        return Direction(vector, failed, Counts(hvp=c.products), False, not c.negative, status)
 
-    def init(point: Point) -> tuple[()]:
-        del point
-        return ()
+    def after(failed: bool, found: Found) -> tuple[bool, bool]:
+        return not found.ok, not failed
 
-    def after(memory: Any, found: Found) -> tuple[Any, bool]:
-        del found
-        return memory, False
-
-    return Method(init, along(problem, options.line_search, direction, after))
+    return Method(lambda _: False, along(problem, options.line_search, direction, after))

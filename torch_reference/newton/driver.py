@@ -21,12 +21,19 @@ PROBES = 20
 """Hessian-vector products spent on the search for negative curvature."""
 FURTHER = 1e4
 """An optimum at infinity is looked for this many times as far from the start."""
+NEAR = 1.01
+"""The objective rises this far from the start, in units of the way made, if the run ended in a local minimum."""
 FAR = 100.0
 """A run that is this many times as far as its start's own length, and still falls, goes to infinity."""
 
 
 class State(NamedTuple):
-    """What the next iteration needs."""
+    """What the next iteration needs.
+
+    Attributes:
+        bottom: With a value below it, far from the start, the objective has no minimum.
+        tolerance: Of the largest absolute entry of the gradient.
+    """
 
     point: Point
     memory: Any
@@ -36,6 +43,8 @@ class State(NamedTuple):
     convex: bool
     whole: bool
     status: Status
+    bottom: float
+    tolerance: float
     path: list[tuple[Vector, Counts]]
 
 
@@ -44,53 +53,58 @@ def drive(problem: Problem, method: Method, start: Vector, options: Options) -> 
     point = problem.at(start)
     bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
-    state = State(point, method.init(point), Counts(1, 1), 0, 0.0, False, False, status, [(start, Counts(1, 1))])
+    state = State(
+        point, method.init(point), Counts(1, 1), 0, 0.0, False, False, status, bottom, _tolerance(problem, point),
+        [(start, Counts(1, 1))],
+    )  # fmt: skip
     # From a stationary start, no step is taken.
-    state = state._replace(status=_ended(problem, start, options, state, bottom, status))
+    state = state._replace(status=_ended(problem, start, state, status))
     while True:
         while state.status == Status.RUNNING:
-            state = _step(problem, method, start, options, bottom, state)
-        state = _settle(problem, method, options, _look_further(problem, start, state))
+            state = _step(problem, method, start, options, state)
+        state = _settle(problem, method, _look_further(problem, start, state))
         if state.status != Status.RUNNING:
             return state
 
 
-def _step(problem: Problem, method: Method, start: Vector, options: Options, bottom: float, state: State) -> State:
+def _tolerance(problem: Problem, start: Point) -> float:
+    """Return the gradient's tolerance; by default it falls with an objective whose values are small everywhere."""
+    if problem.limits.tolerance is not None:
+        return float(problem.limits.tolerance)
+    scale = max(start.gradient_norm, abs(start.value))
+    return torch.finfo(start.x.dtype).eps ** 0.5 * min(1.0, scale)
+
+
+def _step(problem: Problem, method: Method, start: Vector, options: Options, state: State) -> State:
     made = method.step(state.point, state.memory)
     counts = state.counts.plus(made.counts)
-    moved = State(
-        made.point,
-        made.memory,
-        counts,
-        state.iteration + 1,
-        made.decrement,
-        made.convex,
-        made.whole,
-        Status.RUNNING,
-        [*state.path, (made.point.x, counts)] if options.keep_path else state.path,
-    )
-    status = _ended(problem, start, options, moved, bottom, made.status)
+    moved = state._replace(
+        point=made.point, memory=made.memory, counts=counts, iteration=state.iteration + 1, decrement=made.decrement,
+        convex=made.convex, whole=made.whole,
+        path=[*state.path, (made.point.x, counts)] if options.keep_path else state.path,
+    )  # fmt: skip
+    status = _ended(problem, start, moved, made.status)
     return moved._replace(status=status)
 
 
-def _ended(problem: Problem, start: Vector, options: Options, state: State, bottom: float, status: Status) -> Status:
+def _ended(problem: Problem, start: Vector, state: State, status: Status) -> Status:
     """Return why to stop, or RUNNING; the first reason that holds counts."""
     point = state.point
     if status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         return status
-    if point.gradient_norm <= problem.tolerance:
+    if point.gradient_norm <= state.tolerance:
         return Status.GRADIENT
-    allowed = options.decrement_tolerance
+    allowed = problem.limits.decrement_tolerance
     if allowed is not None and state.whole and state.decrement / 2 <= allowed:
         return Status.DECREMENT
     if status != Status.RUNNING:
         return status
-    if point.value < bottom and _is_far(start, point.x):
+    if point.value < state.bottom and _is_far(start, point.x):
         return Status.UNBOUNDED
-    return Status.ITERATIONS if state.iteration >= options.max_iterations else Status.RUNNING
+    return Status.ITERATIONS if state.iteration >= problem.limits.max_iterations else Status.RUNNING
 
 
-def _settle(problem: Problem, method: Method, options: Options, state: State) -> State:
+def _settle(problem: Problem, method: Method, state: State) -> State:
     """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
     if state.status != Status.GRADIENT or state.convex:
         return state
@@ -101,7 +115,7 @@ def _settle(problem: Problem, method: Method, options: Options, state: State) ->
         point=made.point,
         memory=method.init(made.point) if left else state.memory,
         counts=counts,
-        status=Status.ITERATIONS if left and state.iteration >= options.max_iterations else made.status,
+        status=Status.ITERATIONS if left and state.iteration >= problem.limits.max_iterations else made.status,
         path=[*state.path[:-1], (made.point.x, counts)],
     )
 
@@ -128,11 +142,14 @@ def _is_far(start: Vector, x: Vector) -> bool:
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
-    x, value, eps = state.point.x, state.point.value, torch.finfo(start.dtype).eps
-    further = problem.at(start + FURTHER * (x - start))
-    flatter = further.gradient_norm <= max(state.point.gradient_norm, problem.tolerance)
-    lower = further.finite and flatter and further.value < value - 10 * eps * abs(value)
+    x, value = state.point.x, state.point.value
+    hidden = 10 * torch.finfo(start.dtype).eps * abs(value)
+    near, further = (problem.at(start + factor * (x - start)) for factor in (NEAR, FURTHER))
+    flatter = further.gradient_norm <= max(state.point.gradient_norm, state.tolerance)
+    # Where the objective first rises, the run has found a local minimum, whatever is behind.
+    ahead = further.finite and flatter and (_is_far(start, x) or not near.value > value + hidden)
+    lower = ahead and further.value < value - hidden
     much_lower = lower and further.value < value - 1e-3 * abs(value)
     at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING, Status.STALLED)
     away = (at_rest and much_lower) or ((at_rest or state.status == Status.ITERATIONS) and lower and _is_far(start, x))
-    return state._replace(status=Status.INFINITY if away else state.status, counts=state.counts.plus(Counts(1, 1)))
+    return state._replace(status=Status.INFINITY if away else state.status, counts=state.counts.plus(Counts(2, 2)))

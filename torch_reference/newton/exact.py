@@ -8,7 +8,7 @@ import torch
 
 from torch_reference.newton.line_search import Found
 from torch_reference.newton.options import Options
-from torch_reference.newton.problem import Point, Problem, Vector, symmetric
+from torch_reference.newton.problem import Point, Problem, Vector, all_finite, symmetric
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
 
@@ -16,7 +16,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""The damping is relative to the Hessian's largest entry. With this much, a step is a very short gradient step."""
+"""The damping is relative to the Hessian's diagonal. With this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -30,7 +30,7 @@ class Solved(NamedTuple):
 def exact(problem: Problem, options: Options) -> Method:
     """Make Newton's method.
 
-        (H + damping s I) d = -g        s: H's largest entry
+        (H + damping |diag H|) d = -g
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
@@ -43,13 +43,13 @@ def exact(problem: Problem, options: Options) -> Method:
 
     def direction(point: Point, damping: float) -> Direction:
         built = problem.system.build(None, point.x)
-        solved = _damped(problem, built, point.gradient, damping)
-        status = Status.RUNNING if solved.ok else Status.STALLED
-        if callable(options.hessian) and not symmetric(built):
+        finite = all_finite(built)
+        solved = _damped(problem, built, point.gradient, damping if finite else MOST)
+        status = Status.RUNNING if solved.ok else Status.STALLED if finite else Status.HESSIAN
+        if callable(options.hessian) and finite and not symmetric(built):
             status = Status.ASYMMETRIC
-        return Direction(
-            solved.direction, solved.damping, Counts(hessian=1), solved.damping == 0, solved.damping == 0, status
-        )
+        whole, sure = solved.damping == 0, solved.damping <= _least(point.x)
+        return Direction(solved.direction, solved.damping, Counts(hessian=1), whole, whole, status, sure)
 
     def after(damping: float, found: Found) -> tuple[float, bool]:
         """Damp more after a failure, less after a success."""

@@ -1,60 +1,77 @@
-"""L-BFGS, as torch.optim has it."""
+"""L-BFGS: an approximation of the inverse Hessian from the last steps, by first derivatives alone."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from torch_reference.newton.line_search import Found
 from torch_reference.newton.options import Options
-from torch_reference.newton.problem import Point, Problem
+from torch_reference.newton.problem import Point, Problem, Vector
 from torch_reference.newton.result import Counts, Status
-from torch_reference.newton.step import Method, Step, at_rounding_level
+from torch_reference.newton.step import Direction, Method, along
 
 __all__ = ["lbfgs"]
 
+PAIRS = 10
+
+
+class Memory(NamedTuple):
+    """The last steps s and the changes y of the gradient along them, the newest first.
+
+    Attributes:
+        point: Where the step that is being made starts.
+        scale: The inverse Hessian is this times the identity before the pairs correct it: s'y / y'y of the last pair,
+            and at the start what makes the first step as long as the point.
+    """
+
+    point: Point
+    scale: float
+    pairs: tuple[tuple[Vector, Vector], ...]
+
 
 def lbfgs(problem: Problem, options: Options) -> Method:
-    """Make `torch.optim.LBFGS` with its strong Wolfe search (Liu and Nocedal, 1989), a step at a time; ten pairs.
+    """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989); ten pairs are remembered.
 
-    The JAX backend has optax's, whose line search takes other lengths: their iterates differ.
+    Where a search fails, the pairs are forgotten, and the next direction is minus the gradient. If that fails too, the
+    run ends.
     """
     del options
 
-    def init(point: Point) -> torch.optim.Optimizer:
-        return torch.optim.LBFGS(
-            [point.x.clone().requires_grad_()],
-            max_iter=1,
-            max_eval=26,  # one before the line search, and 25 in it: with the default of 1.25 it cannot move
-            history_size=10,
-            tolerance_grad=0,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        )
+    def init(point: Point) -> Memory:
+        length = max(1.0, torch.linalg.vector_norm(point.x).item())
+        slope = torch.linalg.vector_norm(point.gradient).item()
+        return Memory(point, length / slope if slope else 1.0, ())
 
-    def step(point: Point, optimizer: torch.optim.Optimizer) -> Step:
-        (leaf,) = optimizer.param_groups[0]["params"]
-        leaf.data.copy_(point.x)
-        evaluations, outside = 0, point.value + 10 * (1 + abs(point.value))
+    def direction(point: Point, memory: Memory) -> Direction:
+        vector = -_inverse_times(memory, point.gradient)
+        return Direction(vector, memory._replace(point=point), Counts(), False, False, Status.RUNNING)
 
-        def closure() -> Tensor:
-            nonlocal evaluations
-            evaluations += 1
-            here = problem.at(leaf.detach().clone())
-            # torch's search interpolates values, and NaN would end it: outside the domain it gets a large one.
-            leaf.grad = here.gradient if here.finite else torch.zeros_like(leaf)
-            return torch.as_tensor(here.value if here.finite else outside, dtype=leaf.dtype)
+    def after(memory: Memory, found: Found) -> tuple[Memory, bool]:
+        """Remember the step if the gradient grew along it; after a failure forget all, and try again."""
+        if not found.ok:
+            return memory._replace(pairs=()), bool(memory.pairs)
+        s, y = found.point.x - memory.point.x, found.point.gradient - memory.point.gradient
+        lengths = (torch.linalg.vector_norm(s) * torch.linalg.vector_norm(y)).item()
+        if (s @ y).item() > torch.finfo(s.dtype).eps * lengths:
+            memory = Memory(memory.point, ((s @ y) / (y @ y)).item(), ((s, y), *memory.pairs)[:PAIRS])
+        return memory, False
 
-        with suppress(IndexError):  # torch's search raises it where all trials are outside
-            optimizer.step(closure)
-        new = problem.at(leaf.detach().clone())
-        hidden = 10 * torch.finfo(point.x.dtype).eps * abs(point.value)
-        ok = new.finite and new.value <= point.value + hidden and bool((new.x != point.x).any())
-        decrement = abs((point.gradient @ (new.x - point.x)).item())
-        moved = bool((new.x != point.x).any())  # a search that found no length predicts nothing
-        stuck = Status.ROUNDING if moved and at_rounding_level(point, decrement) else Status.STALLED
-        counts = Counts(evaluations + 1, evaluations + 1)
-        return Step(new if ok else point, optimizer, counts, decrement, False, False, Status.RUNNING if ok else stuck)
+    return Method(init, along(problem, "strong_wolfe", direction, after))
 
-    return Method(init, step)
+
+def _inverse_times(memory: Memory, gradient: Vector) -> Vector:
+    """Return the approximate inverse Hessian times the gradient.
+
+    The two loops are Nocedal and Wright's, Numerical Optimization, algorithm 7.4.
+    """
+    q, parts = gradient, []
+    for s, y in memory.pairs:
+        part = (s @ q) / (s @ y)
+        q = q - part * y
+        parts.append(part)
+    r = memory.scale * q
+    for (s, y), part in zip(reversed(memory.pairs), reversed(parts), strict=True):
+        r = r + (part - (y @ r) / (s @ y)) * s
+    return r

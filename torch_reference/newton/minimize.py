@@ -8,13 +8,19 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from torch_reference.newton.checks import check_options, check_problem
+from torch_reference.newton.checks import (
+    check_limits,
+    check_names,
+    check_options,
+    check_problem,
+    check_second_derivative,
+)
 from torch_reference.newton.conjugate import newton_cg
 from torch_reference.newton.driver import drive
 from torch_reference.newton.exact import exact
 from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
-from torch_reference.newton.options import Options, System
+from torch_reference.newton.options import Limits, Options, System
 from torch_reference.newton.problem import Problem, flat_problem
 from torch_reference.newton.result import Result, Status
 from torch_reference.newton.step import Method
@@ -27,7 +33,7 @@ METHODS: dict[str, Callable[[Problem, Options], Method]] = {
     "newton_cg": newton_cg,
     "trust_exact": trust_exact,
     "trust_krylov": trust_krylov,
-    "gauss_newton": exact,
+    "gauss_newton": trust_exact,
     "lbfgs": lbfgs,
 }
 
@@ -44,26 +50,33 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    **unknown: Any,
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
 
     Gradients and Hessian-vector products are by `torch.autograd`, Hessians by `torch.func`.
 
+    Where the Hessian has an entry that is not finite, though the objective and its gradient are, the run goes on by
+    L-BFGS, and the result's reason names the entry.
+
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point tensors of one type, which the run has too.
         *args: Further arguments of `fun` and `hessian`.
-        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
-            gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (torch.optim's).
+        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
+            `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only).
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
-        line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
-        tolerance: Of the largest absolute entry of the gradient; by default the square root of the type's eps.
+        line_search: `backtracking` or `strong_wolfe`, for `exact` and `newton_cg`.
+        tolerance: Of the largest absolute entry of the gradient. By default the square root of the type's eps, times
+            the larger of |fun| and that entry at the start where this is under 1.
         decrement_tolerance: Of half the squared Newton decrement of a step that neither damping nor a radius shortened,
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        **unknown: Other names are refused; the message says which one is meant.
 
     Raises:
         TypeError, ValueError: An argument is not allowed; the message names it, and what is allowed. Shapes and options
@@ -80,23 +93,25 @@ def minimize(
         >>> result.reason
         'Converged: the largest entry of the gradient is within the tolerance.'
     """
-    if tolerance is None:
-        kinds = [leaf.dtype for leaf in pytree.tree_leaves(x0) if isinstance(leaf, torch.Tensor)]
-        floats = [kind for kind in kinds if kind.is_floating_point]
-        tolerance = max((torch.finfo(kind).eps for kind in floats), default=1.0) ** 0.5
-    options = Options(
-        method, hessian, block_size, line_search, tolerance, decrement_tolerance, max_iterations, keep_path
-    )
+    check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    limits = Limits(tolerance, decrement_tolerance, max_iterations)
+    check_limits(limits)
+    options = Options(method, hessian, block_size, line_search, keep_path)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
         check_problem(fun, x0, args, options)
-        problem, start, unravel = flat_problem(fun, x0, args, options)
-        state = drive(problem, METHODS[method](problem, options), start, options)
+        problem, start, unravel = flat_problem(fun, x0, args, options, limits)
+        try:
+            state = drive(problem, METHODS[method](problem, options), start, options)
+        except RuntimeError:
+            if method != "lbfgs":
+                check_second_derivative(fun, x0, args)
+            raise
     if state.status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(state.status.sentence)
-    return Result(
+    result = Result(
         x=unravel(state.point.x),
         value=state.point.value,
         gradient_norm=state.point.gradient_norm,
@@ -107,3 +122,22 @@ def minimize(
         path=torch.stack([point for point, _ in state.path]) if keep_path else None,
         path_counts=torch.tensor([counts for _, counts in state.path]) if keep_path else None,
     )
+    if result.status != Status.HESSIAN:
+        return result
+    with torch.enable_grad():
+        entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
+    left = max(max_iterations - result.iterations, 1)
+    rest = minimize(
+        fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path
+    )
+    return _joined(result, rest)._replace(not_finite=entries)
+
+
+def _joined(first: Result, rest: Result) -> Result:
+    """Return the result of a run that went on by another."""
+    if first.path is not None and first.path_counts is not None and rest.path is not None:
+        rest = rest._replace(
+            path=torch.cat([first.path, rest.path[1:]]),
+            path_counts=torch.cat([first.path_counts, first.path_counts[-1] + torch.as_tensor(rest.path_counts)[1:]]),
+        )
+    return rest._replace(counts=first.counts.plus(rest.counts), iterations=first.iterations + rest.iterations)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Composite", "Options", "System"]
+__all__ = ["Composite", "Limits", "Options", "System"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,18 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `minimize`."""
+    """The options of `minimize` that say what is computed."""
 
     method: str
     hessian: Callable[..., Any] | System | None
     block_size: int | None
     line_search: str
-    tolerance: float
+    keep_path: bool
+
+
+class Limits(NamedTuple):
+    """The options of `minimize` that say when a run ends."""
+
+    tolerance: float | None
     decrement_tolerance: float | None
     max_iterations: int
-    keep_path: bool

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from torch_reference.newton.options import Options, System
+from torch_reference.newton.options import Limits, Options, System
 
 __all__ = ["Point", "Problem", "dense_system", "flat_problem"]
 
@@ -44,17 +44,19 @@ class Problem(NamedTuple):
         products: products(x) is the function v -> H v, with the Hessian H at x.
         hessian: hessian(x) is the dense Hessian, or the Gauss-Newton matrix.
         system: The Newton equations, on vectors.
-        tolerance: Of the gradient.
+        limits: When to stop.
     """
 
     at: Callable[[Vector], Point]
     products: Callable[[Vector], Callable[[Vector], Vector]]
     hessian: Callable[[Vector], Matrix]
     system: System
-    tolerance: float
+    limits: Limits
 
 
-def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> tuple[Problem, Vector, Callable]:
+def flat_problem(
+    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits
+) -> tuple[Problem, Vector, Callable]:
     """Return the problem, the start as a vector and the way back to a tree."""
     start, unravel = ravel_tree(x0)
     start = start.detach()
@@ -71,9 +73,21 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> 
         """V -> H v, by a second backward pass; what depends on x alone is computed once."""
         leaf = x.detach().requires_grad_()
         slope = slope_of(value(leaf), leaf, create_graph=True)
-        if not slope.requires_grad:  # the objective is linear
+        if not slope.requires_grad:  # the objective is linear, or a function of its own hides how its slope changes
+            if not torch.equal(slope, at(2 * x + 1).gradient):
+                raise RuntimeError("the gradient has no derivative")
             return torch.zeros_like
         return lambda v: torch.autograd.grad(slope, leaf, v, retain_graph=True)[0]
+
+    def differences(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v by central differences of the gradient, for a method that needs first derivatives only."""
+        size = torch.finfo(x.dtype).eps ** (1 / 3) * max(1.0, torch.linalg.vector_norm(x).item())
+
+        def product(v: Vector) -> Vector:
+            step = size / torch.linalg.vector_norm(v).item()
+            return (at(x + step * v).gradient - at(x - step * v).gradient) / (2 * step)
+
+        return product
 
     def slope_of(result: Tensor, leaf: Vector, create_graph: bool = False) -> Vector:
         if not result.requires_grad:  # the objective is a constant
@@ -104,12 +118,12 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> 
 
     problem = Problem(
         at=at,
-        products=products,
+        products=differences if options.method == "lbfgs" else products,
         hessian=hessian,
         system=_on_vectors(options.hessian, unravel, args)
         if isinstance(options.hessian, System)
         else dense_system(hessian),
-        tolerance=options.tolerance,
+        limits=limits,
     )
     return problem, start, unravel
 
@@ -140,14 +154,28 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
 
 
 def cholesky(matrix: Matrix, damping: float) -> tuple[Matrix, bool]:
-    """Return the lower factor of matrix + damping max|matrix| I, and whether all pivots are above rounding."""
-    diagonal = torch.diagonal(matrix)
-    shift = damping * (matrix.abs().max().item() or 1.0)
-    damped = matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    factor, failed = torch.linalg.cholesky_ex(damped)
+    """Return the lower factor of matrix + damping |diag matrix|, and whether all pivots are above rounding."""
+    return factorized(matrix + damping * torch.diag(units(matrix)) if damping else matrix)
+
+
+def factorized(matrix: Matrix) -> tuple[Matrix, bool]:
+    """Return the lower factor, and whether all pivots are above rounding."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     pivots = torch.diagonal(factor) ** 2
-    above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * (diagonal + shift)
+    above = pivots > len(matrix) * torch.finfo(matrix.dtype).eps * torch.diagonal(matrix)
     return factor, bool((failed == 0) & above.all())
+
+
+def units(matrix: Matrix) -> Vector:
+    """Return |diag H|, and for an entry of 0 the largest one: the units of the variables do not matter."""
+    entries = torch.diagonal(matrix).abs()
+    most = entries.max().item() or matrix.abs().max().item() or 1.0
+    return torch.where(entries > 0, entries, most)
+
+
+def all_finite(tree: Any) -> bool:
+    """Say whether all numbers are finite."""
+    return all(bool(torch.isfinite(leaf).all()) for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
 def symmetric(matrix: Any) -> bool:

@@ -43,7 +43,11 @@ class Method(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """A descent direction; the rest as in `Step`."""
+    """A descent direction; the rest as in `Step`.
+
+    Attributes:
+        sure: Whether no step can be expected to lower the objective by much more than this one.
+    """
 
     vector: Vector
     memory: Any
@@ -51,6 +55,7 @@ class Direction(NamedTuple):
     convex: bool
     whole: bool
     status: Status
+    sure: bool = False
 
 
 def along(
@@ -75,7 +80,8 @@ def along(
             return Step(point, d.memory, d.counts, -slope, d.convex, d.whole, d.status)
         found = search(problem, Line(point, d.vector, slope, 0.0), LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
-        stuck = Status.ROUNDING if at_rounding_level(point, -slope) else Status.RUNNING if again else Status.STALLED
+        rounding = d.sure and at_rounding_level(point, -slope)
+        stuck = Status.ROUNDING if rounding else Status.RUNNING if again else Status.STALLED
         return Step(
             point=found.point if found.ok else point,
             memory=memory,

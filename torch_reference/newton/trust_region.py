@@ -8,17 +8,24 @@ from typing import NamedTuple
 
 import torch
 
-from torch_reference.newton.conjugate import conjugate_gradients, forcing
+from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing
 from torch_reference.newton.options import Options
-from torch_reference.newton.problem import Point, Problem, Vector, symmetric
+from torch_reference.newton.problem import Point, Problem, Vector, all_finite, factorized, symmetric, units
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step, at_rounding_level
+from torch_reference.newton.subproblem import least_in_ball
 
 __all__ = ["trust_exact", "trust_krylov"]
 
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
 TRIALS = 40
-SECULAR_ITERATIONS = 100
+
+
+class Memory(NamedTuple):
+    """The radius, NaN before the first step, and the weights w of the ball |w * step| <= radius."""
+
+    radius: float
+    weights: Vector
 
 
 class Move(NamedTuple):
@@ -27,66 +34,89 @@ class Move(NamedTuple):
     Attributes:
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
+        sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
     predicted: float
     edge: bool
     products: int
+    sure: bool
+    status: Status
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
+    """The model at a point.
 
-    solve: Callable[[float], Move]
+    Attributes:
+        weights: Of the ball.
+        first: The first radius.
+        solve: solve(radius, accurately) is the step within the radius; None without a Hessian that can be used.
+        counts: Evaluations that the model took.
+        convex: Whether the Hessian was found positive definite.
+        status: RUNNING, or why the Hessian cannot be used.
+    """
+
+    weights: Vector
+    first: float
+    solve: Callable[[float, bool], Move] | None
     counts: Counts
     convex: bool
-    symmetric: bool
+    status: Status
 
 
 def trust_exact(problem: Problem, options: Options) -> Method:
-    """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
+    """Make the trust region with the exact solution of each subproblem, by Cholesky factorizations.
 
-    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), where the shift makes it fit the ball (More and
-    Sorensen, 1983). In the hard case no shift does; then the eigenvector of the least eigenvalue is added.
+    The region is an ellipsoid: each variable is weighted by the largest square root of its entry of |diag H| so far, so
+    that the run does not depend on the variables' units (More, 1978). With J' L J for H this is the Levenberg-Marquardt
+    method.
     """
-    return _trust_region(problem, lambda point: _exact_model(problem, options, point))
+    return _trust_region(problem, lambda point, weights: _exact_model(problem, options, point, weights))
 
 
 def trust_krylov(problem: Problem, options: Options) -> Method:
     """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
     del options
-    return _trust_region(problem, lambda point: _krylov_model(problem, point))
+    return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
 
 
-def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
+def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
     """Shrink the radius until a step is accepted; grow it where the model predicts well (Nocedal and Wright, 4.1)."""
 
-    def init(point: Point) -> float:
-        return max(1.0, torch.linalg.vector_norm(point.x).item())
+    def init(point: Point) -> Memory:
+        return Memory(math.nan, torch.zeros_like(point.x))
 
-    def step(point: Point, radius: float) -> Step:
-        model = model_at(point)
-        if not model.symmetric:
-            return Step(point, radius, model.counts, 0.0, model.convex, False, Status.ASYMMETRIC)
-        products, most = 0, 0.0  # the largest decrease that any trial predicted
+    def step(point: Point, memory: Memory) -> Step:
+        model = model_at(point, memory.weights)
+        w, radius = model.weights, memory.radius
+        if math.isnan(radius):
+            radius = model.first
+        if model.solve is None:
+            return Step(point, memory, model.counts, 0.0, model.convex, False, model.status)
+        products, most, sure = 0, 0.0, False  # the largest decrease that any trial predicted, and was sure of
+        close = False
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
-            move = model.solve(radius)
+            move = model.solve(radius, close)
             new = problem.at(point.x + move.vector)
             products += move.products
-            most = max(most, move.predicted)
+            most, sure = max(most, move.predicted), sure or move.sure
             ok, ratio = _assess(point, new, move)
-            if ratio < POOR:
-                radius = torch.linalg.vector_norm(move.vector).item() / 4
+            # What conjugate gradients promise when they end early says little about what a step can do.
+            hidden = at_rounding_level(point, 2 * move.predicted)
+            again = not (ok or close or move.edge or move.sure) and hidden
+            close = hidden
+            if ratio < POOR and not again:
+                radius = _norm(w * move.vector) / 4
             elif ok and ratio > GOOD and move.edge:
                 radius = 2 * radius
-            if ok:
+            if ok or move.status != Status.RUNNING:
                 break
         decrement = 2 * move.predicted
-        stuck = Status.ROUNDING if at_rounding_level(point, 2 * most) else Status.STALLED
+        stuck = Status.ROUNDING if sure and at_rounding_level(point, 2 * most) else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
-        status = Status.RUNNING if ok else stuck
-        return Step(new if ok else point, radius, counts, decrement, model.convex, not move.edge, status)
+        status = move.status if move.status != Status.RUNNING else Status.RUNNING if ok else stuck
+        return Step(new if ok else point, Memory(radius, w), counts, decrement, model.convex, not move.edge, status)
 
     return Method(init, step)
 
@@ -106,52 +136,37 @@ def _assess(point: Point, new: Point, move: Move) -> tuple[bool, float]:
     return (True, ratio) if ratio > ACCEPTED else (False, 0.0)
 
 
-def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
+def _exact_model(problem: Problem, options: Options, point: Point, weights: Vector) -> Model:
     matrix = problem.hessian(point.x)
-    values, vectors = torch.linalg.eigh(matrix)
-    slopes = vectors.T @ point.gradient
-    eps = torch.finfo(values.dtype).eps
-    first, largest = values[0].item(), values.abs().max().item()
-    rounding = len(values) * eps * largest
-    convex = first > rounding
-    least = 0.0 if convex else max(eps**0.5 * (largest or 1.0) - first, 0.0)
+    if not all_finite(matrix):
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.HESSIAN)
+    if callable(options.hessian) and not symmetric(matrix):
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.ASYMMETRIC)
+    w = torch.maximum(weights, units(matrix).sqrt())
+    scaled, slope = matrix / w[:, None] / w, point.gradient / w
+    factor, convex = factorized(scaled)
+    newton = -torch.cholesky_solve(slope[:, None], factor)[:, 0]
 
-    def solve(radius: float) -> Move:
-        parts = -slopes / (values + _shift(values, slopes, radius, least))
-        edge = torch.linalg.vector_norm(parts).item() >= radius * (1 - 1e-3)
-        hard = first < -rounding and not edge
-        if hard:  # the ball is larger than any solution, and along the least eigenvector the model still falls
-            room = math.sqrt(max(radius**2 - (parts @ parts).item(), 0.0))
-            parts = parts.clone()
-            parts[0] += -room if slopes[0].item() > 0 else room
-        predicted = -(slopes @ parts + values @ parts**2 / 2).item()
-        return Move(vectors @ parts, predicted, edge or hard, 0)
+    def solve(radius: float, accurately: bool) -> Move:
+        del accurately  # it always is
+        vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
+        predicted = -(slope @ vector + vector @ (scaled @ vector) / 2).item()
+        return Move(vector / w, predicted, edge, 0, not edge, Status.RUNNING)
 
-    return Model(solve, Counts(hessian=1), convex, not callable(options.hessian) or symmetric(matrix))
+    first = _norm(w * point.x) or _norm(slope)
+    return Model(w, first, solve, Counts(hessian=1), convex, Status.RUNNING)
 
 
-def _shift(values: Vector, slopes: Vector, radius: float, least: float) -> float:
-    """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
-
-    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift. From below it never overshoots (Nocedal
-    and Wright, algorithm 4.3).
-    """
-    shift = least
-    for _ in range(SECULAR_ITERATIONS):
-        parts = slopes / (values + shift)
-        length = torch.linalg.vector_norm(parts).item()
-        if not length > radius * (1 + 1e-6):
-            break
-        parts = parts / length  # of length 1, so that squares do not underflow
-        shift = shift + (length - radius) / radius / torch.sum(parts**2 / (values + shift)).item()
-    return shift
+def _norm(vector: Vector) -> float:
+    return torch.linalg.vector_norm(vector).item()
 
 
-def _krylov_model(problem: Problem, point: Point) -> Model:
+def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
+    del weights  # the Hessian's diagonal is not known
     g, product = point.gradient, problem.products(point.x)
 
-    def solve(radius: float) -> Move:
-        c = conjugate_gradients(product, g, forcing(g), 2 * len(g), radius)
+    def solve(radius: float, accurately: bool) -> Move:
+        c = conjugate_gradients(product, g, accurate(g) if accurately else forcing(g), 2 * len(g), radius)
         edge = c.negative or c.crossed
         vector = c.solution
         if edge:
@@ -160,9 +175,10 @@ def _krylov_model(problem: Problem, point: Point) -> Model:
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, predicted.item(), edge, c.products)
+        status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
+        return Move(vector, predicted.item(), edge, c.products, False, status)
 
-    return Model(solve, Counts(), False, True)
+    return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, Status.RUNNING)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:

@@ -70,7 +70,9 @@ def check_scalar(name: str, function: Callable[..., jax.Array], *args: Any) -> A
     """
     value = jax.eval_shape(function, *args)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}")
+        single = getattr(value, "size", 0) == 1 and value.shape != ()
+        words = ": return value.reshape(())" if single else ""
+        raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}{words}")
     return value
 
 

@@ -48,8 +48,8 @@ SMALL = {
 PEERS = (REFERENCE, ("torch", "torchmin newton-exact"))
 """Each method's time is divided by the times of these."""
 
-CONVERGED = (1, 2)
-"""`Status.GRADIENT` and `Status.DECREMENT` of the backends' minimizers."""
+CONVERGED = (1, 2, 3)
+"""`Status.GRADIENT`, `Status.DECREMENT` and `Status.ROUNDING` of the backends' minimizers."""
 
 COMPARED = 16
 """Marks at which first-order methods are compared: 300 steps on all rows, or 15 epochs row by row."""

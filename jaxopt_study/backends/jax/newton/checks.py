@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxopt_study.backends.jax.newton.options import Composite, Options, System
+from jaxopt_study.backends.jax.newton.options import Composite, Limits, Options, System
 from jaxopt_study.backends.jax.validation import (
     check_block_size,
     check_count,
@@ -19,9 +21,40 @@ from jaxopt_study.backends.jax.validation import (
     describe,
 )
 
-__all__ = ["check_options", "check_problem"]
+__all__ = ["check_limits", "check_names", "check_options", "check_problem", "check_second_derivative"]
 
 TAKES_HESSIAN = ("exact", "trust_exact")
+ELSEWHERE = {
+    "maxiter": "max_iterations", "max_iter": "max_iterations", "maxfun": "max_iterations", "tol": "tolerance",
+    "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
+}  # fmt: skip
+"""What other libraries call an option."""
+
+
+def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
+    """Check that no option has another name.
+
+    Raises:
+        TypeError: One has; the message names the one that is meant, or all.
+    """
+    for name in unknown:
+        if name == "args":
+            raise TypeError("minimize has no option 'args': give them after x0, as in minimize(fun, x0, *args)")
+        meant = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, 1)
+        words = f"; {meant[0]!r} is meant?" if meant else ""
+        raise TypeError(f"minimize has no option {name!r}: choose from {', '.join(known)}{words}")
+
+
+def check_limits(limits: Limits) -> None:
+    """Check that each limit is allowed.
+
+    Raises:
+        ValueError: One is not; the message has its value, and what is allowed.
+    """
+    for name in ("tolerance", "decrement_tolerance"):
+        if getattr(limits, name) is not None:
+            _check_positive(name, getattr(limits, name))
+    check_count("max_iterations", limits.max_iterations)
 
 
 def check_options(options: Options, methods: Sequence[str], line_searches: Sequence[str]) -> None:
@@ -32,10 +65,6 @@ def check_options(options: Options, methods: Sequence[str], line_searches: Seque
     """
     _check_known("method", options.method, methods)
     _check_known("line_search", options.line_search, line_searches)
-    _check_positive("tolerance", options.tolerance)
-    if options.decrement_tolerance is not None:
-        _check_positive("decrement_tolerance", options.decrement_tolerance)
-    check_count("max_iterations", options.max_iterations)
     check_block_size(options.block_size)
     if options.hessian is not None and options.method not in TAKES_HESSIAN:
         raise ValueError(f"method {options.method!r} uses no hessian: leave it out, or choose exact or trust_exact")
@@ -58,7 +87,13 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         raise TypeError(
             f"x0 has leaves of type {' and '.join(kinds)}; they must be arrays of one type, float32 or float64"
         )
+    if kinds == ["float64"] and not jax.config.read("jax_enable_x64"):
+        raise TypeError(
+            "x0 is float64, and JAX is set to float32: call jax.config.update('jax_enable_x64', True) first, or give "
+            "x0.astype('float32')"
+        )
     check_params(x0, "x0")
+    _check_args(args)
     value = check_scalar("the objective", fun, x0, *args)
     if value.dtype != leaves[0].dtype:
         raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
@@ -74,9 +109,32 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         raise TypeError(f"hessian {options.hessian!r} is neither a function of (x, *args) nor a System")
 
 
+def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
+    """Check that the objective can be differentiated twice; it is traced, not computed.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    try:
+        jax.eval_shape(lambda x: jax.jvp(lambda p: jax.grad(fun)(p, *args), (x,), (x,)), x0)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError("the objective has no second derivative: choose method='lbfgs', which needs none") from error
+
+
+def _check_args(args: tuple[Any, ...]) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
+            raise TypeError(
+                f"args{jax.tree_util.keystr(path)} is a {type(leaf).__name__}, and args are arrays and numbers: put it "
+                "into the function, as in minimize(lambda x: fun(x, 'mean'), x0)"
+            )
+
+
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:
     if value not in known:
-        raise ValueError(f"{name} {value!r} is not known: choose from {', '.join(known)}")
+        close = get_close_matches(str(value).replace("-", "_"), known, 1)
+        meant = f"; {close[0]!r} is meant?" if close else ""
+        raise ValueError(f"{name} {value!r} is not known: choose from {', '.join(known)}{meant}")
 
 
 def _check_positive(name: str, value: Any) -> None:

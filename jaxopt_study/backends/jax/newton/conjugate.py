@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Status
 from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
 
-__all__ = ["Conjugate", "conjugate_gradients", "forcing", "newton_cg"]
+__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg"]
 
 
 class Conjugate(NamedTuple):
@@ -90,30 +90,33 @@ def forcing(gradient: Vector) -> Array:
     return jnp.minimum(0.5, jnp.sqrt(norm)) * norm
 
 
+def accurate(gradient: Vector) -> Array:
+    """Return the residual's bound after a failure; even then a direction of little curvature may be left out."""
+    return jnp.sqrt(jnp.finfo(gradient.dtype).eps) * jnp.linalg.norm(gradient)
+
+
 def newton_cg(problem: Problem, options: Options) -> Method:
     """Make Newton-CG: d solves H d = -g by conjugate gradients, to the accuracy of `forcing`; then a line search.
 
-    Where the curvature is not positive, the direction is the solution so far, or -g if there is none yet (Nocedal and
-    Wright, Numerical Optimization, algorithm 7.1).
+    Where the curvature is not positive, the direction is the solution so far, or -g / |curvature along g| if there is
+    none yet (Nocedal and Wright, Numerical Optimization, algorithm 7.1, and SciPy for the length).
+    After a search that failed, the equations are solved more accurately.
     """
 
-    def direction(point: Point, memory: Any) -> Direction:
+    def direction(point: Point, failed: Array) -> Direction:
         g = point.gradient
-        c = conjugate_gradients(
-            problem.products(point.x), g, forcing(g), 2 * g.size, jnp.full_like(point.value, jnp.inf)
-        )
-        nothing = jnp.all(c.solution == 0)
-        vector = jnp.where(nothing, -g, c.solution)
-        return Direction(
-            vector, g @ vector, memory, tally(hvp=c.products), jnp.array(False), ~c.negative, jnp.array(Status.RUNNING)
-        )
+        bound = jnp.where(failed, accurate(g), forcing(g))
+        c = conjugate_gradients(problem.products(point.x), g, bound, 2 * g.size, jnp.full_like(point.value, jnp.inf))
+        # Without a solution, the curvature along -g says how long a step is; at most ten times the point's length.
+        most = 10 * jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(g)
+        bent = jnp.abs(c.curvature)
+        length = jnp.minimum(most, 1 / jnp.where(bent > 0, bent, 1 / most))
+        vector = jnp.where(jnp.all(c.solution == 0), -length * g, c.solution)
+        status = jnp.where(jnp.isfinite(c.curvature), Status.RUNNING, Status.HESSIAN)
+        no, counts = jnp.array(False), tally(hvp=c.products)
+        return Direction(vector, g @ vector, failed, counts, no, ~c.negative, status)
 
-    def init(point: Point) -> tuple[()]:
-        del point
-        return ()
+    def after(failed: Array, found: Found) -> tuple[Array, Array]:
+        return ~found.ok, ~failed
 
-    def after(memory: Any, found: Found) -> tuple[Any, Array]:
-        del found
-        return memory, jnp.array(False)
-
-    return Method(init, along(problem, options.line_search, direction, after))
+    return Method(lambda _: jnp.array(False), along(problem, options.line_search, direction, after))

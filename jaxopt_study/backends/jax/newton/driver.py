@@ -22,12 +22,19 @@ PROBES = 20
 """Hessian-vector products spent on the search for negative curvature."""
 FURTHER = 1e4
 """An optimum at infinity is looked for this many times as far from the start."""
+NEAR = 1.01
+"""The objective rises this far from the start, in units of the way made, if the run ended in a local minimum."""
 FAR = 100.0
 """A run that is this many times as far as its start's own length, and still falls, goes to infinity."""
 
 
 class State(NamedTuple):
-    """What the next iteration needs. With a value below `bottom`, far from the start, the objective has no minimum."""
+    """What the next iteration needs.
+
+    Attributes:
+        bottom: With a value below it, far from the start, the objective has no minimum.
+        tolerance: Of the largest absolute entry of the gradient.
+    """
 
     point: Point
     memory: Any
@@ -38,6 +45,7 @@ class State(NamedTuple):
     whole: Bool[Array, ""]
     status: Int[Array, ""]
     bottom: Float[Array, ""]
+    tolerance: Float[Array, ""]
     path: Path | None
 
 
@@ -57,15 +65,25 @@ def begin(problem: Problem, method: Method, start: Vector, options: Options) -> 
     """Return the state at the start; from a stationary start, no step is taken."""
     point = problem.at(start)
     path = None
-    if options.keep_path:
-        rows = options.max_iterations + 1
-        path = Path(jnp.full((rows, start.size), jnp.nan, start.dtype), jnp.full((rows, 4), -1, jnp.int32))
+    if options.rows is not None:
+        points = jnp.full((options.rows, start.size), jnp.nan, start.dtype)
+        path = Path(points, jnp.full((options.rows, 4), -1, jnp.int32))
         path = path.at(jnp.array(0), start, tally(1, 1))
     bottom = -(1 + jnp.abs(point.value)) / jnp.finfo(start.dtype).eps
     status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
     zero, no = jnp.zeros_like(point.value), jnp.array(False)
-    state = State(point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, status, bottom, path)
-    return state._replace(status=_ended(problem, start, options, state, status))
+    state = State(
+        point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, status, bottom,
+        _tolerance(problem, point), path,
+    )  # fmt: skip
+    return state._replace(status=_ended(problem, start, state, status))
+
+
+def _tolerance(problem: Problem, start: Point) -> Array:
+    """Return the gradient's tolerance; by default it falls with an objective whose values are small everywhere."""
+    given = jnp.asarray(problem.limits.tolerance, start.value.dtype)
+    scale = jnp.minimum(1, jnp.maximum(start.gradient_norm, jnp.abs(start.value)))
+    return jnp.where(jnp.isnan(given), jnp.sqrt(jnp.finfo(scale.dtype).eps).astype(scale.dtype) * scale, given)
 
 
 def running(state: State) -> Array:
@@ -78,9 +96,9 @@ def unsettled(state: State) -> Array:
     return (state.status == Status.GRADIENT) & ~state.convex
 
 
-def advance(problem: Problem, method: Method, start: Vector, options: Options, state: State) -> State:
+def advance(problem: Problem, method: Method, start: Vector, state: State) -> State:
     """Take steps until there is a reason to stop; say so if the optimum is at infinity."""
-    state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, options, s), state)
+    state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, s), state)
     return _look_further(problem, start, state)
 
 
@@ -88,14 +106,14 @@ def drive(problem: Problem, method: Method, start: Vector, options: Options) -> 
     """Run from the start to the end in one compiled function, as `jit` and `vmap` around it need."""
 
     def advance_and_settle(state: State) -> State:
-        state = advance(problem, method, start, options, state)
-        return when(unsettled(state), lambda s: settle(problem, method, options, s), state)
+        state = advance(problem, method, start, state)
+        return when(unsettled(state), lambda s: settle(problem, method, s), state)
 
     begun = begin(problem, method, start, options)
     return jax.lax.while_loop(lambda s: running(s) | unsettled(s), advance_and_settle, begun)
 
 
-def _step(problem: Problem, method: Method, start: Vector, options: Options, state: State) -> State:
+def _step(problem: Problem, method: Method, start: Vector, state: State) -> State:
     made = method.step(state.point, state.memory)
     iteration = state.iteration + 1
     counts = state.counts.plus(made.counts)
@@ -104,32 +122,31 @@ def _step(problem: Problem, method: Method, start: Vector, options: Options, sta
         point=made.point, memory=made.memory, counts=counts, iteration=iteration, decrement=made.decrement,
         convex=made.convex, whole=made.whole, path=path,
     )  # fmt: skip
-    return moved._replace(status=_ended(problem, start, options, moved, made.status).astype(state.status.dtype))
+    return moved._replace(status=_ended(problem, start, moved, made.status).astype(state.status.dtype))
 
 
-def _ended(problem: Problem, start: Vector, options: Options, state: State, status: Array) -> Array:
+def _ended(problem: Problem, start: Vector, state: State, status: Array) -> Array:
     """Return why to stop, or RUNNING; the first reason that holds counts."""
+    small = state.whole & (state.decrement / 2 <= problem.limits.decrement_tolerance)
     reasons = [
         (status == Status.NOT_FINITE, Status.NOT_FINITE),
         (status == Status.ASYMMETRIC, Status.ASYMMETRIC),
-        (state.point.gradient_norm <= problem.tolerance, Status.GRADIENT),
+        (state.point.gradient_norm <= state.tolerance, Status.GRADIENT),
+        (small, Status.DECREMENT),
         (status != Status.RUNNING, status),
         ((state.point.value < state.bottom) & _is_far(start, state.point.x), Status.UNBOUNDED),
-        (state.iteration >= options.max_iterations, Status.ITERATIONS),
+        (state.iteration >= problem.limits.max_iterations, Status.ITERATIONS),
     ]  # fmt: skip
-    if options.decrement_tolerance is not None:
-        small = state.whole & (state.decrement / 2 <= options.decrement_tolerance)
-        reasons.insert(3, (small, Status.DECREMENT))
     return jnp.select([holds for holds, _ in reasons], [jnp.asarray(code) for _, code in reasons], Status.RUNNING)
 
 
-def settle(problem: Problem, method: Method, options: Options, state: State) -> State:
+def settle(problem: Problem, method: Method, state: State) -> State:
     """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
     made = _off_saddle(problem, state.point)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
-    status = jnp.where(left & (state.iteration >= options.max_iterations), Status.ITERATIONS, made.status)
+    status = jnp.where(left & (state.iteration >= problem.limits.max_iterations), Status.ITERATIONS, made.status)
     return state._replace(
         point=made.point,
         memory=jax.tree.map(lambda new, old: jnp.where(left, new, old), method.init(made.point), state.memory),
@@ -167,12 +184,16 @@ def _is_far(start: Vector, x: Vector) -> Array:
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
-    x, value, eps = state.point.x, state.point.value, jnp.finfo(start.dtype).eps
-    further = problem.at(start + FURTHER * (x - start))
-    flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, problem.tolerance)
-    lower = further.finite & flatter & (further.value < value - 10 * eps * jnp.abs(value))
+    x, value = state.point.x, state.point.value
+    hidden = 10 * jnp.finfo(start.dtype).eps * jnp.abs(value)
+    points = jax.lax.map(lambda factor: problem.at(start + factor * (x - start)), jnp.array([NEAR, FURTHER], x.dtype))
+    near, further = (jax.tree.map(lambda leaf, i=i: leaf[i], points) for i in range(2))
+    flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, state.tolerance)
+    # Where the objective first rises, the run has found a local minimum, whatever is behind.
+    ahead = further.finite & flatter & (_is_far(start, x) | ~(near.value > value + hidden))
+    lower = ahead & (further.value < value - hidden)
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
     s = state.status
     at_rest = (s == Status.GRADIENT) | (s == Status.DECREMENT) | (s == Status.ROUNDING) | (s == Status.STALLED)
     away = at_rest & much_lower | (at_rest | (s == Status.ITERATIONS)) & lower & _is_far(start, x)
-    return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(1, 1)))
+    return state._replace(status=jnp.where(away, Status.INFINITY, state.status), counts=state.counts.plus(tally(2, 2)))

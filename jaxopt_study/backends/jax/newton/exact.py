@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool
 
 from jaxopt_study.backends.jax.newton.line_search import Found
 from jaxopt_study.backends.jax.newton.options import Options
-from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, symmetric
+from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, all_finite, symmetric
 from jaxopt_study.backends.jax.newton.result import Status
 from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
 
@@ -18,7 +18,7 @@ __all__ = ["exact"]
 
 GROWTH = 10.0
 MOST = 1e12
-"""The damping is relative to the Hessian's largest entry. With this much, a step is a very short gradient step."""
+"""The damping is relative to the Hessian's diagonal. With this much, a step is a very short gradient step."""
 
 
 class Solved(NamedTuple):
@@ -33,7 +33,7 @@ class Solved(NamedTuple):
 def exact(problem: Problem, options: Options) -> Method:
     """Make Newton's method.
 
-        (H + damping s I) d = -g        s: H's largest entry
+        (H + damping |diag H|) d = -g
         x <- x + length d
 
     The damping is 0 as long as H is positive definite and its steps succeed. Otherwise it grows tenfold from sqrt(eps)
@@ -49,10 +49,11 @@ def exact(problem: Problem, options: Options) -> Method:
 
 def _direction(problem: Problem, options: Options, point: Point, damping: Array) -> Direction:
     built = problem.system.build(None, point.x)
-    solved = _damped(problem, built, point.gradient, damping)
-    status = jnp.where(solved.ok, Status.RUNNING, Status.STALLED)
+    finite = all_finite(built)
+    solved = _damped(problem, built, point.gradient, jnp.where(finite, damping, MOST))
+    status = jnp.where(solved.ok, Status.RUNNING, jnp.where(finite, Status.STALLED, Status.HESSIAN))
     if callable(options.hessian):
-        status = jnp.where(symmetric(built), status, Status.ASYMMETRIC)
+        status = jnp.where(finite & ~symmetric(built), Status.ASYMMETRIC, status)
     return Direction(
         solved.direction,
         solved.slope,
@@ -61,6 +62,7 @@ def _direction(problem: Problem, options: Options, point: Point, damping: Array)
         solved.damping == 0,
         solved.damping == 0,
         status,
+        solved.damping <= _least(damping),
     )
 
 

@@ -1,52 +1,91 @@
-"""L-BFGS, as optax has it."""
+"""L-BFGS: an approximation of the inverse Hessian from the last steps, by first derivatives alone."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-import optax
+from jaxtyping import Array, Bool, Float
 
+from jaxopt_study.backends.jax.newton.line_search import Found
 from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Status
-from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
+from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
 
 __all__ = ["lbfgs"]
 
+PAIRS = 10
+
 
 class Memory(NamedTuple):
-    """The optimizer's state."""
+    """The last steps s and the changes y of the gradient along them, the newest first; rows not held are 0.
 
-    optimizer: Any
+    Attributes:
+        point: Where the step that is being made starts.
+        scale: The inverse Hessian is this times the identity before the pairs correct it: s'y / y'y of the last pair,
+            and at the start what makes the first step as long as the point.
+    """
+
+    point: Point
+    scale: Float[Array, ""]
+    steps: Float[Array, "pairs P"]
+    changes: Float[Array, "pairs P"]
 
 
 def lbfgs(problem: Problem, options: Options) -> Method:
-    """Make `optax.lbfgs` with its own zoom line search (Liu and Nocedal, 1989); ten pairs are remembered."""
-    del options
-    optimizer = optax.lbfgs()
+    """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989); ten pairs are remembered.
 
-    def value(x: Vector) -> Any:
-        return problem.at(x).value
+    Where a search fails, the pairs are forgotten, and the next direction is minus the gradient. If that fails too, the
+    run ends.
+    """
+    del options
 
     def init(point: Point) -> Memory:
-        return Memory(optimizer.init(point.x))
+        empty = jnp.zeros((PAIRS, point.x.size), point.x.dtype)
+        alone = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(point.gradient)
+        return Memory(point, alone, empty, empty)
 
-    def step(point: Point, memory: Memory) -> Step:
-        updates, state = optimizer.update(
-            point.gradient, memory.optimizer, point.x, value=point.value, grad=point.gradient, value_fn=value
-        )
-        new = problem.at(point.x + updates)
-        rounding = 10 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
-        ok = new.finite & (new.value <= point.value + rounding) & jnp.any(new.x != point.x)
-        decrement = jnp.abs(point.gradient @ updates)
-        moved = jnp.any(new.x != point.x)  # a search that found no length predicts nothing
-        stuck = jnp.where(moved & at_rounding_level(point, decrement), Status.ROUNDING, Status.STALLED)
-        trials = state[-1].info.num_linesearch_steps + 1
-        point = Point(*(jnp.where(ok, a, b) for a, b in zip(new, point, strict=True)))
-        return Step(
-            point, Memory(state), tally(trials, trials), decrement, jnp.array(False), jnp.array(False),
-            jnp.where(ok, Status.RUNNING, stuck),
-        )  # fmt: skip
+    def direction(point: Point, memory: Memory) -> Direction:
+        vector = -_inverse_times(memory, point.gradient)
+        no, memory = jnp.array(False), memory._replace(point=point)
+        return Direction(vector, point.gradient @ vector, memory, tally(), no, no, jnp.asarray(Status.RUNNING))
 
-    return Method(init, step)
+    def after(memory: Memory, found: Found) -> tuple[Memory, Bool[Array, ""]]:
+        """Remember the step if the gradient grew along it; after a failure forget all, and try again."""
+        s, y = found.point.x - memory.point.x, found.point.gradient - memory.point.gradient
+        curved = found.ok & (s @ y > jnp.finfo(s.dtype).eps * jnp.linalg.norm(s) * jnp.linalg.norm(y))
+
+        def updated(rows: Array, row: Vector) -> Array:
+            kept = jnp.where(curved, jnp.concatenate([row[None], rows[:-1]]), rows)
+            return jnp.where(found.ok, kept, 0)
+
+        scale = jnp.where(curved, (s @ y) / jnp.where(curved, y @ y, 1), memory.scale)
+        remembered = Memory(memory.point, scale, updated(memory.steps, s), updated(memory.changes, y))
+        return remembered, jnp.any(memory.steps != 0)
+
+    return Method(init, along(problem, "strong_wolfe", direction, after))
+
+
+def _inverse_times(memory: Memory, gradient: Vector) -> Vector:
+    """Return the approximate inverse Hessian times the gradient.
+
+    The two loops are Nocedal and Wright's, Numerical Optimization, algorithm 7.4.
+    """
+    pairs = (memory.steps, memory.changes)
+
+    def inverse(pair: tuple[Vector, Vector]) -> Array:
+        product = pair[0] @ pair[1]
+        return jnp.where(product > 0, 1 / jnp.where(product > 0, product, 1), 0)
+
+    def down(q: Vector, pair: tuple[Vector, Vector]) -> tuple[Vector, Array]:
+        part = inverse(pair) * (pair[0] @ q)
+        return q - part * pair[1], part
+
+    def up(r: Vector, row: tuple[tuple[Vector, Vector], Array]) -> tuple[Vector, None]:
+        pair, part = row
+        return r + (part - inverse(pair) * (pair[1] @ r)) * pair[0], None
+
+    q, parts = jax.lax.scan(down, gradient, pairs)
+    return jax.lax.scan(up, memory.scale * q, (pairs, parts), reverse=True)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,15 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.backends.jax.newton.checks import check_options, check_problem
+from jaxopt_study.backends.jax.newton.checks import (
+    check_limits,
+    check_names,
+    check_options,
+    check_problem,
+    check_second_derivative,
+)
 from jaxopt_study.backends.jax.newton.conjugate import newton_cg
 from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
 from jaxopt_study.backends.jax.newton.exact import exact
+from jaxopt_study.backends.jax.newton.implicit import solution
 from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
 from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
-from jaxopt_study.backends.jax.newton.options import Options, System
+from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
-from jaxopt_study.backends.jax.newton.result import Result, Status
+from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
+from jaxopt_study.backends.jax.newton.result import Counts, Result, Status
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
 
@@ -29,7 +38,7 @@ METHODS: dict[str, Callable[[Problem, Options], Method]] = {
     "newton_cg": newton_cg,
     "trust_exact": trust_exact,
     "trust_krylov": trust_krylov,
-    "gauss_newton": exact,
+    "gauss_newton": trust_exact,
     "lbfgs": lbfgs,
 }
 
@@ -46,28 +55,38 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    **unknown: Any,
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
 
-    The run is compiled once for each `fun` and set of options; `args` are data and may change. It can be called
-    inside `jax.jit` and `jax.vmap`. There, no error that depends on values is raised; the
-    result's reason says it.
+    The run is compiled once for what `fun` computes and a set of options, even if `fun` is a new function each time.
+    The start, `args`, arrays that `fun` closes over, tolerances and limits are data and may change. It can be called
+    inside `jax.jit` and `jax.vmap`. There, no error that depends on values is raised; the result's reason says it.
+
+    The result's x and value have derivatives with respect to `args` and to what `fun` closes over, in forward and
+    reverse mode, by the implicit function theorem.
+
+    Where the Hessian has an entry that is not finite, though the objective and its gradient are, the run goes on by
+    L-BFGS, and the result's reason names the entry; inside `jax.jit` and `jax.vmap` it ends there.
 
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point arrays of one type, which the run has too.
         *args: Further arguments of `fun` and `hessian`.
-        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (eigenvectors), `trust_krylov` (Steihaug's conjugate
-            gradients), `gauss_newton` (`exact` with J' L J for the Hessian) or `lbfgs` (optax's).
+        method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
+            `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only).
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
-        line_search: `backtracking` or `strong_wolfe`, for `exact`, `gauss_newton` and `newton_cg`.
-        tolerance: Of the largest absolute entry of the gradient; by default the square root of the type's eps.
+        line_search: `backtracking` or `strong_wolfe`, for `exact` and `newton_cg`.
+        tolerance: Of the largest absolute entry of the gradient. By default the square root of the type's eps, times
+            the larger of |fun| and that entry at the start where this is under 1.
         decrement_tolerance: Of half the squared Newton decrement of a step that neither damping nor a radius shortened,
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        **unknown: Other names are refused; the message says which one is meant.
 
     Raises:
         TypeError, ValueError: An argument is not allowed; the message names it, and what is allowed. Shapes and options
@@ -84,24 +103,57 @@ def minimize(
         >>> result.reason
         'Converged: the largest entry of the gradient is within the tolerance.'
     """
-    dtype = jnp.result_type(*jax.tree.leaves(x0)) if jax.tree.leaves(x0) else jnp.dtype(float)
-    if tolerance is None:
-        tolerance = float(jnp.finfo(dtype).eps) ** 0.5 if jnp.issubdtype(dtype, jnp.floating) else 1.0
-    options = Options(
-        method, hessian, block_size, line_search, tolerance, decrement_tolerance, max_iterations, keep_path
+    check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    limits = Limits(tolerance, decrement_tolerance, max_iterations)
+    check_limits(limits)
+    limits = Limits(
+        math.nan if tolerance is None else float(tolerance),
+        -1.0 if decrement_tolerance is None else float(decrement_tolerance),
+        int(max_iterations),
     )
+    options = Options(method, hessian, block_size, line_search, max_iterations + 1 if keep_path else None)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    fun = hashable(fun)
     check_problem(fun, x0, args, options)
-    state, x = _whole(fun, options, x0, args) if _traced(x0, args) else _in_parts(fun, options, x0, args)
+    program, options, arrays = trace(fun, x0, args, options)
+    traced, given = _traced(x0, args, arrays), (program, options, limits, x0, (arrays, args))
+    try:
+        state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(*given)
+    except (TypeError, ValueError, NotImplementedError):
+        if method != "lbfgs":
+            check_second_derivative(fun, x0, args)
+        raise
     result = _result(state, x)
-    if isinstance(result.status, jax.core.Tracer):
-        return result
+    if traced or isinstance(result.status, jax.core.Tracer):
+        x, value = solution(program, options, (arrays, args), (x, result.value))
+        return result._replace(x=x, value=value)
     if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(result.reason)
     if result.path is not None:
         rows = int(result.iterations) + 1
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
-    return result
+    if int(result.status) != Status.HESSIAN:
+        return result
+    return _go_on(result, state.tolerance, fun, args, given)
+
+
+def _go_on(result: Result, tolerance: Any, fun: Any, args: tuple[Any, ...], given: tuple[Any, ...]) -> Result:
+    """Go on by L-BFGS where the Hessian is not finite, and name its entries."""
+    program, options, limits, _, data = given
+    entries = np.argwhere(~np.isfinite(np.asarray(_hessian(program, options, limits, result.x, data))))
+    left = max(limits.max_iterations - int(result.iterations), 1)
+    rest = minimize(
+        fun, result.x, *args, method="lbfgs", tolerance=float(tolerance), max_iterations=left,
+        keep_path=options.rows is not None,
+    )  # fmt: skip
+    counts = Counts(*(a + b for a, b in zip(result.counts, rest.counts, strict=True)))
+    if result.path is not None and rest.path is not None and rest.path_counts is not None:
+        so_far = np.asarray(result.path_counts)
+        rest = rest._replace(
+            path=jnp.concatenate([result.path, rest.path[1:]]),
+            path_counts=jnp.asarray(np.concatenate([so_far, so_far[-1] + np.asarray(rest.path_counts[1:])])),
+        )
+    return rest._replace(counts=counts, iterations=result.iterations + rest.iterations, not_finite=entries)
 
 
 def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
@@ -121,17 +173,21 @@ def _first(array: Any, rows: int) -> Any:
     return jnp.asarray(np.asarray(array)[:rows])
 
 
-def _in_parts(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
+def _in_parts(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
     """Run in parts, so that the escape from a saddle is compiled only for a run that needs it."""
-    state, x = _begin_and_advance(fun, options, x0, args)
-    if isinstance(state.status, jax.core.Tracer):  # `fun` closes over variables of a `vmap` around
-        return _whole(fun, options, x0, args)
+    given = (program, options, limits, x0, data)
+    state, x = _begin_and_advance(*given)
+    if isinstance(state.status, jax.core.Tracer):  # a `System` closes over variables of a `vmap` around
+        return _whole(*given)
     while int(state.status) == Status.GRADIENT and not bool(state.convex):
-        state, x = _settle(fun, options, x0, args, state)
+        state, x = _settle(*given, state)
         if int(state.status) == Status.RUNNING:
-            state, x = _advance(fun, options, x0, args, state)
+            state, x = _advance(*given, state)
     return state, x
 
+
+Data = tuple[Any, tuple[Any, ...]]
+"""The arrays that the functions close over, and their further arguments."""
 
 End = tuple[State, Any]
 """A state, and its point as a tree like the start."""
@@ -140,31 +196,39 @@ part = partial(jax.jit, static_argnums=(0, 1))
 
 
 @part
-def _whole(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
-    problem, method, start, unravel = _setup(fun, options, x0, args)
+def _whole(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(drive(problem, method, start, options), unravel)
 
 
 @part
-def _begin_and_advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> End:
-    problem, method, start, unravel = _setup(fun, options, x0, args)
-    return _end(advance(problem, method, start, options, begin(problem, method, start, options)), unravel)
+def _begin_and_advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
+    return _end(advance(problem, method, start, begin(problem, method, start, options)), unravel)
 
 
 @part
-def _advance(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
-    problem, method, start, unravel = _setup(fun, options, x0, args)
-    return _end(advance(problem, method, start, options, state), unravel)
+def _advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
+    return _end(advance(problem, method, start, state), unravel)
 
 
 @part
-def _settle(fun: Any, options: Options, x0: Any, args: tuple[Any, ...], state: State) -> End:
-    problem, method, _, unravel = _setup(fun, options, x0, args)
-    return _end(settle(problem, method, options, state), unravel)
+def _settle(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
+    problem, method, _, unravel = _setup(program, options, limits, x0, data)
+    return _end(settle(problem, method, state), unravel)
 
 
-def _setup(fun: Any, options: Options, x0: Any, args: tuple[Any, ...]) -> tuple[Problem, Method, Any, Any]:
-    problem, start, unravel = flat_problem(fun, x0, args, options)
+@part
+def _hessian(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> Any:
+    problem, _, start, _ = _setup(program, options, limits, x0, data)
+    return problem.hessian(start)
+
+
+def _setup(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> tuple[Problem, Method, Any, Any]:
+    arrays, args = data
+    fun, options = bind(program, options, arrays)
+    problem, start, unravel = flat_problem(fun, x0, args, options, limits)
     return problem, METHODS[options.method](problem, options), start, unravel
 
 

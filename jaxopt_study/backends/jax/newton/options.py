@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
-__all__ = ["Composite", "Options", "System"]
+__all__ = ["Composite", "Limits", "Options", "System"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,27 @@ class System(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `minimize`."""
+    """The options of `minimize` that say what is computed; another value compiles anew.
+
+    Attributes:
+        rows: Of the path; None if it is not kept.
+    """
 
     method: str
     hessian: Callable[..., Any] | System | None
     block_size: int | None
     line_search: str
-    tolerance: float
-    decrement_tolerance: float | None
-    max_iterations: int
-    keep_path: bool
+    rows: int | None
+
+
+class Limits(NamedTuple):
+    """The options of `minimize` that say when a run ends; they are data of the compiled run.
+
+    Attributes:
+        tolerance: NaN for the default.
+        decrement_tolerance: Negative where it is not used.
+    """
+
+    tolerance: Any
+    decrement_tolerance: Any
+    max_iterations: Any

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax.newton.options import Options, System
+from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 
 __all__ = ["Point", "Problem", "dense_system", "flat_problem"]
 
@@ -44,17 +44,19 @@ class Problem(NamedTuple):
         products: products(x) is the function v -> H v, with the Hessian H at x.
         hessian: hessian(x) is the dense Hessian, or the Gauss-Newton matrix.
         system: The Newton equations, on vectors.
-        tolerance: Of the gradient.
+        limits: When to stop.
     """
 
     at: Callable[[Vector], Point]
     products: Callable[[Vector], Callable[[Vector], Vector]]
     hessian: Callable[[Vector], Matrix]
     system: System
-    tolerance: float
+    limits: Limits
 
 
-def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> tuple[Problem, Vector, Callable]:
+def flat_problem(
+    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits
+) -> tuple[Problem, Vector, Callable]:
     """Return the problem, the start as a vector and the way back to a tree."""
     start, unravel = ravel_pytree(x0)
 
@@ -68,6 +70,17 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> 
     def products(x: Vector) -> Callable[[Vector], Vector]:
         """V -> H v, forward over reverse; what depends on x alone is computed once."""
         return jax.linearize(jax.grad(value), x)[1]
+
+    def differences(x: Vector) -> Callable[[Vector], Vector]:
+        """V -> H v by central differences of the gradient, for a method that needs first derivatives only."""
+        size = jnp.finfo(x.dtype).eps ** (1 / 3) * jnp.maximum(1, jnp.linalg.norm(x))
+
+        def product(v: Vector) -> Vector:
+            step = size / jnp.linalg.norm(v)
+            ahead, behind = jax.lax.map(jax.grad(value), jnp.stack([x + step * v, x - step * v]))
+            return (ahead - behind) / (2 * step)
+
+        return product
 
     def gauss_newton(x: Vector) -> Callable[[Vector], Vector]:
         """V -> J' L J v, with J of the inner function and L the outer's Hessian."""
@@ -86,12 +99,12 @@ def flat_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> 
 
     problem = Problem(
         at=at,
-        products=products,
+        products=differences if options.method == "lbfgs" else products,
         hessian=hessian,
         system=_on_vectors(options.hessian, unravel, args)
         if isinstance(options.hessian, System)
         else dense_system(hessian),
-        tolerance=options.tolerance,
+        limits=limits,
     )
     return problem, start, unravel
 
@@ -103,12 +116,17 @@ def dense_system(hessian: Callable[[Vector], Matrix]) -> System:
     """
 
     def solve(matrix: Matrix, gradient: Vector, damping: Array) -> tuple[Vector, Array]:
-        scale = jnp.abs(matrix).max()
-        shift = damping * jnp.where(scale > 0, scale, 1)
-        factor, ok = cholesky(matrix + shift * jnp.eye(len(matrix), dtype=matrix.dtype))
+        factor, ok = cholesky(matrix + damping * jnp.diag(units(matrix)))
         return -jax.scipy.linalg.cho_solve((factor, True), gradient), ok
 
     return System(lambda _, x: hessian(x), solve)
+
+
+def units(matrix: Matrix) -> Vector:
+    """Return |diag H|, and for an entry of 0 the largest one: the units of the variables do not matter."""
+    entries = jnp.abs(diagonal(matrix))
+    most = jnp.where(entries.max() > 0, entries.max(), jnp.where(jnp.any(matrix != 0), jnp.abs(matrix).max(), 1))
+    return jnp.where(entries > 0, entries, most)
 
 
 def cholesky(matrix: Matrix) -> tuple[Matrix, Array]:
@@ -122,6 +140,12 @@ def cholesky(matrix: Matrix) -> tuple[Matrix, Array]:
 def diagonal(matrix: Matrix) -> Vector:
     """Return the diagonal; as a slice it compiles in a third of the time that `jnp.diagonal`'s gather takes."""
     return matrix.ravel()[:: len(matrix) + 1]
+
+
+def all_finite(tree: Any) -> Array:
+    """Say whether all numbers are finite."""
+    numbers = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in numbers]))
 
 
 def symmetric(matrix: Any) -> Array:

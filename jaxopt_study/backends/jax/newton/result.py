@@ -24,6 +24,7 @@ class Status(IntEnum):
     UNBOUNDED = 7
     NOT_FINITE = 8
     ASYMMETRIC = 9
+    HESSIAN = 10
 
     @property
     def sentence(self) -> str:
@@ -35,15 +36,16 @@ _SENTENCES = {
     Status.RUNNING: "The run has not ended.",
     Status.GRADIENT: "Converged: the largest entry of the gradient is within the tolerance.",
     Status.DECREMENT: "Converged: half the squared Newton decrement is within its tolerance.",
-    Status.ROUNDING: "Stopped at the rounding level: no step changes the objective by more than its last digits.",
+    Status.ROUNDING: "Converged to the rounding level: no step changes the objective by more than its last digits.",
     Status.ITERATIONS: "Stopped at the iteration limit, before the tolerance was reached.",
-    Status.STALLED: "Stopped: no step lowers the objective, although its slope is negative: rounding hides the "
-    "decrease, or its derivatives are wrong.",
+    Status.STALLED: "Stopped: none of the steps that were tried lowers the objective, although its slope is negative: "
+    "rounding hides the decrease, or its derivatives are wrong.",
     Status.INFINITY: "No minimum: 10,000 times as far from the start, the objective is lower and its gradient smaller. "
     "The optimum lies at infinity, as for separable data without a penalty.",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
     Status.NOT_FINITE: "Not started: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
+    Status.HESSIAN: "Stopped: the objective and its gradient are finite here, and its Hessian is not.",
 }
 
 
@@ -75,6 +77,7 @@ class Result(NamedTuple):
         path: The points from the start to the end as rows, in the order of `runtime.ravel`; None without `keep_path`.
             From a compiled function it has a row for every allowed iteration; rows not reached are NaN.
         path_counts: The counts, as four columns, when each point of the path was reached.
+        not_finite: Rows (i, j): the entries of the Hessian that are not finite, where the run went on by L-BFGS.
     """
 
     x: Any
@@ -86,14 +89,26 @@ class Result(NamedTuple):
     counts: Counts
     path: Float[Array, "*runs points parameters"] | None
     path_counts: Int[Array, "*runs points 4"] | None
+    not_finite: Int[np.ndarray, "entries 2"] | None = None
 
     @property
     def converged(self) -> Bool[np.ndarray, "*runs"]:
-        """Whether the gradient or the decrement came within its tolerance."""
-        return np.isin(np.asarray(self.status), (Status.GRADIENT, Status.DECREMENT))
+        """Whether the gradient or the decrement came within its tolerance, or to the rounding level."""
+        return np.isin(np.asarray(self.status), (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING))
 
     @property
     def reason(self) -> str | list[str]:
         """Why the run ended, in a sentence; a list of them for runs made at once."""
         codes = np.asarray(self.status)
-        return [Status(code).sentence for code in codes.ravel()] if codes.ndim else Status(int(codes)).sentence
+        if codes.ndim:
+            return [Status(code).sentence for code in codes.ravel()]
+        return Status(int(codes)).sentence + without_second(self.not_finite)
+
+
+def without_second(entries: Any) -> str:
+    """Say which entries of the Hessian are not finite, if any, and what came of it."""
+    if entries is None:
+        return ""
+    i, j = entries[0]
+    more = f" and {len(entries) - 1} more entries" if len(entries) > 1 else ""
+    return f" The Hessian has no finite entry ({i}, {j}){more} where the gradient is finite: the rest was L-BFGS."

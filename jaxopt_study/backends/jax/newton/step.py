@@ -45,7 +45,11 @@ class Method(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """A descent direction and the objective's slope along it; the rest as in `Step`."""
+    """A descent direction and the objective's slope along it; the rest as in `Step`.
+
+    Attributes:
+        sure: Whether no step can be expected to lower the objective by much more than this one.
+    """
 
     vector: Vector
     slope: Float[Array, ""]
@@ -54,6 +58,7 @@ class Direction(NamedTuple):
     convex: Bool[Array, ""]
     whole: Bool[Array, ""]
     status: Array
+    sure: Any = False
 
 
 def tally(function: Any = 0, gradient: Any = 0, hvp: Any = 0, hessian: Any = 0) -> Counts:
@@ -92,9 +97,8 @@ def along(
         line = Line(point, d.vector, slope, jnp.zeros_like(slope))
         found = search(problem, line, LINE_SEARCHES[line_search])
         memory, again = after(d.memory, found)
-        stuck = jnp.where(
-            at_rounding_level(point, -slope), Status.ROUNDING, jnp.where(again, Status.RUNNING, Status.STALLED)
-        )
+        rounding = d.sure & at_rounding_level(point, -slope)
+        stuck = jnp.where(rounding, Status.ROUNDING, jnp.where(again, Status.RUNNING, Status.STALLED))
         status = jnp.where(d.status != Status.RUNNING, d.status, jnp.where(found.ok, Status.RUNNING, stuck))
         moved = found.ok & (d.status == Status.RUNNING)
         point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), found.point, point)

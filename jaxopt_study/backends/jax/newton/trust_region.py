@@ -9,17 +9,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients, forcing
+from jaxopt_study.backends.jax.newton.conjugate import accurate, conjugate_gradients, forcing
 from jaxopt_study.backends.jax.newton.options import Options
-from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, symmetric
+from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, all_finite, cholesky, symmetric, units
 from jaxopt_study.backends.jax.newton.result import Counts, Status
 from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
+from jaxopt_study.backends.jax.newton.subproblem import least_in_ball
 
 __all__ = ["trust_exact", "trust_krylov"]
 
 ACCEPTED, POOR, GOOD = 1e-4, 0.25, 0.75
 TRIALS = 40
-SECULAR_ITERATIONS = 100
+
+
+class Memory(NamedTuple):
+    """The radius, NaN before the first step, and the weights w of the ball |w * step| <= radius."""
+
+    radius: Float[Array, ""]
+    weights: Vector
 
 
 class Move(NamedTuple):
@@ -28,20 +35,29 @@ class Move(NamedTuple):
     Attributes:
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
+        sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
     predicted: Float[Array, ""]
     edge: Bool[Array, ""]
     products: Int[Array, ""]
+    sure: Bool[Array, ""]
+    status: Any
 
 
 class Trial(NamedTuple):
-    """A radius that was tried and its outcome; `most` is the largest decrease that any trial predicted."""
+    """A radius that was tried and its outcome.
+
+    Attributes:
+        most: The largest decrease that any trial predicted.
+        sure: Whether one of them was sure of it.
+    """
 
     radius: Float[Array, ""]
     move: Move
     most: Float[Array, ""]
+    sure: Bool[Array, ""]
     point: Point
     ok: Bool[Array, ""]
     trials: Int[Array, ""]
@@ -49,57 +65,81 @@ class Trial(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The model at a point: solve(radius), the evaluations, whether the Hessian is positive definite and symmetric."""
+    """The model at a point.
 
-    solve: Callable[[Array], Move]
+    Attributes:
+        weights: Of the ball.
+        first: The first radius.
+        solve: solve(radius, accurately) is the step within the radius.
+        counts: Evaluations that the model took.
+        convex: Whether the Hessian was found positive definite.
+        status: RUNNING, or why the Hessian cannot be used.
+    """
+
+    weights: Vector
+    first: Float[Array, ""]
+    solve: Callable[[Array, Array], Move]
     counts: Counts
     convex: Bool[Array, ""]
-    symmetric: Any
+    status: Array
 
 
 def trust_exact(problem: Problem, options: Options) -> Method:
-    """Make the trust region with the exact solution of each subproblem, by the Hessian's eigenvectors.
+    """Make the trust region with the exact solution of each subproblem, by Cholesky factorizations.
 
-    With H = V diag(e) V', the solution is -V (V'g) / (e + shift), where the shift makes it fit the ball (More and
-    Sorensen, 1983). In the hard case no shift does; then the eigenvector of the least eigenvalue is added.
+    The region is an ellipsoid: each variable is weighted by the largest square root of its entry of |diag H| so far, so
+    that the run does not depend on the variables' units (More, 1978). With J' L J for H this is the Levenberg-Marquardt
+    method.
     """
-    return _trust_region(problem, lambda point: _exact_model(problem, options, point))
+    return _trust_region(problem, lambda point, weights: _exact_model(problem, options, point, weights))
 
 
 def trust_krylov(problem: Problem, options: Options) -> Method:
     """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
     del options
-    return _trust_region(problem, lambda point: _krylov_model(problem, point))
+    return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
 
 
-def _trust_region(problem: Problem, model_at: Callable[[Point], Model]) -> Method:
+def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
     """Shrink the radius until a step is accepted; grow it where the model predicts well (Nocedal and Wright, 4.1)."""
 
-    def step(point: Point, radius: Array) -> Step:
-        model = model_at(point)
+    def step(point: Point, memory: Memory) -> Step:
+        model = model_at(point, memory.weights)
+        w = model.weights
+        radius = jnp.where(jnp.isnan(memory.radius), model.first, memory.radius)
 
         def attempt(trial: Trial) -> Trial:
             radius = trial.radius
-            move = model.solve(radius)
+            # What conjugate gradients promise when they end early says little about what a step can do.
+            close = (trial.trials > 0) & at_rounding_level(point, 2 * trial.move.predicted)
+            move = model.solve(radius, close)
             new = problem.at(point.x + move.vector)
             ok, ratio = _assess(point, new, move)
-            length = jnp.linalg.norm(move.vector)
-            shrunk = jnp.where(ratio < POOR, length / 4, radius)
+            again = ~ok & ~close & ~move.edge & ~move.sure & at_rounding_level(point, 2 * move.predicted)
+            length = jnp.linalg.norm(w * move.vector)
+            shrunk = jnp.where((ratio < POOR) & ~again, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
             most = jnp.maximum(trial.most, jnp.nan_to_num(move.predicted))
-            return Trial(next_radius, move, most, new, ok, trial.trials + 1, trial.products + move.products)
+            sure, products = trial.sure | move.sure, trial.products + move.products
+            return Trial(next_radius, move, most, sure, new, ok, trial.trials + 1, products)
 
         zero, none, no = jnp.array(0, jnp.int32), jnp.zeros_like(radius), jnp.array(False)
-        untried = Trial(radius, Move(jnp.zeros_like(point.x), none, no, zero), none, point, no, zero, zero)
-        end = jax.lax.while_loop(lambda t: ~t.ok & (t.trials < TRIALS), attempt, untried)
+        still = Move(jnp.zeros_like(point.x), none, no, zero, no, model.status)
+        untried = Trial(radius, still, none, no, point, no, zero, zero)
+
+        def undecided(trial: Trial) -> Array:
+            return ~trial.ok & (trial.trials < TRIALS) & (trial.move.status == Status.RUNNING)
+
+        end = jax.lax.while_loop(undecided, attempt, untried)
         decrement = 2 * end.move.predicted
-        stuck = jnp.where(at_rounding_level(point, 2 * end.most), Status.ROUNDING, Status.STALLED)
-        status = jnp.where(model.symmetric, jnp.where(end.ok, Status.RUNNING, stuck), Status.ASYMMETRIC)
+        rounding = end.sure & at_rounding_level(point, 2 * end.most)
+        stuck = jnp.where(rounding, Status.ROUNDING, Status.STALLED)
+        status = jnp.where(end.move.status == Status.RUNNING, jnp.where(end.ok, Status.RUNNING, stuck), end.move.status)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
         counts = model.counts.plus(tally(end.trials, end.trials, end.products))
-        return Step(moved, end.radius, counts, decrement, model.convex, ~end.move.edge, status)
+        return Step(moved, Memory(end.radius, w), counts, decrement, model.convex, ~end.move.edge, status)
 
-    return Method(init=lambda point: jnp.maximum(1, jnp.linalg.norm(point.x)), step=step)
+    return Method(init=lambda point: Memory(jnp.nan * point.value, jnp.zeros_like(point.x)), step=step)
 
 
 def _assess(point: Point, new: Point, move: Move) -> tuple[Array, Array]:
@@ -114,65 +154,45 @@ def _assess(point: Point, new: Point, move: Move) -> tuple[Array, Array]:
     return ok, jnp.where(ok & unseen, (POOR + GOOD) / 2, jnp.where(ok, ratio, 0))
 
 
-def _exact_model(problem: Problem, options: Options, point: Point) -> Model:
+def _exact_model(problem: Problem, options: Options, point: Point, weights: Vector) -> Model:
     matrix = problem.hessian(point.x)
-    values, vectors = jnp.linalg.eigh(matrix)
-    slopes, largest = vectors.T @ point.gradient, jnp.abs(values).max()
-    rounding = values.size * jnp.finfo(values.dtype).eps * largest
-    convex = values[0] > rounding
-    scale = jnp.where(largest > 0, largest, 1)
-    least = jnp.where(convex, 0, jnp.sqrt(jnp.finfo(values.dtype).eps) * scale - values[0])
+    finite = all_finite(matrix)
+    status = jnp.where(finite, Status.RUNNING, Status.HESSIAN)
+    if callable(options.hessian):
+        status = jnp.where(finite & ~symmetric(matrix), Status.ASYMMETRIC, status)
+    w = jnp.maximum(weights, jnp.sqrt(units(matrix)))
+    scaled, slope = matrix / w[:, None] / w, point.gradient / w
+    factor, convex = cholesky(scaled)
+    newton = -jax.scipy.linalg.cho_solve((factor, True), slope)
 
-    def solve(radius: Array) -> Move:
-        shift = _shift(values, slopes, radius, jnp.maximum(least, 0))
-        parts = -slopes / (values + shift)
-        edge = jnp.linalg.norm(parts) >= radius * (1 - 1e-3)
-        # The hard case: the ball is larger than any solution, and along the least eigenvector the model still falls.
-        room = jnp.sqrt(jnp.maximum(radius**2 - parts @ parts, 0))
-        hard = (values[0] < -rounding) & ~edge
-        parts = parts.at[0].add(jnp.where(hard, jnp.where(slopes[0] > 0, -room, room), 0))
-        predicted = -(slopes @ parts + values @ parts**2 / 2)
-        return Move(vectors @ parts, predicted, edge | hard, jnp.array(0, jnp.int32))
+    def solve(radius: Array, accurately: Array) -> Move:
+        del accurately  # it always is
+        vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
+        predicted = -(slope @ vector + vector @ (scaled @ vector) / 2)
+        return Move(vector / w, predicted, edge, jnp.array(0, jnp.int32), ~edge, jnp.array(Status.RUNNING))
 
-    return Model(solve, tally(hessian=1), convex, symmetric(matrix) if callable(options.hessian) else True)
-
-
-def _shift(values: Vector, slopes: Vector, radius: Array, least: Array) -> Array:
-    """Return the least shift, not under `least`, at which |slopes / (values + shift)| <= radius.
-
-    Newton's method on 1/radius - 1/|s|, which is nearly linear in the shift. From below it never overshoots (Nocedal
-    and Wright, algorithm 4.3).
-    """
-
-    def norm(shift: Array) -> Array:
-        return jnp.linalg.norm(slopes / (values + shift))
-
-    def rise(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        shift, iteration = state
-        length = norm(shift)
-        parts = slopes / (values + shift) / length  # of length 1, so that squares do not underflow
-        return shift + (length - radius) / radius / jnp.sum(parts**2 / (values + shift)), iteration + 1
-
-    def outside(state: tuple[Array, Array]) -> Array:
-        return (norm(state[0]) > radius * (1 + 1e-6)) & (state[1] < SECULAR_ITERATIONS)
-
-    return jax.lax.while_loop(outside, rise, (least, jnp.array(0)))[0]
+    length = jnp.linalg.norm(w * point.x)
+    first = jnp.where(length > 0, length, jnp.linalg.norm(slope))
+    return Model(w, first, solve, tally(hessian=1), convex, status)
 
 
-def _krylov_model(problem: Problem, point: Point) -> Model:
+def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
+    del weights  # the Hessian's diagonal is not known
     g, product = point.gradient, problem.products(point.x)
 
-    def solve(radius: Array) -> Move:
-        c = conjugate_gradients(product, g, forcing(g), 2 * g.size, radius)
+    def solve(radius: Array, accurately: Array) -> Move:
+        c = conjugate_gradients(product, g, jnp.where(accurately, accurate(g), forcing(g)), 2 * g.size, radius)
         edge = c.negative | c.crossed
         vector = jnp.where(edge, c.solution + _to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
-        return Move(vector, predicted, edge, c.products)
+        status = jnp.where(jnp.isfinite(c.curvature), Status.RUNNING, Status.HESSIAN)
+        return Move(vector, predicted, edge, c.products, jnp.array(False), status)
 
-    return Model(solve, tally(), jnp.array(False), True)
+    first = jnp.maximum(1, jnp.linalg.norm(point.x))
+    return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), jnp.array(Status.RUNNING))
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:
