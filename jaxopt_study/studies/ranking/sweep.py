@@ -1,0 +1,143 @@
+"""The ranking's sweep: each optimizer on each workload, over learning rates, schedules and initializations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxopt_study.backends import Backend
+from jaxopt_study.bench import record
+from jaxopt_study.bench.case import Case, Group, Plan
+from jaxopt_study.bench.finding import Finding
+from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
+from jaxopt_study.bench.task import Task, Value
+from jaxopt_study.data.workload import Array, Workload
+from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.table import Table
+from jaxopt_study.studies.experiment import Experiment, Row, Rows
+from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, problems, tables, trainings
+from jaxopt_study.studies.ranking.beforehand import LOOP, WAYS
+from jaxopt_study.studies.ranking.outcomes import best_point, read
+from jaxopt_study.studies.ranking.rows import rows_of
+
+ADDED, WIDENINGS = 3, 4
+"""Where the best learning rate is at an edge of the grid, so many are added beyond it, at most so many times."""
+
+
+class Sweep(Experiment):
+    """Each optimizer on each workload."""
+
+    study, name = "ranking", "sweep"
+
+    def groups(self, plan: Plan) -> list[Group]:
+        """Return one group for each workload and optimizer; PyTorch makes the first initialization's runs."""
+        if "jax" not in plan.frameworks:
+            return []
+        ways = [("jax", way) for way in WAYS] + [("torch", LOOP)] * ("torch" in plan.frameworks)
+        return [
+            Group(tuple(self.case(points.subject(optimizer, workload), *way) for way in ways), repeats=0, together=True)
+            for workload in points.workloads(plan)
+            for optimizer in points.optimizers(plan)
+        ]
+
+    def skip(self, case: Case, records: Sequence[Record], plan: Plan) -> str | None:
+        """Skip the slower of JAX's ways."""
+        way = beforehand.faster(records, points.parts(case.subject)[1])
+        return f"{way} is faster on this workload" if case.method in WAYS and case.method != way else None
+
+    def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
+        """Return the sweep of one optimizer on one workload, or in PyTorch its runs from the first initialization."""
+        optimizer, name = points.parts(case.subject)
+        size, torch = points.size(plan), case.framework == "torch"
+        problem = problems.make(name, workload, plan, size.initializations, plan.epochs)
+        rates = points.grid(points.default_rate(optimizer, plan), size.rates)
+        if torch:
+            train = _one_by_one(backend, trainings.one_training(backend, problem, optimizer))
+        else:
+            train = _all_at_once(backend, trainings.whole_grid(backend, problem, optimizer, case.method))
+        steps = problem.orders.shape[2]
+
+        def run(_: Any) -> Iterator[Value]:
+            yield _swept(lambda some: train(points.by_step(some, plan.epochs, steps)), rates, 0 if torch else WIDENINGS)
+
+        return Task(run, lambda value: {**value, "steps": np.array(steps)})
+
+    def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
+        """Keep all validation and test losses."""
+        return {
+            "rates": value["rates"].tolist(),
+            "steps_per_epoch": int(value["steps"]),
+            "validation": record.pack(value["validation"]),
+            "test": record.pack(value["test"]),
+        }
+
+    def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
+        """Compare the frameworks' runs at the default and at the chosen learning rate."""
+        return agreement.findings(records, plan)
+
+    def rows(self, results: Results, plan: Plan) -> Rows:
+        """Return one row for each workload and optimizer."""
+        return rows_of(results.records, self.records(results), plan)
+
+    def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return each workload's results, and what they come to over all workloads."""
+        return tables.tables(rows, plan)
+
+    def figures(self, results: Results, plan: Plan) -> list[Figure]:
+        """Return the sensitivity to the learning rate, and the ranking over all workloads."""
+        return figures.figures(read(self.records(results)), self.rows(results, plan))
+
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say in how many workloads Adam is best or tied."""
+        return tables.verdict(rows)
+
+
+Losses = tuple[Array, Array]
+"""Validation (initializations, schedules, rates, epochs) and test (initializations, schedules, rates)."""
+
+
+def _all_at_once(backend: Backend, grid: Callable[[Array], Any]) -> Callable[[Array], Losses]:
+    def train(rates: Array) -> Losses:
+        curves = grid(rates)
+        return _by_schedule(*(backend.runtime.to_numpy(losses) for losses in (curves.validation, curves.test)))
+
+    return train
+
+
+def _one_by_one(backend: Backend, training: Callable[[Array], Any]) -> Callable[[Array], Losses]:
+    def train(rates: Array) -> Losses:
+        curves = [training(point) for point in rates]
+        held_out, test = (
+            np.stack([backend.runtime.to_numpy(getattr(curve, part)) for curve in curves])[None]
+            for part in ("validation", "test")
+        )
+        return _by_schedule(held_out, test)
+
+    return train
+
+
+def _by_schedule(validation: Array, test: Array) -> Losses:
+    count = len(points.SCHEDULES)
+    initializations, _, epochs = validation.shape
+    return validation.reshape(initializations, count, -1, epochs), test.reshape(initializations, count, -1)
+
+
+def _swept(train: Callable[[Array], Losses], rates: Array, widenings: int) -> Value:
+    """Train at these learning rates, and at others beyond the edge at which the best one is."""
+    validation, test = train(rates)
+    for _ in range(widenings):
+        _, best = best_point(validation[..., -1])
+        if 0 < best < len(rates) - 1:
+            break
+        factors = (rates[1] / rates[0]) ** np.arange(1, ADDED + 1)
+        added = rates[0] / factors[::-1] if best == 0 else rates[-1] * factors
+        more = train(added)
+        pairs = ((rates, added), (validation, more[0]), (test, more[1]))
+        rates, validation, test = (
+            np.concatenate(pair[::-1] if best == 0 else pair, axis=axis)
+            for pair, axis in zip(pairs, (0, 2, 2), strict=True)
+        )
+    return {"rates": rates, "validation": validation, "test": test}
