@@ -43,11 +43,12 @@ def against(reference: Array, others: Mapping[str, Array]) -> dict[str, str]:
 
     if not others:
         return {}
-    differences = {name: _difference(losses, reference) for name, losses in others.items()}
-    corrected = false_discovery_control([_p_value(d) for d in differences.values()])
+    differences = np.stack([_difference(losses, reference) for losses in others.values()])
+    corrected = false_discovery_control(_p_values(differences))
+    medians = np.median(differences, axis=1)
     return {
-        name: TIED if p >= LEVEL else (BETTER if np.median(differences[name]) < 0 else WORSE)
-        for (name, p) in zip(differences, corrected, strict=True)
+        name: TIED if p >= LEVEL else (BETTER if middle < 0 else WORSE)
+        for name, p, middle in zip(others, corrected, medians, strict=True)
     }
 
 
@@ -56,10 +57,22 @@ def _difference(losses: Array, reference: Array) -> Array:
     return np.where(both, 0.0, np.where(both, 0.0, losses) - np.where(both, 0.0, reference))
 
 
-def _p_value(differences: Array) -> float:
+def _p_values(differences: Array) -> Array:
+    """Return the p-value of each row.
+
+    It is exact where no two entries are of the same size, at once for all such rows. Several misses in a row, and pairs
+    of misses, are ties: then it is that of the normal distribution, and zeros do not count.
+    """
     from scipy.stats import wilcoxon
 
-    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    sizes = np.sort(np.abs(differences), axis=1)
+    exact = (sizes[:, 0] > 0) & np.all(sizes[:, 1:] > sizes[:, :-1], axis=1)
+    values = np.ones(len(differences))
+    if exact.any():
+        values[exact] = wilcoxon(differences[exact], axis=1, method="exact").pvalue
+    for place in np.flatnonzero(~exact & differences.any(axis=1)):
+        values[place] = wilcoxon(differences[place], method="asymptotic").pvalue
+    return values
 
 
 @dataclass(frozen=True)
