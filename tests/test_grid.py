@@ -14,7 +14,7 @@ from tests.conftest import load_backend, make_plan
 EPOCHS = 3
 PARTS = ("training", "validation", "test")
 RATES = np.array([1e-3, 1e-2])
-ALONE = ("adam", "nesterov", "muon", "schedule_free_adamw")
+ALONE = ("adam", "nesterov", "muon", "schedule_free")
 
 
 @pytest.fixture(scope="module")

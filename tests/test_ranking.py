@@ -14,7 +14,7 @@ from jaxopt_study.studies.ranking.sweep import Sweep
 from tests.cases import a_record
 from tests.conftest import make_plan
 
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "momentum", "nesterov", "adagrad", "lion")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd", "momentum", "nesterov", "adagrad", "schedule_free")
 WORKLOADS = ("digits-linear", "digits-mlp", "diabetes", "zipf-linear")
 PLAN = make_plan(studies=("ranking",), profile="default")
 SCATTER = 0.03  # of the logarithms of paired losses; 0.01 to 0.09 on the study's workloads
@@ -72,8 +72,8 @@ def test_equal_optimizers_are_called_tied():
 
 def test_an_advantage_of_five_percent_is_found():
     generator = np.random.default_rng(1)
-    found = [standing for _ in range(10) for standing in standings(planted(generator, {"lion": 0.95}))]
-    better = sum(standing["lion"] == "better" for standing in found)
+    found = [standing for _ in range(10) for standing in standings(planted(generator, {"schedule_free": 0.95}))]
+    better = sum(standing["schedule_free"] == "better" for standing in found)
     assert better >= 0.9 * len(found)  # 36 of 40 measured
     assert sum("better" in (s["sgd"], s["adamw"]) for s in found) <= 0.1 * len(found)
 
@@ -121,7 +121,7 @@ def test_every_line_of_the_tables_is_narrow_enough():
     from jaxopt_study.report.table import show
 
     console = Console(width=80, record=True, file=StringIO())
-    for table in Sweep().tables(rows(planted(np.random.default_rng(5), {"lion": np.inf})), PLAN):
+    for table in Sweep().tables(rows(planted(np.random.default_rng(5), {"schedule_free": np.inf})), PLAN):
         show(table, console)
     assert max(map(len, map(str.rstrip, console.export_text().splitlines()))) <= 80
 

@@ -53,5 +53,5 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "lion": lion,
     "adabelief": adabelief,
     "muon": muon,
-    "schedule_free_adamw": schedule_free_adamw,
+    "schedule_free": schedule_free_adamw,
 }

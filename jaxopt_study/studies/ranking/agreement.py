@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
 from jaxopt_study.studies.ranking import points
-from jaxopt_study.studies.ranking.outcomes import Losses, Point, read
+from jaxopt_study.studies.ranking.outcomes import Losses, chosen, read
 from jaxopt_study.studies.tolerances import Bound
 
 # The validation loss after each epoch, relative, from the first initialization.
-BOUNDS = {"float64": Bound(1e-10, 0.0), "float32": Bound(1e-3, 0.0)}
+BOUNDS = {"float64": Bound(1e-10, 0.0), "float32": Bound(1.2e-4, 1.2e-5)}
 
 
 def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
@@ -32,17 +30,11 @@ def findings(records: Sequence[Record], plan: Plan) -> list[Finding]:
 
 
 def _compare(here: Losses, there: Losses, pair: tuple[Case, ...], plan: Plan) -> list[Finding]:
-    rate = points.default_rate(here.optimizer, plan)
-    chosen = {"default": here.at(rate), "tuned": here.tuned}
     found = []
-    for words, (schedule, place) in chosen.items():
-        if np.isclose(there.rates, here.rates[place], rtol=1e-9).any():
-            distance = _distance(here, (schedule, place), there, there.at(here.rates[place], schedule))
+    for words, point in chosen(here, plan).items():
+        other = there.find(here.rates[point[1]], point[0])
+        if other is not None:
+            first, second = (losses.validation[0, *at] for losses, at in ((here, point), (there, other)))
             what = f"validation loss per epoch, {words} learning rate, relative"
-            found.append(compare(what, pair, distance, BOUNDS[plan.dtype].bound))
+            found.append(compare(what, pair, stats.relative_distance(first, second), BOUNDS[plan.dtype].bound))
     return found
-
-
-def _distance(here: Losses, point: Point, there: Losses, other: Point) -> float:
-    first, second = (o.validation[0, schedule, rate] for o, (schedule, rate) in ((here, point), (there, other)))
-    return stats.relative_distance(first, second)

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_study.bench.case import Plan
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import statistics, tables
-from jaxopt_study.studies.ranking.outcomes import Losses
+from jaxopt_study.studies.ranking.outcomes import Losses, chosen
 
 STYLES = [(colour, line) for line in ("-", "--") for colour in COLOURS]
 
 
-def figures(swept: Sequence[Losses], rows: Sequence[Row]) -> list[Figure]:
+def figures(swept: Sequence[Losses], rows: Sequence[Row], plan: Plan) -> list[Figure]:
     """Return a chart of the sensitivity for each workload, and three over all of them."""
     names = list(dict.fromkeys(losses.workload for losses in swept))
     found = [
@@ -24,7 +25,7 @@ def figures(swept: Sequence[Losses], rows: Sequence[Row]) -> list[Figure]:
             f"ranking_sensitivity_{name}",
             f"{name}: validation loss against the learning rate, with the schedule that was chosen: median and "
             "quartiles over initializations. Circles: the default learning rate.",
-            _sensitivity([losses for losses in swept if losses.workload == name], rows),
+            _sensitivity([losses for losses in swept if losses.workload == name], plan),
         )
         for name in names
     ]
@@ -53,9 +54,7 @@ def figures(swept: Sequence[Losses], rows: Sequence[Row]) -> list[Figure]:
     ]
 
 
-def _sensitivity(swept: Sequence[Losses], rows: Sequence[Row]) -> Any:
-    defaults = {row["optimizer"]: row["default_rate"] for row in rows if row["status"] == "ok"}
-
+def _sensitivity(swept: Sequence[Losses], plan: Plan) -> Any:
     def draw(axes: Any) -> None:
         best = np.inf
         for losses, (colour, line) in zip(swept, cycle(STYLES), strict=False):
@@ -64,7 +63,7 @@ def _sensitivity(swept: Sequence[Losses], rows: Sequence[Row]) -> Any:
             best = min(best, middle.min())
             axes.plot(losses.rates, middle, color=colour, linestyle=line, label=losses.optimizer)
             axes.fill_between(losses.rates, low, high, color=colour, alpha=0.15, linewidth=0)
-            place = losses.at(defaults[losses.optimizer])[1]
+            _, place = chosen(losses, plan)["default"]
             axes.plot(losses.rates[place], middle[place], "o", color=colour, markersize=4)
         axes.set(xlabel="learning rate", ylabel="validation loss", xscale="log", yscale="log")
         axes.set_ylim(0.9 * best, 30 * best)

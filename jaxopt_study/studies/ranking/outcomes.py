@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxopt_study.bench import record
+from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.data.workload import Array
 from jaxopt_study.studies.ranking import points
@@ -44,14 +45,10 @@ class Losses:
         """The point with the least median validation loss."""
         return best_point(self.final)
 
-    def at(self, rate: float, schedule: int = 0) -> Point:
-        """Return the point of this learning rate.
-
-        Raises:
-            ValueError: It is not in the grid.
-        """
-        (found,) = np.flatnonzero(np.isclose(self.rates, rate, rtol=1e-9))
-        return schedule, int(found)
+    def find(self, rate: float, schedule: int = 0) -> Point | None:
+        """Return the point of this learning rate, if it is in the grid."""
+        found = np.flatnonzero(np.isclose(self.rates, rate, rtol=1e-9, atol=0))
+        return (schedule, int(found[0])) if len(found) else None
 
     def test_losses(self, point: Point) -> Array:
         """Return the test loss of each initialization."""
@@ -61,6 +58,13 @@ class Losses:
         """Return for each initialization the steps until validation reached the target; infinity if it did not."""
         reached = self.validation[:, point[0], point[1]] <= target
         return np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1.0) * self.steps_per_epoch, np.inf)
+
+
+def chosen(losses: Losses, plan: Plan) -> dict[str, Point]:
+    """Return the points that are compared: the default learning rate without a schedule, and what validation chose."""
+    default = losses.find(points.default_rate(losses.optimizer, plan))
+    assert default is not None
+    return {"default": default, "tuned": losses.tuned}
 
 
 def best_point(final: Array) -> Point:

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, float] = {
     "adabelief": 1e-3,
     "muon": 2e-2,
     # optax's own.
-    "schedule_free_adamw": 2.5e-3,
+    "schedule_free": 2.5e-3,
 }
 """Optimizer -> the learning rate that a user gets, or is told to take, who tunes nothing."""
 

@@ -14,8 +14,9 @@ from jaxopt_study.data.workloads import WORKLOADS
 
 PER_STEP = 32
 """The rows of a training step where the command line names none, or one: all of the training part if it has fewer."""
-CLOSED = 0.9
-"""The target closes this part of the distance from the best constant prediction to scikit-learn's linear model."""
+CLOSED = 0.98
+"""The target closes this part of the distance from the best constant prediction to scikit-learn's linear model. Nine
+tenths are reached within two of 15 epochs by nearly every optimizer, so that they do not tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def three_parts(workload: Workload) -> Workload:
 def target(problem: Problem) -> float:
     """Return the validation loss that a training should reach; no training decides it.
 
-    It lies nine tenths of the way from the best constant prediction to scikit-learn's regularized linear model, with
-    its default options. Where that model predicts no better than a constant, it is half of the constant's loss.
+    It lies 98 % of the way from the best constant prediction to scikit-learn's regularized linear model, with its
+    default options. Where that model predicts no better than a constant, it is half of the constant's loss.
     """
     (inputs, targets), validation, _ = problem.parts
     if problem.workload.regression:

@@ -12,18 +12,19 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.data.workload import Array
 from jaxopt_study.studies.experiment import Rows
 from jaxopt_study.studies.ranking import beforehand, points, statistics
-from jaxopt_study.studies.ranking.outcomes import Losses, Point, read
+from jaxopt_study.studies.ranking.outcomes import Losses, Point, chosen, read
 
 TRIALS = (1, 3, 13)
-NEAR = 1.01
-"""Learning rates whose validation loss is within 1 % of the best one's are as good."""
 REFERENCE = "adam"
 
 
 def rows_of(records: Sequence[Record], sweep: Sequence[Record], plan: Plan) -> Rows:
     """Return one row for each workload and optimizer; the records are those of the run, and the sweep's."""
-    swept = read(sweep)
-    rows = [_row(losses, beforehand.target(records, losses.workload), plan) for losses in swept]
+    torch = {(losses.optimizer, losses.workload): losses for losses in read(sweep, "torch")}
+    rows = []
+    for losses in read(sweep):
+        target, other = beforehand.target(records, losses.workload), torch.get((losses.optimizer, losses.workload))
+        rows.append(_row(losses, target, plan) | {"same_steps_in_torch": _same_steps(losses, other, target, plan)})
     for name in dict.fromkeys(row["workload"] for row in rows):
         _standings([row for row in rows if row["workload"] == name])
     missing = [r for r in sweep if r.framework == "jax" and r.status not in ("ok", "skipped")]
@@ -32,7 +33,7 @@ def rows_of(records: Sequence[Record], sweep: Sequence[Record], plan: Plan) -> R
 
 def _row(losses: Losses, target: float, plan: Plan) -> dict[str, Any]:
     rate = points.default_rate(losses.optimizer, plan)
-    default, tuned = losses.at(rate), losses.tuned
+    default, tuned = chosen(losses, plan).values()
     schedule, best = tuned
     medians = np.median(losses.final, axis=0)
     return {
@@ -50,7 +51,7 @@ def _row(losses: Losses, target: float, plan: Plan) -> dict[str, Any]:
         "diverged": int(np.isinf(losses.final).sum()),
         **{f"default_{name}": value for name, value in _at(losses, default, target).items()},
         **{f"tuned_{name}": value for name, value in _at(losses, tuned, target).items()},
-        "test_with_trials": {str(trials): loss for trials, loss in _with_trials(losses, rate, plan).items()},
+        "test_with_trials": {str(trials): loss for trials, loss in _with_trials(losses, default[1], plan).items()},
     }
 
 
@@ -63,9 +64,20 @@ def _at(losses: Losses, point: Point, target: float) -> dict[str, list[float]]:
     }
 
 
-def _with_trials(losses: Losses, default: float, plan: Plan) -> dict[int, float]:
+def _same_steps(losses: Losses, other: Losses | None, target: float, plan: Plan) -> list[bool]:
+    """Say of the default and the tuned point, where PyTorch ran it, whether it took as many steps to the target."""
+    if other is None:
+        return []
+    pairs = [(point, other.find(losses.rates[point[1]], point[0])) for point in chosen(losses, plan).values()]
+    return [
+        bool(losses.steps_to(target, here)[0] == other.steps_to(target, there)[0])
+        for here, there in pairs
+        if there is not None
+    ]
+
+
+def _with_trials(losses: Losses, middle: int, plan: Plan) -> dict[int, float]:
     """Return the test loss after so many trials of the first grid, which has as many points for each optimizer."""
-    _, middle = losses.at(default)
     half = points.size(plan).rates // 2
     first = slice(max(0, middle - half), middle + half + 1)
     validation = np.median(losses.final[:, :, first], axis=0).ravel()
@@ -84,6 +96,13 @@ def _standings(rows: Rows) -> None:
         standings = statistics.against(np.array(reference[f"{at}_test"]), losses)
         for row in others:
             row[f"{at}_against_adam"] = standings[row["optimizer"]]
+            row[f"{at}_scatter"] = _scatter(losses[row["optimizer"]], np.array(reference[f"{at}_test"]))
+
+
+def _scatter(losses: Array, others: Array) -> float:
+    """Return the standard deviation of the logarithm of the ratio of pairs; NaN where a run diverged."""
+    finite = np.isfinite(losses).all() and np.isfinite(others).all()
+    return float(np.log(losses / others).std(ddof=1)) if finite and len(losses) > 1 else float("nan")
 
 
 def width(rates: Array, medians: Array) -> float:
@@ -96,7 +115,7 @@ def width(rates: Array, medians: Array) -> float:
     best = int(np.argmin(medians))
     if not np.isfinite(medians[best]):
         return 0.0
-    limit, places = NEAR * medians[best], np.log10(rates)
+    limit, places = (1 + statistics.NEAR) * medians[best], np.log10(rates)
     ends = []
     for step, last in ((-1, 0), (1, len(rates) - 1)):
         place = best

@@ -15,6 +15,8 @@ from jaxopt_study.bench.stats import Interval
 from jaxopt_study.data.workload import Array
 
 LEVEL = 0.05
+NEAR = 0.01
+"""Losses whose medians differ by less than this part are as good as each other, however sure the difference is."""
 BETTER, TIED, WORSE = "better", "tied", "worse"
 
 
@@ -32,8 +34,9 @@ def median(values: Array) -> Interval:
 def against(reference: Array, others: Mapping[str, Array]) -> dict[str, str]:
     """Say of each of `others` whether it is better than the reference, tied with it or worse.
 
-    Each is compared by Wilcoxon's signed-rank test of the pairs of runs from the same initialization. The p-values are
-    corrected by Benjamini and Hochberg: where all are equal, the chance that any is called different is 5 %.
+    Two are tied where their medians are within 1 %, however sure the difference is. Otherwise each is compared by
+    Wilcoxon's signed-rank test of the pairs of runs from the same initialization. The p-values are corrected by
+    Benjamini and Hochberg: where all are equal, the chance that any is called different is 5 %.
 
     Args:
         reference: The loss from each initialization.
@@ -45,11 +48,12 @@ def against(reference: Array, others: Mapping[str, Array]) -> dict[str, str]:
         return {}
     differences = np.stack([_difference(losses, reference) for losses in others.values()])
     corrected = false_discovery_control(_p_values(differences))
-    medians = np.median(differences, axis=1)
-    return {
-        name: TIED if p >= LEVEL else (BETTER if middle < 0 else WORSE)
-        for name, p, middle in zip(others, corrected, medians, strict=True)
-    }
+    middle, found = np.median(reference), {}
+    for (name, losses), p in zip(others.items(), corrected, strict=True):
+        other = np.median(losses)
+        same = p >= LEVEL or np.isclose(other, middle, rtol=NEAR, atol=0)
+        found[name] = TIED if same else (BETTER if other < middle else WORSE)
+    return found
 
 
 def _difference(losses: Array, reference: Array) -> Array:

@@ -88,7 +88,7 @@ class Sweep(Experiment):
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the sensitivity to the learning rate, and the ranking over all workloads."""
-        return figures.figures(read(self.records(results)), self.rows(results, plan))
+        return figures.figures(read(self.records(results)), self.rows(results, plan), plan)
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say in how many workloads Adam is best or tied."""
