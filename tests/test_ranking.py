@@ -1,5 +1,6 @@
 """The ranking: what it says of planted losses, in which the truth is known."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from jaxopt_study.bench import record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.studies.ranking import points, statistics, sweep, tables
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.data.workloads import WORKLOADS as BUILT_IN
+from jaxopt_study.studies.ranking import beforehand, points, problems, statistics, sweep, tables
 from jaxopt_study.studies.ranking.outcomes import Losses
 from jaxopt_study.studies.ranking.rows import width
 from jaxopt_study.studies.ranking.sweep import Sweep
@@ -179,6 +182,57 @@ def test_the_grid_grows_while_its_best_is_at_an_edge():
     assert found["rates"][np.argmin(found["test"][0, 0])] == pytest.approx(10**0.5)
     assert len(sweep._swept(train, points.grid(1e-9, 13), widenings=2)["rates"]) == 13 + 2 * 3
     assert len(sweep._swept(train, points.grid(1e3, 13), widenings=0)["rates"]) == 13
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1 + 1e-5, True), (1 + 1e-3, False)])
+def test_a_curve_of_pytorch_that_differs_is_found(factor, agrees):
+    here = planted(np.random.default_rng(7))[-1]
+    other = record.unpack(here.value["validation"]) * np.array([1.0, factor])
+    there = replace(
+        here, framework="torch", method=beforehand.LOOP, value={**here.value, "validation": record.pack(other)}
+    )
+    plan = replace(PLAN, dtype="float32")
+    found = Sweep().findings([here, there], plan)
+    assert [finding.agrees for finding in found] == [agrees, agrees]
+    assert found[0].distance == pytest.approx(factor - 1, rel=1e-3)
+    assert {finding.what.split(", ")[1] for finding in found} == {"default learning rate", "tuned learning rate"}
+
+
+def test_the_way_that_took_less_time_is_taken_and_the_other_one_skipped():
+    times = {"vmapped": (2e-3,), "sequential": (1e-3,)}
+    records = [
+        a_record(study="ranking", experiment="beforehand", subject="wine", method=way, samples=samples)
+        for way, samples in times.items()
+    ]
+    assert beforehand.faster(records, "wine") == "sequential"
+    assert beforehand.faster(records[:1], "wine") == "vmapped"
+    cases = [Sweep().case("adam on wine", "jax", way) for way in times]
+    cases.append(Sweep().case("adam on wine", "torch", beforehand.LOOP))
+    reason = "sequential is faster on this workload"
+    assert [Sweep().skip(case, records, PLAN) for case in cases] == [reason, None, None]
+
+
+def test_a_workload_without_a_validation_part_gives_a_fifth_of_its_training_rows():
+    whole = BUILT_IN["digits-linear"](0, 1)
+    parts = problems.three_parts(whole)
+    assert [len(rows[1]) for rows in (parts.train, parts.validation, parts.test)] == [719, 179, 899]
+    together = np.vstack([parts.train[0], parts.validation[0]])
+    np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(whole.train[0], axis=0))
+    wine = BUILT_IN["wine"](0, 1)
+    assert problems.three_parts(wine) is wine
+    with pytest.raises(Skipped, match="holds no rows out"):
+        problems.three_parts(BUILT_IN["breast-cancer-raw"](0, 1))
+
+
+def test_the_target_lies_between_a_constant_and_ridge_regression():
+    plan = make_plan(workload="diabetes")
+    problem = problems.make("diabetes", BUILT_IN["diabetes"](0, 1), plan, initializations=1, epochs=1)
+    (x, y), (held_out, truth), _ = problem.parts
+    middle, mean = x - x.mean(axis=0), y.mean()
+    weights = np.linalg.solve(middle.T @ middle + np.eye(10), middle.T @ (y - mean))
+    constant = np.mean((truth - mean) ** 2)
+    linear = np.mean((truth - mean - (held_out - x.mean(axis=0)) @ weights) ** 2)
+    assert problems.target(problem) == pytest.approx(constant - 0.98 * (constant - linear))
 
 
 def test_a_grid_holds_the_default_and_a_cosine_ends_at_zero():

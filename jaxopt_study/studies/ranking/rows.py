@@ -65,15 +65,15 @@ def _at(losses: Losses, point: Point, target: float) -> dict[str, list[float]]:
 
 
 def _same_steps(losses: Losses, other: Losses | None, target: float, plan: Plan) -> list[bool]:
-    """Say of the default and the tuned point, where PyTorch ran it, whether it took as many steps to the target."""
+    """Say of the default and the tuned point, where PyTorch ran it, whether it took as many steps to the target.
+
+    A run that reached it in neither framework says nothing.
+    """
     if other is None:
         return []
     pairs = [(point, other.find(losses.rates[point[1]], point[0])) for point in chosen(losses, plan).values()]
-    return [
-        bool(losses.steps_to(target, here)[0] == other.steps_to(target, there)[0])
-        for here, there in pairs
-        if there is not None
-    ]
+    steps = [(losses.steps_to(target, a)[0], other.steps_to(target, b)[0]) for a, b in pairs if b is not None]
+    return [bool(here == there) for here, there in steps if np.isfinite([here, there]).any()]
 
 
 def _with_trials(losses: Losses, middle: int, plan: Plan) -> dict[int, float]:
