@@ -29,7 +29,7 @@ def planted(generator, factors=None, spoiled=()):
     for workload in WORKLOADS:
         by_start = np.exp(0.04 * generator.standard_normal((starts, 1, 1)))
         for name in OPTIMIZERS:
-            rates = points.grid(points.DEFAULTS[name], 13)
+            rates = points.grid(points.OPTIMIZERS[name].default, 13)
             bowl = 1 + 0.3 * (np.arange(13) - 7.0) ** 2
             noise = [np.exp(SCATTER / 2**0.5 * generator.standard_normal((starts, 2, 13))) for _ in range(2)]
             validation, test = (factors.get(name, 1.0) * bowl * by_start * part for part in noise)
@@ -222,6 +222,23 @@ def test_a_workload_without_a_validation_part_gives_a_fifth_of_its_training_rows
     assert problems.three_parts(wine) is wine
     with pytest.raises(Skipped, match="holds no rows out"):
         problems.three_parts(BUILT_IN["breast-cancer-raw"](0, 1))
+
+
+def test_what_was_not_measured_is_named_and_not_ranked():
+    records = planted(np.random.default_rng(8))
+    records[-1] = replace(records[-1], status="skipped", reason="this network has no matrix", value={})
+    other_way = replace(records[-2], method="sequential", status="skipped", reason="vmapped is faster", value={})
+    found = rows([*records, other_way])
+    assert [row["optimizer"] for row in found if row["status"] == "skipped"] == ["schedule_free"]
+    assert "schedule_free" not in tables.complete(found)
+    shown = [note for table in Sweep().tables(found, PLAN) for note in table.notes]
+    assert "schedule_free: skipped, this network has no matrix" in shown
+
+
+def test_only_a_network_with_a_matrix_has_one():
+    plan = make_plan(workload="wine")
+    has = {name: problems.make(name, BUILT_IN["wine"](0, 1), plan, 1, 1).matrices for name in ("wine", "diabetes")}
+    assert has == {"wine": True, "diabetes": False}
 
 
 def test_the_target_lies_between_a_constant_and_ridge_regression():

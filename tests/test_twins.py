@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jaxopt_study import backends
-from jaxopt_study.studies.ranking.points import DEFAULTS
+from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.registry import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
@@ -134,7 +134,7 @@ def test_the_ranking_has_each_optimizer_of_the_table_and_a_default_rate_for_each
     jax, torch = (public(package, "more_optimizers")["OPTIMIZERS"] for package in (JAX, TORCH))
     assert list(jax)[: len(OPTIMIZERS)] == list(torch)[: len(OPTIMIZERS)] == list(OPTIMIZERS)
     assert set(torch) - set(jax) == set()
-    assert set(jax) == set(DEFAULTS)
+    assert set(jax) == set(points.OPTIMIZERS)
 
 
 def test_the_registry_says_which_forms_of_an_optimizer_exist():

@@ -49,7 +49,7 @@ class Beforehand(Experiment):
         size = points.size(plan)
         problem = problems.make(case.subject, workload, plan, size.initializations, epochs=1)
         steps, middle = problem.orders.shape[2], size.rates // 2
-        rates = points.by_step(points.grid(points.DEFAULTS[OPTIMIZER], size.rates), 1, steps)
+        rates = points.by_step(points.grid(points.OPTIMIZERS[OPTIMIZER].default, size.rates), 1, steps)
         if case.framework == "torch":
             train, rates, trained = trainings.one_training(backend, problem, OPTIMIZER), rates[middle], 1
         else:
@@ -134,6 +134,6 @@ def faster(records: Sequence[Record], workload: str) -> str:
     times = {
         r.method: r.seconds
         for r in records
-        if (r.experiment, r.subject, r.framework) == (Beforehand.name, workload, "jax") and r.ok
+        if (r.experiment, r.subject, r.framework) == (Beforehand.name, workload, "jax") and r.samples
     }
     return min(times, key=lambda way: times[way]) if len(times) == len(WAYS) else WAYS[0]

@@ -34,6 +34,12 @@ class Problem:
     orders: Array
 
     @property
+    def matrices(self) -> bool:
+        """Whether a leaf of the parameters is a matrix of at least two rows and columns."""
+        leaves = [leaf for layer in self.params.values() for leaf in layer.values()]
+        return any(leaf.ndim == 3 and min(leaf.shape[1:]) > 1 for leaf in leaves)
+
+    @property
     def parts(self) -> tuple[Rows, Rows, Rows]:
         """The rows for training, validation and testing."""
         assert self.workload.validation is not None

@@ -27,8 +27,7 @@ def rows_of(records: Sequence[Record], sweep: Sequence[Record], plan: Plan) -> R
         rows.append(_row(losses, target, plan) | {"same_steps_in_torch": _same_steps(losses, other, target, plan)})
     for name in dict.fromkeys(row["workload"] for row in rows):
         _standings([row for row in rows if row["workload"] == name])
-    missing = [r for r in sweep if r.framework == "jax" and r.status not in ("ok", "skipped")]
-    return rows + [_missing(r) for r in missing]
+    return rows + [_missing(r) for r in sweep if r.method == beforehand.faster(records, _workload(r)) and not r.ok]
 
 
 def _row(losses: Losses, target: float, plan: Plan) -> dict[str, Any]:
@@ -127,6 +126,10 @@ def width(rates: Array, medians: Array) -> float:
             end += part * (places[place + step] - places[place])
         ends.append(float(end))
     return ends[1] - ends[0]
+
+
+def _workload(record: Record) -> str:
+    return points.parts(record.subject)[1]
 
 
 def _missing(record: Record) -> dict[str, Any]:
