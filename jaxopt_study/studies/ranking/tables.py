@@ -28,8 +28,11 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
 
 
 def complete(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return optimizer -> its rows, one for each workload, of the optimizers that have a result on every workload."""
-    names = list(dict.fromkeys(row["workload"] for row in rows))
+    """Return optimizer -> its rows, one for each workload, of the optimizers that have a result on every workload.
+
+    A workload on which no optimizer has one does not count.
+    """
+    names = list(dict.fromkeys(row["workload"] for row in rows if row["status"] == "ok"))
     done = {(row["optimizer"], row["workload"]): row for row in rows if row["status"] == "ok"}
     optimizers = dict.fromkeys(row["optimizer"] for row in rows)
     return {o: [done[o, name] for name in names] for o in optimizers if all((o, name) in done for name in names)}
