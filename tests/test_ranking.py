@@ -40,6 +40,7 @@ def planted(generator, factors=None, spoiled=()):
                 "steps_per_epoch": 5,
                 "validation": record.pack(np.stack([2 * validation, validation], axis=-1)),
                 "test": record.pack(test),
+                "moved": record.pack(np.stack([2 * validation[:1], validation[:1]], axis=-1)),
             }
             subject = points.subject(name, workload)
             records.append(
@@ -154,7 +155,7 @@ def test_trials_are_drawn_without_replacement():
 
 def test_steps_to_a_target_and_the_profile_count_misses():
     validation = np.array([[3.0, 1.0, 2.0], [3.0, 3.0, 0.5], [3.0, 3.0, 3.0]]).reshape(3, 1, 1, 3)
-    losses = Losses("adam", "wine", np.array([1e-3]), validation, validation[..., -1], steps_per_epoch=10)
+    losses = Losses("adam", "wine", np.array([1e-3]), validation, validation[..., -1], validation[:0], 10)
     assert losses.steps_to(1.0, (0, 0)).tolist() == [20, 30, np.inf]
     steps = np.array([[10, 20], [np.inf, 10], [np.inf, np.inf]])
     expected = [[1 / 3, 1 / 3], [1 / 3, 2 / 3]]
@@ -173,7 +174,7 @@ def test_the_grid_grows_while_its_best_is_at_an_edge():
     def train(rates):
         asked.append(len(rates))
         test = np.broadcast_to((np.log10(rates) - 0.4) ** 2, (2, 2, len(rates)))
-        return np.stack([test, test], axis=-1), test
+        return {"validation": np.stack([test, test], axis=-1), "test": test}
 
     found = sweep._swept(train, points.grid(1e-3, 13), widenings=4)
     assert asked == [13, 3]
@@ -196,6 +197,17 @@ def test_a_curve_of_pytorch_that_differs_is_found(factor, agrees):
     assert [finding.agrees for finding in found] == [agrees, agrees]
     assert found[0].distance == pytest.approx(factor - 1, rel=1e-3)
     assert {finding.what.split(", ")[1] for finding in found} == {"default learning rate", "tuned learning rate"}
+
+
+def test_a_chaotic_run_is_not_compared_and_a_sensitive_one_by_its_sensitivity():
+    here = planted(np.random.default_rng(7))[-1]
+    curves = record.unpack(here.value["validation"])
+    value = {**here.value, "validation": record.pack(curves * np.array([1.0, 1 + 1e-3]))}
+    there = replace(here, framework="torch", method=beforehand.LOOP, value=value)
+    for moved, agrees in ((1e-2, None), (5e-5, True), (1e-6, False)):
+        value = {**here.value, "moved": record.pack(curves[:1] * np.array([1.0, 1 + moved]))}
+        found = Sweep().findings([replace(here, value=value), there], replace(PLAN, dtype="float32"))
+        assert [finding.agrees for finding in found] == [agrees, agrees]
 
 
 def test_the_way_that_took_less_time_is_taken_and_the_other_one_skipped():

@@ -25,6 +25,8 @@ class Losses:
         rates: The learning rates, from the least: (rates,).
         validation: The loss after each epoch: (initializations, schedules, rates, epochs).
         test: The loss after the last epoch: (initializations, schedules, rates).
+        moved: The validation loss of the first initialization, moved by one unit in the last place; in JAX alone:
+            (1, schedules, rates, epochs).
         steps_per_epoch: Steps of an epoch.
     """
 
@@ -33,6 +35,7 @@ class Losses:
     rates: Array
     validation: Array
     test: Array
+    moved: Array
     steps_per_epoch: int
 
     @property
@@ -89,10 +92,11 @@ def read(records: Sequence[Record], framework: str = "jax") -> list[Losses]:
     return [
         Losses(
             *points.parts(r.subject),
-            np.array(r.value["rates"]),
-            missed(record.unpack(r.value["validation"])),
-            missed(record.unpack(r.value["test"])),
-            r.value["steps_per_epoch"],
+            rates=np.array(r.value["rates"]),
+            validation=missed(record.unpack(r.value["validation"])),
+            test=missed(record.unpack(r.value["test"])),
+            moved=missed(record.unpack(r.value["moved"])),
+            steps_per_epoch=r.value["steps_per_epoch"],
         )
         for r in records
         if r.framework == framework and r.ok

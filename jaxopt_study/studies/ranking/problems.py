@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.data.workload import Array, ParameterTree, Rows, Workload, draw_order, stack_params
+from jaxopt_study.data.workload import Array, ParameterTree, Rows, Workload, draw_order, next_up, stack_params
 from jaxopt_study.data.workloads import WORKLOADS
 
 PER_STEP = 32
@@ -23,10 +23,13 @@ tenths are reached within two of 15 epochs by nearly every optimizer, so that th
 class Problem:
     """A workload that every optimizer trains from the same starts, on the same rows in the same order.
 
+    The last start is the first one again, moved by one unit in the last place: its distance from the first is the
+    sensitivity of a training to rounding.
+
     Attributes:
         workload: With a validation part.
-        params: Initial parameters with a first axis that counts initializations.
-        orders: The rows of each step: (initializations, epochs, steps, batch).
+        params: Initial parameters with a first axis that counts starts.
+        orders: The rows of each step: (starts, epochs, steps, batch).
     """
 
     workload: Workload
@@ -53,7 +56,7 @@ def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: i
         name: A built-in workload, or the plan's.
         given: The plan's workload, which may be a user's own.
         plan: What the run was asked for: its seed is that of the first initialization.
-        initializations: How many starts there are.
+        initializations: How many starts there are, without the one that is moved.
         epochs: Epochs of each training.
 
     Raises:
@@ -64,7 +67,9 @@ def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: i
     batch = min(plan.batch_size if plan.batch_size > 1 else PER_STEP, rows)
     seeds = range(plan.seed, plan.seed + initializations)
     orders = [draw_order(rows, epochs, batch, np.random.default_rng(seed)) for seed in seeds]
-    return Problem(workload, stack_params([workload.network.draw(seed) for seed in seeds]), np.stack(orders))
+    params = [workload.network.draw(seed) for seed in seeds]
+    moved = next_up(params[0], plan.dtype)
+    return Problem(workload, stack_params([*params, moved]), np.stack([*orders, orders[0]]))
 
 
 def three_parts(workload: Workload) -> Workload:

@@ -68,12 +68,13 @@ class Sweep(Experiment):
         return Task(run, lambda value: {**value, "steps": np.array(steps)})
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-        """Keep all validation and test losses."""
+        """Keep all validation and test losses; `moved` is the validation loss of the start that is moved."""
         return {
             "rates": value["rates"].tolist(),
             "steps_per_epoch": int(value["steps"]),
             "validation": record.pack(value["validation"]),
             "test": record.pack(value["test"]),
+            "moved": record.pack(value["moved"]),
         }
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
@@ -97,14 +98,16 @@ class Sweep(Experiment):
         return tables.verdict(rows)
 
 
-Losses = tuple[Array, Array]
-"""Validation (initializations, schedules, rates, epochs) and test (initializations, schedules, rates)."""
+Losses = dict[str, Array]
+"""By name: `validation` (initializations, schedules, rates, epochs), `test` without the epochs, and `moved`, the
+validation loss of one start: (1, schedules, rates, epochs)."""
 
 
 def _all_at_once(backend: Backend, grid: Callable[[Array], Any]) -> Callable[[Array], Losses]:
     def train(rates: Array) -> Losses:
         curves = grid(rates)
-        return _by_schedule(*(backend.runtime.to_numpy(losses) for losses in (curves.validation, curves.test)))
+        validation, test = (_by_schedule(backend.runtime.to_numpy(c)) for c in (curves.validation, curves.test))
+        return {"validation": validation[:-1], "test": test[:-1], "moved": validation[-1:]}
 
     return train
 
@@ -112,34 +115,34 @@ def _all_at_once(backend: Backend, grid: Callable[[Array], Any]) -> Callable[[Ar
 def _one_by_one(backend: Backend, training: Callable[[Array], Any]) -> Callable[[Array], Losses]:
     def train(rates: Array) -> Losses:
         curves = [training(point) for point in rates]
-        held_out, test = (
-            np.stack([backend.runtime.to_numpy(getattr(curve, part)) for curve in curves])[None]
+        validation, test = (
+            _by_schedule(np.stack([backend.runtime.to_numpy(getattr(curve, part)) for curve in curves])[None])
             for part in ("validation", "test")
         )
-        return _by_schedule(held_out, test)
+        return {"validation": validation, "test": test, "moved": validation[:0]}
 
     return train
 
 
-def _by_schedule(validation: Array, test: Array) -> Losses:
-    count = len(points.SCHEDULES)
-    initializations, _, epochs = validation.shape
-    return validation.reshape(initializations, count, -1, epochs), test.reshape(initializations, count, -1)
+def _by_schedule(losses: Array) -> Array:
+    """Return (starts, points, ...) as (starts, schedules, rates, ...)."""
+    return losses.reshape(len(losses), len(points.SCHEDULES), -1, *losses.shape[2:])
 
 
 def _swept(train: Callable[[Array], Losses], rates: Array, widenings: int) -> Value:
     """Train at these learning rates, and at others beyond the edge at which the best one is."""
-    validation, test = train(rates)
+    losses = train(rates)
     for _ in range(widenings):
-        _, best = best_point(validation[..., -1])
+        _, best = best_point(losses["validation"][..., -1])
         if 0 < best < len(rates) - 1:
             break
         factors = (rates[1] / rates[0]) ** np.arange(1, ADDED + 1)
-        added = rates[0] / factors[::-1] if best == 0 else rates[-1] * factors
+        below = best == 0
+        added = rates[0] / factors[::-1] if below else rates[-1] * factors
         more = train(added)
-        pairs = ((rates, added), (validation, more[0]), (test, more[1]))
-        rates, validation, test = (
-            np.concatenate(pair[::-1] if best == 0 else pair, axis=axis)
-            for pair, axis in zip(pairs, (0, 2, 2), strict=True)
-        )
-    return {"rates": rates, "validation": validation, "test": test}
+        rates = np.concatenate([added, rates] if below else [rates, added])
+        losses = {
+            name: np.concatenate([more[name], old] if below else [old, more[name]], axis=2)
+            for name, old in losses.items()
+        }
+    return {"rates": rates, **losses}

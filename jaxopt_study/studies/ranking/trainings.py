@@ -21,7 +21,7 @@ def whole_grid(backend: Backend, problem: Problem, optimizer: str, way: str) -> 
         way: `vmapped` or `sequential`.
 
     Returns:
-        The function returns `Curves` with the axes (initializations, points).
+        The function returns `Curves` with the axes (starts, points).
     """
     grid = getattr(backend.grid, way)(_training(backend, problem, optimizer))
     load = backend.runtime.from_numpy
@@ -37,7 +37,7 @@ def one_training(backend: Backend, problem: Problem, optimizer: str, start: int 
         backend: Either framework's.
         problem: What is trained.
         optimizer: A row of the backend's `more_optimizers`.
-        start: The number of the initialization.
+        start: The number of the start.
     """
     run = _training(backend, problem, optimizer)
     load = backend.runtime.from_numpy
