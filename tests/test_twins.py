@@ -22,6 +22,7 @@ JAX, TORCH = (backends.BACKENDS[name] for name in ("jax", "torch"))
 MODULES_ALONE = {
     "jax": {
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "surfaces": "a thousand descents at once, by vmap",
         "sweep": "vmap and map over whole trainings need a functional loop",
     },
     "torch": {
