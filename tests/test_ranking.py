@@ -93,6 +93,17 @@ def test_a_clear_winner_and_a_clear_loser_are_named_in_the_verdict():
     assert tables.verdict(rows(planted(generator, {"sgd": 0.8}))) == beaten
 
 
+def test_where_all_are_tied_the_verdict_is_no_difference():
+    found = rows(planted(np.random.default_rng(9)))
+    tied = [row | dict.fromkeys(("default_against_adam", "tuned_against_adam"), "tied") for row in found]
+    others = [row for row in tied if row["optimizer"] != "adam"]
+    assert tables.verdict(others).startswith("no difference between Adam and other optimizers")
+    others[0]["tuned_against_adam"] = "better"
+    assert tables.verdict(others).startswith(
+        "Adam is best or tied in 4 of 4 at default learning rates (alone in 0), in 3"
+    )
+
+
 def test_misses_are_ties_with_each_other_and_worse_than_any_loss():
     fine, missed = np.linspace(1, 2, 10), np.full(10, np.inf)
     assert statistics.against(fine, {"a": missed, "b": fine.copy()}) == {"a": "worse", "b": "tied"}

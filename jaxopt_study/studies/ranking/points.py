@@ -66,7 +66,7 @@ FOUR = ("digits-linear", "digits-mlp", "diabetes", "zipf-linear")
 MOST = tuple(name for name in OPTIMIZERS if name not in ("adabelief", "muon"))
 
 SIZES = {
-    "smoke": Size(("digits-linear", "diabetes"), ("adam", "sgd", "momentum"), 13, 10),
+    "smoke": Size(("diabetes",), ("adam", "sgd", "momentum"), 13, 10),
     # Muon alone would take as long as half of the others: its matrix products are most of a small network's step.
     "default": Size(FOUR, MOST, 13, 10),
     "full": Size((*FOUR, "digits-mlp2-relu"), tuple(OPTIMIZERS), 25, 20),

@@ -53,6 +53,9 @@ def verdict(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(row["workload"] for row in rows if f"default_against_{REFERENCE}" in row))
     if not names:
         return ""
+    compared = [row for row in rows if any(_compared(row, name) for name in names)]
+    if all(row[f"{at}_against_adam"] == TIED for row in compared for at in POINTS):
+        return "no difference between Adam and other optimizers, at default learning rates and when tuned"
     parts = []
     for at, words in (("default", "at default learning rates"), ("tuned", "when tuned")):
         standing = {name: [r[f"{at}_against_adam"] for r in rows if _compared(r, name)] for name in names}
@@ -158,16 +161,20 @@ def _overall(whole: dict[str, list[Row]]) -> Table:
         )
     workloads = len(next(iter(whole.values())))
     apart = found["all"].critical_difference
-    p_default, p_tuned = (f"{ranks.p_value:.2g}" for ranks in found.values())
+    p_values = [f"{ranks.p_value:.2g}" for ranks in found.values() if np.isfinite(ranks.p_value)]
     notes = (
-        f"Rank: the average over {workloads} workloads, 1 is the least median test loss. Two optimizers differ where "
+        f"Rank: the average over {_count(workloads)}, 1 is the least median test loss. Two optimizers differ where "
         f"their ranks are {apart:.2f} or more apart (Nemenyi, 5 %).",
-        f"Friedman's test that all are equal: p = {p_default} at the default, {p_tuned} tuned.",
+        *([f"Friedman's test that all are equal: p = {' at the default, '.join(p_values)} tuned."] if p_values else []),
         "Against Adam: workloads where the optimizer is better / tied / worse.",
     )
     columns = ("optimizer", "rank, default", "tuned", "against Adam, default", "tuned")
     order = np.argsort(found["all"].average, kind="stable")
     return Table("Over all workloads: ranks", columns, [lines[place] for place in order], notes)
+
+
+def _count(workloads: int) -> str:
+    return f"{workloads} workload{'s' if workloads > 1 else ''}"
 
 
 def _budgets(whole: dict[str, list[Row]]) -> Table:
