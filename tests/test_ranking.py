@@ -235,6 +235,19 @@ def test_the_way_that_took_less_time_is_taken_and_the_other_one_skipped():
     assert [Sweep().skip(case, records, PLAN) for case in cases] == [reason, None, None]
 
 
+@pytest.mark.parametrize(("moved", "agrees"), [(1e-9, False), (1e-4, True), (1e-2, None)])
+def test_ways_that_differ_by_more_than_their_sensitivity_are_found(moved, agrees):
+    first, second = (
+        a_record(study="ranking", experiment="beforehand", subject="diabetes", method=way, value=value)
+        for way, value in (
+            ("vmapped", {"test": 1.0, "moved": 1 + moved, "target": 1.0}),
+            ("sequential", {"test": 1 + 1e-3, "moved": 1.0, "target": 1.0}),
+        )
+    )
+    plan = replace(PLAN, dtype="float32", profile="smoke")
+    assert [finding.agrees for finding in beforehand.Beforehand().findings([first, second], plan)] == [agrees]
+
+
 def test_a_workload_without_a_validation_part_gives_a_fifth_of_its_training_rows():
     whole = BUILT_IN["digits-linear"](0, 1)
     parts = problems.three_parts(whole)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy.typing as npt
+
 from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.finding import Finding, compare
 from jaxopt_study.bench.record import Record
-from jaxopt_study.data.workload import Array
 from jaxopt_study.studies.optimizers import CHAOTIC, SENSITIVITIES
 from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.ranking.outcomes import Losses, chosen, read
@@ -38,15 +39,26 @@ def _compare(here: Losses, there: Losses, pair: tuple[Case, ...], plan: Plan) ->
         if other is not None:
             what = f"validation loss per epoch, {words} learning rate, relative"
             first, second = here.validation[0, *point], there.validation[0, *other]
-            found.append(_compared(what, pair, first, second, here.moved[0, *point], plan))
+            found.append(compared(what, pair, first, second, here.moved[0, *point], BOUNDS[plan.dtype].bound))
     return found
 
 
-def _compared(what: str, pair: tuple[Case, ...], here: Array, there: Array, moved: Array, plan: Plan) -> Finding:
-    """Compare two curves; where training is more sensitive to rounding than where the bound was measured, by that."""
-    distance, sensitivity = (stats.relative_distance(curve, here) for curve in (there, moved))
-    bound = max(BOUNDS[plan.dtype].bound, SENSITIVITIES * sensitivity)
-    if sensitivity > CHAOTIC and distance > BOUNDS[plan.dtype].bound:
+def compared(
+    what: str, pair: tuple[Case, ...], here: npt.ArrayLike, there: npt.ArrayLike, moved: npt.ArrayLike, bound: float
+) -> Finding:
+    """Compare the losses of two frameworks.
+
+    Args:
+        what: What they are, for the reader.
+        pair: The cases.
+        here: JAX's losses.
+        there: The other ones.
+        moved: JAX's, from initial parameters moved by one unit in the last place. Where training is more sensitive to
+            rounding than where the bound was measured, this sets the bound.
+        bound: The bound that was measured.
+    """
+    distance, sensitivity = (stats.relative_distance(losses, here) for losses in (there, moved))
+    if sensitivity > CHAOTIC and distance > bound:
         note = f"chaotic training: one unit in the last place changes JAX's own losses by {sensitivity:.1e}"
-        return Finding(what, pair, distance, BOUNDS[plan.dtype].bound, None, note)
-    return compare(what, pair, distance, bound)
+        return Finding(what, pair, distance, bound, None, note)
+    return compare(what, pair, distance, max(bound, SENSITIVITIES * sensitivity))

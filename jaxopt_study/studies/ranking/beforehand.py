@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.finding import Finding, compare
+from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
@@ -18,6 +18,7 @@ from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, facts
 from jaxopt_study.studies.ranking import points, problems, trainings
+from jaxopt_study.studies.ranking.agreement import compared
 from jaxopt_study.studies.tolerances import Bound
 
 WAYS = ("vmapped", "sequential")
@@ -62,13 +63,17 @@ class Beforehand(Experiment):
 
         def export(curves: Any) -> Value:
             test = backend.runtime.to_numpy(curves.test)
-            return {"test": test if test.ndim == 0 else test[0, middle], "target": np.array(target)}
+            of_starts = np.atleast_2d(test)[:, 0 if test.ndim == 0 else middle]
+            return {"test": of_starts[0], "moved": of_starts[-1], "target": np.array(target)}
 
         return Task(run, export, steps=steps * trained)
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-        """Keep the target, which the first way has, and the test loss of the default rate and first initialization."""
-        return {"target": float(value["target"]), "test": float(value["test"])}
+        """Keep the target, which the first way has, and the test loss of the default rate from the first start.
+
+        `moved` is that from the start that is moved, which JAX makes.
+        """
+        return {name: float(number) for name, number in value.items()}
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Compare each way's test loss with that of the first way."""
@@ -76,10 +81,9 @@ class Beforehand(Experiment):
         for name in points.workloads(plan):
             mine = [r for r in records if r.subject == name and r.ok]
             for other in mine[1:]:
-                first, second = mine[0].value["test"], other.value["test"]
-                cases = (mine[0].case, other.case)
-                bound = BOUNDS[plan.dtype].bound
-                found.append(compare("test loss after one epoch, relative", cases, abs(second / first - 1), bound))
+                first, moved, second = mine[0].value["test"], mine[0].value["moved"], other.value["test"]
+                what, cases = "test loss after one epoch, relative", (mine[0].case, other.case)
+                found.append(compared(what, cases, first, second, moved, BOUNDS[plan.dtype].bound))
         return found
 
     def rows(self, results: Results, plan: Plan) -> Rows:
