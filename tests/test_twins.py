@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jaxopt_study import backends
+from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.registry import OPTIMIZERS
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ MODULES_ALONE = {
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "surfaces": "a thousand descents at once, by vmap",
         "sweep": "vmap and map over whole trainings need a functional loop",
     },
     "torch": {
@@ -34,6 +36,7 @@ MODULES_ALONE = {
 }
 NAMES_ALONE = {
     "jax": {
+        "grid": dict.fromkeys(("sequential", "vmapped"), "a whole grid is one compiled program"),
         "loops": dict.fromkeys(
             ("donated", "flat_scan", "jitted", "native_scan", "operator_by_operator", "scan", "unrolled_scan"),
             "a way to loop under jax.jit, or without it",
@@ -45,6 +48,8 @@ NAMES_ALONE = {
         "newton.minimize": {"many": "vmap over whole minimizations"},
         "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
         "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
+        "more_optimizers": dict.fromkeys(("adabelief", "lion", "schedule_free_adamw"), "torch.optim has no such class")
+        | {"evaluated": "it is for schedule-free optimizers", "muon": "torch.optim.Muon takes matrices alone"},
         "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
     },
     "torch": {
@@ -127,6 +132,13 @@ def test_exceptions_are_of_modules_that_exist():
 def test_the_optimizer_tables_have_the_same_rows():
     jax, torch = (public(package, "optimizers")["OPTIMIZERS"] for package in (JAX, TORCH))
     assert list(jax) == list(torch) == list(OPTIMIZERS)
+
+
+def test_the_ranking_has_each_optimizer_of_the_table_and_a_default_rate_for_each():
+    jax, torch = (public(package, "more_optimizers")["OPTIMIZERS"] for package in (JAX, TORCH))
+    assert list(jax)[: len(OPTIMIZERS)] == list(torch)[: len(OPTIMIZERS)] == list(OPTIMIZERS)
+    assert set(torch) - set(jax) == set()
+    assert set(jax) == set(points.OPTIMIZERS)
 
 
 def test_the_registry_says_which_forms_of_an_optimizer_exist():

@@ -185,8 +185,10 @@ class Backend(Protocol):
     runtime: Runtime
     models: Models
     optimizers: Optimizers
+    more_optimizers: Optimizers
     training: Training
     loops: Any  # the twins have no loop in common
+    grid: Any  # the twins have `training` in common; only JAX makes whole grids
     derivatives: Derivatives
     blocks: Blocks
     closed_form: ClosedForm

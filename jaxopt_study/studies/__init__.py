@@ -13,6 +13,7 @@ from jaxopt_study.studies.hessian import HESSIAN
 from jaxopt_study.studies.loops import LOOPS
 from jaxopt_study.studies.newton import NEWTON
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
+from jaxopt_study.studies.ranking import RANKING
 from jaxopt_study.studies.spread import SPREAD
 from jaxopt_study.studies.steps import STEPS_STUDY
 from jaxopt_study.studies.timer import TIMER
@@ -22,6 +23,7 @@ __all__ = ["EVERY", "MAIN_JOB", "STUDIES", "Experiment", "Study", "experiment"]
 STUDIES: dict[str, Study] = {
     "optimizers": OPTIMIZERS_STUDY,
     "spread": SPREAD,
+    "ranking": RANKING,
     "loops": LOOPS,
     "derivatives": DERIVATIVES,
     "hessian": HESSIAN,
