@@ -45,7 +45,7 @@ def alone(backend, problem, name, schedule, rate, start):
     steps = EPOCHS * problem.orders.shape[2]
     schedules = {"constant": optax.constant_schedule(rate), "cosine": optax.cosine_decay_schedule(rate, steps)}
     optimizer = backend.more_optimizers.OPTIMIZERS[name](schedules[schedule])
-    loss = backend.models.batch_loss(problem.workload.network.make(backend.models), backend.models.cross_entropy)
+    loss = backend.models.batch_loss(problem.workload.network.make(backend), backend.models.cross_entropy)
     step = jax.jit(backend.training.make_step(loss, optimizer))
     (inputs, targets), validation, _ = problem.parts
     params = backend.runtime.params_from_numpy(problem.workload.network.draw(start))

@@ -9,8 +9,18 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.task import Skipped
-from jaxopt_study.data.workload import Array, ParameterTree, Rows, Workload, draw_order, next_up, stack_params
+from jaxopt_study.data.workload import (
+    LOSSES,
+    Array,
+    ParameterTree,
+    Rows,
+    Workload,
+    draw_order,
+    next_up,
+    stack_params,
+)
 from jaxopt_study.data.workloads import WORKLOADS
+from jaxopt_study.studies.own.network import Registered
 
 PER_STEP = 32
 """The rows of a training step where the command line names none, or one: all of the training part if it has fewer."""
@@ -60,9 +70,11 @@ def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: i
         epochs: Epochs of each training.
 
     Raises:
-        Skipped: The workload holds no rows out.
+        Skipped: The workload holds no rows out, or its model or loss is a user's.
     """
     workload = three_parts(given if name == plan.workload else WORKLOADS[name](plan.seed, 1, 1))
+    if isinstance(workload.network, Registered) or workload.loss not in LOSSES:
+        raise Skipped("registered models and losses are not ranked; --studies optimizers trains them")
     rows = len(workload.train[1])
     batch = min(plan.batch_size if plan.batch_size > 1 else PER_STEP, rows)
     seeds = range(plan.seed, plan.seed + initializations)

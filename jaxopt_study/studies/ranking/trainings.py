@@ -50,7 +50,7 @@ def _training(backend: Backend, problem: Problem, optimizer: str) -> Any:
     table = backend.more_optimizers.OPTIMIZERS
     if optimizer not in table:
         raise Skipped("this backend has no such optimizer")
-    model = problem.workload.network.make(backend.models)
+    model = problem.workload.network.make(backend)
     return backend.grid.training(model, table[optimizer], getattr(backend.models, problem.workload.loss))
 
 
