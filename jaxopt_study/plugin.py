@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,11 @@ def load(source: str, digest: str) -> Registry:
         path = place(source)
         if path.suffix == user_code.PICKLED:
             return _unpickled(path.read_bytes())
-        if path.name == Path(source).name:
-            user_code.run(path)
-        else:
-            _imported(source, path)
+        with redirect_stdout(sys.stderr):  # standard output may be a summary in JSON
+            if path.name == Path(source).name:
+                user_code.run(path)
+            else:
+                _imported(source, path)
         return registry
 
 
@@ -97,6 +100,9 @@ def _unpickled(content: bytes) -> Registry:
 
 def _imported(source: str, path: Path) -> None:
     try:
-        importlib.import_module(source)
+        if source in sys.modules:  # what it registered then is not in this registry
+            importlib.reload(sys.modules[source])
+        else:
+            importlib.import_module(source)
     except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise UserCodeError(user_code.in_one_line(error, path)) from None

@@ -98,7 +98,17 @@ def model(
         flattened: Of a linear layer after a flattened image, by PyTorch's name, the image's (channels, height, width):
             PyTorch flattens channels first, flax channels last.
     """
+    if not (isinstance(modules, Mapping) and all(isinstance(word, str) for pair in modules.items() for word in pair)):
+        raise TypeError(f"the model {name!r}: modules={modules!r} is no dict of flax's paths and PyTorch's")
+    if not (isinstance(flattened, Mapping) and all(_is_image(shape) for shape in flattened.values())):
+        raise TypeError(
+            f"the model {name!r}: flattened={flattened!r} is no dict of names and (channels, height, width)"
+        )
     _current[-1].add("model", name, {"jax": jax, "torch": torch}, modules=modules, flattened=flattened)
+
+
+def _is_image(shape: Any) -> bool:
+    return isinstance(shape, tuple | list) and all(isinstance(side, int) and side > 0 for side in shape)
 
 
 def loss(name: str, jax: Callable[..., Any] | None = None, torch: Callable[..., Any] | None = None) -> None:

@@ -90,7 +90,7 @@ def run(
         infos = engine.infos()
         if twins.is_own(plan):
             progress("trying the plugin", 0, 0)
-            workload = _attached(engine, workload, plan)
+            workload = _attached(engine, workload, plan, infos)
         probes = {} if plan.experiment else engine.calibrations()  # they explain the times of study loops
         where = environment.capture(plan, variables, infos, probes)
         if resumed:
@@ -105,14 +105,14 @@ def run(
         return report(plan, folder, beside)
 
 
-def _attached(engine: Engine, workload: Workload, plan: Plan) -> Workload:
+def _attached(engine: Engine, workload: Workload, plan: Plan, workers: Iterable[str]) -> Workload:
     """Return the workload with the parameters of the user's model.
 
     Raises:
         ConfigError: What the user gave cannot be trained.
     """
     try:
-        return twins.attach(workload, plan, engine.call)
+        return twins.attach(workload, plan, [f for f in plan.frameworks if f in set(workers)], engine.call)
     except (Refused, CaseFailed) as error:
         raise ConfigError(str(error)) from None
 

@@ -92,7 +92,7 @@ DEEP = dataclasses.replace(WORKLOAD, name="deep", network=Dense((64, 5, 10)), pa
 BINARY = WORKLOADS["breast-cancer-raw"](0, 1)
 
 
-@pytest.mark.parametrize(("workload", "words"), [(DEEP, "deep has hidden layers"), (BINARY, "raw has a binary loss")])
+@pytest.mark.parametrize(("workload", "words"), [(DEEP, "deep has another network"), (BINARY, "raw has a binary loss")])
 def test_a_workload_without_a_closed_form_is_skipped_with_the_reason(workload, words):
     plan = make_plan(workload=workload.name)
     for case in (case for group in OnWorkload().groups(plan) for case in group.cases):

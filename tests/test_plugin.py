@@ -81,7 +81,7 @@ def attached(**options):
             return getattr(importlib.import_module(module), name)(backend, plan, *arguments)
 
     try:
-        return twins.attach(chosen.workload(plan, None), plan, call), plan
+        return twins.attach(chosen.workload(plan, None), plan, plan.frameworks, call), plan
     finally:
         for framework in plan.frameworks:
             load_backend(framework)
@@ -175,7 +175,9 @@ BOTH = ("jax", "torch")
         (BOTH, 'flattened={"fc1": (3, 8, 8)}', "modules={}", "the outputs of the two frameworks differ by"),
         (BOTH, '"fc1": (3', '"fc3": (3', "'fc3' is the PyTorch name of no linear layer"),
         (BOTH, "functional.gelu", "functional.relu", "look for another activation or epsilon"),
+        (BOTH, ", approximate=False", "", "look for another activation or epsilon"),
         (["torch"], "(12, 10)", "(12, 9)", "torch: the model 'net' returns shape (64, 9) for a batch, and it must be"),
+        (["torch"], "return Net()", "return Net().requires_grad_(False)", "conv.weight has requires_grad=False"),
         (["torch"], "self.fc1(x)", "nn.functional.dropout(self.fc1(x))", "'net': two calls on the same rows differ"),
         (["torch"], "nn.LayerNorm(12), ", "nn.BatchNorm1d(12), ", "torch: the model 'net': a call changes its buffers"),
         (["torch"], "(12, 10)", "(12, 10).bfloat16()", f"mine0.py:{line_of('return self.fc2')}: RuntimeError: mat1"),
@@ -231,6 +233,16 @@ def test_losses_and_optimizers_that_cannot_be_used_are_refused(written, framewor
         ("def f(:", f"mine0.py:{LAST}: SyntaxError: invalid syntax"),
         ("raise SystemExit(3)", f"mine0.py:{LAST}: SystemExit: 3"),
         ("register.optimizer('adam', jax=jax_lion)", "'adam' is the name of a built-in optimizer"),
+        ("register.loss('cross_entropy', jax=jax_smooth)", "'cross_entropy' is the name of a built-in loss"),
+        ("register.model('linear', jax=jax_net)", "'linear' is the name of a built-in model"),
+        (
+            "register.model('a', jax=jax_net, modules=['a'])",
+            f"mine0.py:{LAST}: TypeError: the model 'a': modules=['a'] is no",
+        ),
+        (
+            "register.model('a', jax=jax_net, flattened={'a': 3})",
+            "flattened={'a': 3} is no dict of names and (channels",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_refused_with_its_own_line(written, after, words):
@@ -263,14 +275,15 @@ def test_a_call_that_is_no_optimizer_is_refused(call, words):
 
 
 def test_calls_are_separated_by_commas_outside_brackets_and_keep_their_learning_rate():
-    plan = check(Config(optimizers=("adam,AdamW(lr=0.1, weight_decay=0.2),sgd", "SGD(momentum=0.5)")))
-    assert plan.optimizers == ("adam", "AdamW(lr=0.1, weight_decay=0.2)", "sgd", "SGD(momentum=0.5)")
+    nested = "Adam(lr=1e-3, betas=(0.9, 0.99))"
+    plan = check(Config(optimizers=(f"adam,AdamW(lr=0.1, weight_decay=0.2),sgd,{nested}", "SGD(momentum=0.5)")))
+    assert plan.optimizers == ("adam", "AdamW(lr=0.1, weight_decay=0.2)", "sgd", nested, "SGD(momentum=0.5)")
     import torch
 
     leaf = [torch.zeros(1, requires_grad=True)]
     mine = spelled.make(load_backend("torch"), "torch", plan.optimizers[1], 0.5)(leaf)
     assert (mine.defaults["lr"], mine.defaults["weight_decay"]) == (0.1, 0.2)
-    assert spelled.make(load_backend("torch"), "torch", plan.optimizers[3], 0.5)(leaf).defaults["lr"] == 0.5
+    assert spelled.make(load_backend("torch"), "torch", plan.optimizers[4], 0.5)(leaf).defaults["lr"] == 0.5
 
 
 def test_a_module_may_be_a_plugin_and_a_changed_file_is_another_one(written, tmp_path, monkeypatch):
@@ -282,6 +295,10 @@ def test_a_module_may_be_a_plugin_and_a_changed_file_is_another_one(written, tmp
     after = check(Config(plugin=str(tmp_path / "mine0.py"), **(ASKED | {"model": "changed"})))
     assert after.plugin_digest != before
     assert list(plugin.load(after.plugin, after.plugin_digest).entries["model"]) == ["changed", "small"]
+    imported = importlib.import_module("mine0")  # one that the user has imported before registers all the same
+    assert imported.register is register
+    plugin.load.cache_clear()
+    assert check(Config(plugin="mine0", **(ASKED | {"model": "changed"}))).model == "changed"
 
 
 def test_a_case_is_named_by_the_loop_that_runs():
@@ -290,6 +307,74 @@ def test_a_case_is_named_by_the_loop_that_runs():
         plan = check(Config(workload=workload))
         assert method_of("jax", plan).loop == loop
     assert method_of("jax", check(Config(workload="wine", batch_size=8))).loop == "scan"
+
+
+def test_a_users_optimizer_makes_its_first_step_from_the_workloads_parameters():
+    """None before it, as torch's own make for their buffers; and what it keeps of the parameters is theirs."""
+    import torch
+
+    class Warm(torch.optim.Adam):
+        def __init__(self, params, lr):
+            super().__init__(params, lr=lr)
+            self.made, self.kept = 0, [p.detach().clone() for group in self.param_groups for p in group["params"]]
+
+        def step(self, closure=None):
+            self.made += 1
+            return super().step(closure)
+
+    backend = load_backend("torch")
+    params = {"weight": torch.full((2, 3), 5.0), "bias": torch.full((2,), 7.0)}
+    made = backend.registered.optimizer(Warm, 0.1)
+    state = backend.loops.prepared(torch.nn.Linear(3, 2), made).init(params)
+    assert state.optimizer.made == 0
+    assert [leaf.unique().tolist() for leaf in state.optimizer.kept] == [[5.0], [7.0]]
+    assert {name: leaf.unique().tolist() for name, leaf in state.params.items()} == {"weight": [5.0], "bias": [7.0]}
+
+
+def test_a_users_loss_gets_a_batch_axis_also_with_a_built_in_model(written):
+    workload, _ = attached(plugin=written(), loss="smooth", model="linear", batch_size=1, optimizers=("sgd",))
+    assert workload.order.shape[-1] == 1
+
+
+def test_a_loss_that_broadcasts_is_refused(written):
+    loss = "register.loss('square', jax=lambda outputs, targets: ((outputs - targets) ** 2).mean())"
+    asked = {"workload": "diabetes", "model": "linear", "loss": "square", "frameworks": ("jax",)}
+    assert "is not the mean of its rows' losses" in refusal(plugin=written(after=loss), **asked)
+    right = loss.replace("outputs - ", "outputs[:, 0] - ")
+    assert attached(plugin=written(after=right), **asked)[0].loss == "square"
+
+
+def test_random_buffers_are_the_same_each_time():
+    import torch
+
+    def make():
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("noise", torch.randn(3))
+        return model
+
+    first, second = (load_backend("torch").registered.model(make) for _ in range(2))
+    assert torch.equal(first.noise, second.noise)
+
+
+def test_a_framework_without_a_worker_is_not_asked(written):
+    """As in the study spread, which is JAX's alone."""
+    plan = check(Config(**(ASKED | {"plugin": written(), "studies": ("spread",)})))
+    asked = []
+
+    def call(framework, place, *arguments):
+        asked.append(framework)
+        module, _, name = place.partition(":")
+        return getattr(importlib.import_module(module), name)(load_backend(framework, plan.dtype), plan, *arguments)
+
+    with compiled_quickly():
+        assert twins.attach(chosen.workload(plan, None), plan, ["jax"], call).params
+    load_backend("jax")
+    assert asked == ["jax"]
+
+
+def test_what_a_plugin_prints_is_not_on_standard_output(written, capsys):
+    check(Config(**(ASKED | {"plugin": written(after="print('hello')")})))
+    assert capsys.readouterr() == ("", "hello\n")
 
 
 def of(framework, method, losses, moved=None):

@@ -25,8 +25,9 @@ from torch_reference.training import Batch, Loop, Params, State, make_step
 __all__ = ["foreach", "fused", "notebook", "prepared"]
 
 Order = npt.NDArray[np.integer]
-LAZY = (torch.optim.Adam, torch.optim.RMSprop)
-"""Optimizers whose first step makes buffers of zeros; SGD's momentum starts from the first gradient."""
+LAZY = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
+"""Optimizers whose first step makes buffers of zeros; SGD's momentum starts from the first gradient. Of a subclass,
+which may be a user's, nothing is known."""
 
 
 def notebook(model: nn.Module, optimizer: Optimizer, output_loss: OutputLoss = models.cross_entropy) -> Loop:
@@ -80,10 +81,11 @@ def batches(data: Batch, order: Any) -> Iterable[Batch]:
 def trained(model: nn.Module, optimizer: Optimizer, params: Params) -> State:
     """Return a copy of the model with these parameters, and its optimizer with all buffers made."""
     copied = copy.deepcopy(model).to(runtime.ravel(params).device)
+    set_params(copied, params)  # before the optimizer is made: a user's may keep a copy
     state = State(copied, optimizer(copied.parameters()))
-    if isinstance(state.optimizer, LAZY):
+    if type(state.optimizer) in LAZY:
         _make_buffers(state)
-    set_params(copied, params)
+        set_params(copied, params)
     return state
 
 

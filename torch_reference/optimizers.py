@@ -81,11 +81,13 @@ def implementation(optimizer: Optimizer, name: str) -> Optimizer:
         NotImplementedError: It has no such implementation, or not for the device that `runtime.configure` set.
     """
     kind = getattr(optimizer, "func", optimizer)
+    place = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
+    words = f"{place}{getattr(kind, '__name__', kind)} has no {name} implementation"
     if name not in inspect.signature(kind).parameters:
-        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation")
+        raise NotImplementedError(words)
     device = runtime.from_numpy(np.zeros(())).device
     if not _accepts(kind, name, device):
-        raise NotImplementedError(f"torch.optim.{kind.__name__} has no {name} implementation for {device.type}")
+        raise NotImplementedError(f"{words} for {device.type}")
     return partial(optimizer, **{name: True})
 
 

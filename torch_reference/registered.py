@@ -40,10 +40,7 @@ def model(make: Callable[[], Any]) -> nn.Module:
     Raises:
         TypeError: It makes something else.
     """
-    made = make()
-    if not isinstance(made, nn.Module):
-        raise TypeError(f"torch= made a {type(made).__name__}, and not a torch.nn.Module")
-    return made.to(runtime.from_numpy(np.zeros(())).device)
+    return _made(make, 0)  # the same buffers each time, also where they are random
 
 
 def draw(make: Callable[[], Any], seed: int, inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
@@ -55,11 +52,10 @@ def draw(make: Callable[[], Any], seed: int, inputs: npt.NDArray[Any]) -> dict[s
         inputs: Rows of inputs, (batch, features).
 
     Raises:
-        ValueError: A call of the module changes its buffers, or is random; a parameter has another type than that of
-            the run, or there is none.
+        ValueError: A call of the module changes its buffers, or is random; a parameter is not trained, has another
+            type than that of the run, or there is none.
     """
-    torch.manual_seed(seed)
-    made, rows = model(make), runtime.from_numpy(inputs)
+    made, rows = _made(make, seed), runtime.from_numpy(inputs)
     before = [leaf.clone() for leaf in made.buffers()]
     with torch.no_grad():
         first, second = made(rows), made(rows)
@@ -71,6 +67,8 @@ def draw(make: Callable[[], Any], seed: int, inputs: npt.NDArray[Any]) -> dict[s
     if not params:
         raise ValueError("it has no parameters")
     for name, leaf in params.items():
+        if not leaf.requires_grad:
+            raise ValueError(f"{name} has requires_grad=False: make it a buffer, or use --experiment")
         if leaf.dtype != torch.get_default_dtype():
             wanted = str(torch.get_default_dtype()).removeprefix("torch.")
             raise ValueError(f"{name} has type {str(leaf.dtype).removeprefix('torch.')}, and the run {wanted}")
@@ -81,6 +79,14 @@ def outputs(model: nn.Module, params: Mapping[str, torch.Tensor], inputs: npt.ND
     """Return what a user's model returns for rows of inputs, (batch, features)."""
     with torch.no_grad():
         return runtime.to_numpy(predict(model)(params, runtime.from_numpy(inputs)))
+
+
+def _made(make: Callable[[], Any], seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    made = make()
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"torch= made a {type(made).__name__}, and not a torch.nn.Module")
+    return made.to(runtime.from_numpy(np.zeros(())).device)
 
 
 def params_from_numpy(leaves: Leaves) -> dict[str, torch.Tensor]:

@@ -13,12 +13,16 @@ from jaxopt_study.config.options import Config
 from jaxopt_study.config.values import ConfigError, one_of, separated, some_of, whole
 from jaxopt_study.data import files
 from jaxopt_study.data.given import DataError, Given, arrays
+from jaxopt_study.data.workload import LOSSES
 from jaxopt_study.data.workloads import WORKLOADS, training_rows
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.studies.own import chosen, spelled
 from jaxopt_study.studies.registry import OPTIMIZERS
 
 __all__ = ["batch_size", "of_the_user", "read_data"]
+
+BUILT_IN = {"model": ("linear", "mlp", "cnn"), "loss": LOSSES, "optimizer": OPTIMIZERS}
+"""Names that a plugin may not take."""
 
 
 def read_data(config: Config) -> Given | None:
@@ -101,15 +105,15 @@ def _plugin(config: Config) -> tuple[str, str]:
         plugin.load(*source)
     except user_code.UserCodeError as error:
         raise ConfigError(f"--plugin {config.plugin}: {error}") from None
+    for kind, names in BUILT_IN.items():
+        if clash := [name for name in plugin.load(*source).entries[kind] if name in names]:
+            raise ConfigError(f"--plugin {config.plugin}: {clash[0]!r} is the name of a built-in {kind}")
     return source
 
 
 def _optimizers(config: Config, source: tuple[str, str]) -> tuple[str, ...]:
     """Return the names of the optimizers: rows of the table, registered ones, or calls of classes of `torch.optim`."""
     registered = plugin.load(*source).entries["optimizer"]
-    clash = [name for name in registered if name in OPTIMIZERS]
-    if clash:
-        raise ConfigError(f"--plugin {config.plugin}: {clash[0]!r} is the name of a built-in optimizer")
     names = separated(config.optimizers)
     for name in names:
         call = registered[name].makers.get("torch") if name in registered else name

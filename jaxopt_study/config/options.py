@@ -52,8 +52,7 @@ class Config:
     target: str | None = None
     """The column of --data to predict: classes (text, or whole numbers of at most 100 values) or numbers."""
     model: str | None = None
-    """The network: linear (the default of --data), mlp:64,32 (hidden widths, ReLU), cnn:28x28 (height x width), or one
-    that --plugin registers."""
+    """The network: linear (default for --data), mlp:64,32 (hidden widths), cnn:28x28 (image), or one of --plugin."""
     loss: str | None = None
     """A loss that --plugin registers. Default: cross-entropy for classes, squared error for numbers."""
     plugin: str | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterable
 
 
@@ -23,7 +22,16 @@ def some_of(kind: str, names: Iterable[str], allowed: Iterable[str]) -> tuple[st
 def separated(names: Iterable[str]) -> list[str]:
     """Return the names, commas taken apart but for those in brackets."""
     names = (names,) if isinstance(names, str) else names
-    return [part.strip() for name in names for part in re.split(r",(?![^(]*\))", str(name)) if part.strip()]
+    parts: list[str] = []
+    for name in names:
+        depth, begin = 0, 0
+        for place, character in enumerate(f"{name},"):
+            depth += (character in "([{") - (character in ")]}")
+            if character == "," and depth <= 0:
+                parts.append(str(name)[begin:place].strip())
+                begin = place + 1
+        parts.append(str(name)[begin:].strip())  # an open bracket: what it is, is said where it is read
+    return [part for part in parts if part]
 
 
 def one_of(kind: str, name: str, allowed: Iterable[str]) -> str:

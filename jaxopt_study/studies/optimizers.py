@@ -290,8 +290,9 @@ def _learned(rows: Sequence[Row], plan: Plan) -> Table:
         "Final loss: mean training loss of the last epoch. Max. difference: the largest relative difference of an "
         "epoch's loss between the frameworks." + (f" {parts}: {words}." if words else ""),
     )
+    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
     title = (
-        f"What was learned: {plan.workload}, {plan.epochs} epochs, {plan.rows_per_step}, "
+        f"What was learned: {plan.workload}, {epochs}, {plan.rows_per_step}, "
         f"learning rate {plan.learning_rate:g}, {plan.dtype}"
     )
     return Table(title, tuple(columns), [tuple(line) for line in lines], notes)

@@ -89,5 +89,6 @@ def optimizer(make: Callable[[float], Any], learning_rate: float) -> optax.Gradi
     """
     made = make(learning_rate)
     if not isinstance(made, optax.GradientTransformation):  # one that takes extra arguments is a subclass
-        raise TypeError(f"jax= made a {type(made).__name__}, and not an optax.GradientTransformation")
+        hint = ": give its .gradient_transformation()" if hasattr(made, "gradient_transformation") else ""
+        raise TypeError(f"jax= made a {type(made).__name__}, and not an optax.GradientTransformation{hint}")
     return made

@@ -31,11 +31,10 @@ def softmax_regression(workload: Workload) -> Problem:
         Skipped: It has none.
     """
     if workload.loss != "cross_entropy":
-        raise Skipped(
-            f"the Hessian's closed form is that of softmax regression, and {workload.name} has {LOSSES[workload.loss]}"
-        )
+        loss = LOSSES.get(workload.loss, workload.loss)
+        raise Skipped(f"the Hessian's closed form is that of softmax regression, and {workload.name} has {loss}")
     if not workload.linear:
-        raise Skipped(f"the Hessian's closed form is that of a linear network, and {workload.name} has hidden layers")
+        raise Skipped(f"the Hessian's closed form is that of one linear layer, and {workload.name} has another network")
     return problems.whole(workload)
 
 

@@ -16,11 +16,14 @@ from jaxopt_study.bench.task import Refused
 from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.own.network import Registered
+from jaxopt_study.studies.registry import OPTIMIZERS
 
 __all__ = ["DESCRIBE", "OUTPUTS", "Described", "describe", "outputs"]
 
 DESCRIBE, OUTPUTS = (f"{__name__}:{name}" for name in ("describe", "outputs"))
 """The functions that a worker is asked for."""
+BROADCAST = 1e-3
+"""So far a batch's loss may be from the mean of its rows' losses, relative, where a model has one output."""
 USUAL = {"jax": "jitted", "torch": "prepared"}
 """The loop in which a step is tried."""
 
@@ -77,7 +80,8 @@ def _described(backend: Backend, plan: Plan, framework: str, workload: Workload)
         raise Refused(f"{what} returns shape {found.shape} for a batch, and it must be {wanted}")
     _check_loss(backend, plan, framework, workload, model, params, found)
     for name in plan.optimizers:
-        if plugin.find(plan.plugin, plan.plugin_digest, "optimizer", name):
+        registered = plugin.find(plan.plugin, plan.plugin_digest, "optimizer", name)
+        if registered or (framework == "torch" and name not in OPTIMIZERS):  # of a call, optax's cannot fail alone
             _check_optimizer(backend, plan, framework, name, workload, model, params)
     return Described(leaves, _kinds(framework, model))
 
@@ -91,6 +95,14 @@ def _check_loss(
     if getattr(value, "shape", None) != ():
         shape = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
         raise Refused(f"{what} returns {shape}, and it must return a scalar, of shape ()")
+    if outputs.shape[1] == 1:
+        each = backend.runtime.from_numpy
+        alone = [output_loss(each(outputs[[n]]), targets[n : n + 1]) for n in range(len(outputs))]
+        if abs(float(value) - np.mean([float(loss) for loss in alone])) > BROADCAST * abs(float(value)):
+            raise Refused(
+                f"{what} is not the mean of its rows' losses: outputs {outputs.shape} and "
+                f"targets {tuple(targets.shape)} may be broadcast to a square; take outputs[:, 0]"
+            )
     loss = backend.models.batch_loss(model, output_loss)
     gradient = _tried(what, plan, lambda: backend.derivatives.gradient(loss)(params, (inputs, targets)))
     numbers = backend.runtime.to_numpy(backend.runtime.ravel(gradient))
