@@ -127,7 +127,7 @@ def test_a_run_on_arrays_says_what_they_are_and_nothing_of_the_notebook(tmp_path
     written = (tmp_path / "run" / "report.md").read_text()
     first, second = outcome.tables[:2]
     facts = dict(first.rows)
-    assert facts["target"] == "y: regression, squared error"
+    assert (facts["target"], facts["loss"]) == ("y: regression", "a squared loss")
     assert facts["network"] == "dense layers 6-5-1, relu"
     assert "arrays, 2 epochs, 4 rows per step" in second.title
     assert not any(words in written for words in ("digits", "one row", "printed"))

@@ -19,7 +19,7 @@ from tests.cases import a_record
 from tests.conftest import compiled_quickly, load_backend, make_plan
 
 PLAN = make_plan(studies=("newton",), profile="default", repeats=13)
-RACE, REGRESSIONS = NEWTON.experiments
+RACE, _, REGRESSIONS = NEWTON.experiments
 SUBJECT = "breast-cancer-standardized"
 DESCENT = "adam, default"  # the study runs it on the run's own workload only
 RACED = [(framework, method) for framework, names in SMALL.items() for method in names]

@@ -129,7 +129,8 @@ def compiled_parts(model: nn.Module, optimizer: Optimizer, output_loss: OutputLo
 
     def stages(params: Params, data: Batch, order: Order) -> Iterator[str]:
         begin(params)
-        step(*batches(_prepared(data, order, model), order[:1]))
+        for _ in range(2):  # SGD's momentum starts as the first gradient, and is compiled anew once it is there
+            step(*batches(_prepared(data, order, model), order[:1]))
         yield "compile"
 
     return Loop(runtime.from_numpy, dict, run, stages)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.data.networks import Array, Convolutional, Dense, Network
-from jaxopt_study.data.workload import Rows, Workload, split, standardize
+from jaxopt_study.data.workload import LOSSES, Rows, Workload, split, standardize
 from jaxopt_study.data.workloads import shuffled, standardized_targets
 
 __all__ = ["BATCH_SIZE", "DataError", "Given", "arrays", "network"]
@@ -98,7 +98,7 @@ class Given:
             f"parts: {train} rows for training, {validation} for validation, {test} for testing, drawn at random",
             f"scale: {f'{both} standardized on the training part' if standardized else 'as given'}",
             f"network: {network.words}",
-            *((f"loss: {loss}",) if loss else ()),
+            f"loss: {loss or LOSSES[self.loss]}",
             f"sha256: {self._digest()}",
         )
 
