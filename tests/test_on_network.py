@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.task import TooLarge
 from jaxopt_study.config import Config, check
 from jaxopt_study.studies.hessian import on_network
 from jaxopt_study.studies.hessian.on_network import OnNetwork
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
 from jaxopt_study.studies.own import chosen
+from tests.cases import records_of
 
 ASKED = Config(studies=("hessian",), workload="wine", model="mlp:4", dtype="float64", profile="smoke")
 
@@ -20,15 +20,7 @@ ASKED = Config(studies=("hessian",), workload="wine", model="mlp:4", dtype="floa
 def measured(backends):
     """Return the plan, and a record of each case of a small network with tanh."""
     plan = check(ASKED)
-    workload = chosen.workload(plan, None)
-    workload = replace(workload, network=replace(workload.network, activation="tanh"))
-    found = []
-    for case in OnNetwork().groups(plan)[0].cases:
-        task = OnNetwork().task(backends[case.framework], case, workload, plan)
-        *_, output = task.run(task.start())
-        value = OnNetwork().summarize(case, task.export(output), workload, plan)
-        found.append(Record(**vars(case), environment="", group=0.0, status="ok", samples=(1.0,), value=value))
-    return plan, found
+    return plan, records_of(OnNetwork(), plan, backends)
 
 
 def test_methods_and_frameworks_agree_on_a_network(measured):

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.config import Config, check
 from jaxopt_study.studies.newton.own_loss import METHODS, OwnLoss
-from jaxopt_study.studies.own import chosen
+from tests.cases import records_of
 
 ASKED = Config(studies=("newton",), workload="wine", model="mlp:3", dtype="float64", profile="smoke")
 
@@ -17,15 +16,7 @@ ASKED = Config(studies=("newton",), workload="wine", model="mlp:3", dtype="float
 @pytest.fixture(scope="module")
 def measured(backends):
     plan = check(ASKED)
-    workload = chosen.workload(plan, None)
-    workload = replace(workload, network=replace(workload.network, activation="tanh"))
-    found = []
-    for case in OwnLoss().groups(plan)[0].cases:
-        task = OwnLoss().task(backends[case.framework], case, workload, plan)
-        *_, output = task.run(task.start())
-        value = OwnLoss().summarize(case, task.export(output), workload, plan)
-        found.append(Record(**vars(case), environment="", group=0.0, status="ok", samples=(1.0,), value=value))
-    return plan, found
+    return plan, records_of(OwnLoss(), plan, backends)
 
 
 def test_each_minimizer_lowers_the_loss_in_both_frameworks(measured):
