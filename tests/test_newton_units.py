@@ -2,6 +2,7 @@
 
 import importlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def problems():
 def test_the_subproblem_is_solved_nearly(name, backends):
     """Against the eigenvectors, from which the least value of the model in the ball is known."""
     find = importlib.import_module(f"{packages.BACKENDS[name]}.newton.subproblem").least_in_ball
-    array = backends[name].runtime.from_numpy
+    find, array = both(name, jax.jit(find), find), backends[name].runtime.from_numpy
     for matrix, gradient, radius, _ in problems():
         values = np.linalg.eigvalsh(matrix)
         convex = bool(values[0] > 1e-9)
