@@ -331,6 +331,15 @@ def test_a_users_optimizer_makes_its_first_step_from_the_workloads_parameters():
     assert {name: leaf.unique().tolist() for name, leaf in state.params.items()} == {"weight": [5.0], "bias": [7.0]}
 
 
+@pytest.mark.parametrize("workload", ["digits-linear", "breast-cancer-raw"])
+def test_a_call_is_tried_on_one_row_without_a_batch_axis(workload):
+    asked = {"workload": workload, "model": None, "batch_size": None, "optimizers": ("Adam(betas=(0.9, 0.99))",)}
+    assert attached(**asked)[0].order.ndim == 2
+    assert "torch: the optimizer 'Adam(differentiable=True)': " in refusal(
+        **(asked | {"optimizers": ("Adam(differentiable=True)",)})
+    )
+
+
 def test_a_users_loss_gets_a_batch_axis_also_with_a_built_in_model(written):
     workload, _ = attached(plugin=written(), loss="smooth", model="linear", batch_size=1, optimizers=("sgd",))
     assert workload.order.shape[-1] == 1

@@ -95,7 +95,7 @@ def _check_loss(
     if getattr(value, "shape", None) != ():
         shape = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
         raise Refused(f"{what} returns {shape}, and it must return a scalar, of shape ()")
-    if outputs.shape[1] == 1:
+    if outputs.shape[1:] == (1,):
         each = backend.runtime.from_numpy
         alone = [output_loss(each(outputs[[n]]), targets[n : n + 1]) for n in range(len(outputs))]
         if abs(float(value) - np.mean([float(loss) for loss in alone])) > BROADCAST * abs(float(value)):
