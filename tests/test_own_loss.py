@@ -8,6 +8,7 @@ import pytest
 from jaxopt_study.bench.results import Results
 from jaxopt_study.config import Config, check
 from jaxopt_study.studies.newton.own_loss import METHODS, OwnLoss
+from jaxopt_study.studies.own import chosen
 from tests.cases import records_of
 
 ASKED = Config(studies=("newton",), workload="wine", model="mlp:3", dtype="float64", profile="smoke")
@@ -38,6 +39,19 @@ def test_a_wrong_value_and_a_rise_are_found(measured, name, by, words):
     doubtful = [f for f in OwnLoss().findings([wrong, *records[1:]], plan) if not f.agrees]
     assert any(words in f.what for f in doubtful)
     assert all(records[0].case in f.cases for f in doubtful)
+
+
+def test_a_second_run_and_its_export_compile_nothing(measured, backends):
+    """The timer refuses a sample in which something is compiled, and asks for the value of each run."""
+    plan, records = measured
+    backend, workload = backends["jax"], chosen.workload(plan, None)
+    task = OwnLoss().task(backend, next(r.case for r in records if r.method == "lbfgs"), workload, plan)
+    counts = []
+    for _ in range(2):
+        *_, output = task.run(task.start())
+        task.export(output)
+        counts.append(backend.runtime.compilations())
+    assert counts[0] == counts[1]
 
 
 def test_rows_and_words_come_of_the_records(measured):
