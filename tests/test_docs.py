@@ -41,6 +41,7 @@ CALLED = [
 ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples_give_what_they_show(module):
     result = doctest.testmod(importlib.import_module(module))
