@@ -387,7 +387,7 @@ def test_what_a_plugin_prints_is_not_on_standard_output(written, capsys):
 
 
 def of(framework, method, losses, moved=None):
-    value = {"losses": list(losses), "last_loss": losses[-1]} | ({"moved_losses": list(moved)} if moved else {})
+    value = {"losses": list(losses)} | ({"moved_losses": list(moved)} if moved else {})
     case = Case("loops", "ladder", "NAdam()", framework, method)
     return Record(**vars(case), environment="", group=0.0, status="ok", samples=(1.0,), value=value)
 

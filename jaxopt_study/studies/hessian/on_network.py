@@ -6,7 +6,7 @@ the two frameworks with each other, and in float64 with differences of the gradi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from jaxopt_study.report.table import Table
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.methods import METHODS, short
+from jaxopt_study.studies.hessian.references import DIRECTIONS, directions
 from jaxopt_study.studies.hessian.rows import COLUMNS, cells, label, reasons, row_of
 from jaxopt_study.studies.tolerances import HESSIAN, PRODUCTS
 
@@ -33,7 +34,7 @@ MOST_ROWS = 64
 """The loss is that of the first rows of the training part, at most so many."""
 MOST_PARAMETERS = 5_000
 """A dense Hessian of more is not made here: at 5,000 it has 200 MB in float64."""
-DIRECTIONS, SAMPLED = 3, 200
+SAMPLED = 200
 STEP = 1e-6
 
 
@@ -72,10 +73,10 @@ class OnNetwork(Experiment):
 
         def export(output: Any) -> Value:
             if case.method == GRADIENT:
-                return {"products": flat(output)[places], **_differences(plan, gradient)}
+                return {"products": flat(output)[places], **_differences(plan, gradient, size)}
             matrix = backend.runtime.to_numpy(output)
             moved = np.empty((DIRECTIONS, size))
-            moved[:, places] = _directions(size)
+            moved[:, places] = directions(size)
             asymmetry = np.abs(matrix - matrix.T).max() / np.abs(matrix).max()
             return {"products": (matrix @ moved.T.astype(matrix.dtype))[places], "asymmetry": np.array(asymmetry)}
 
@@ -154,23 +155,17 @@ class OnNetwork(Experiment):
         return f"the dense Hessian of {plan.workload} takes {' and '.join(words)}" if words else ""
 
 
-def _directions(size: int) -> Array:
-    return np.random.default_rng(1).standard_normal((DIRECTIONS, size))
-
-
-def _differences(plan: Plan, gradient: Any) -> dict[str, Array]:
+def _differences(plan: Plan, gradient: Callable[[Array], Array], size: int) -> dict[str, Array]:
     """Return the Hessian's products by differences of the gradient, in float64 alone: half the digits are lost."""
     if plan.dtype != "float64":
         return {}
-    size = len(gradient(np.zeros(1)))
-    ends = [[gradient(sign * STEP * v) for v in _directions(size)] for sign in (1, -1)]
+    ends = [[gradient(sign * STEP * v) for v in directions(size)] for sign in (1, -1)]
     return {"differences": (np.array(ends[0]) - np.array(ends[1])).T / (2 * STEP)}
 
 
 def _shifted(workload: Workload, by: Array) -> Any:
     """Return the initial parameters with a vector added, in the order of `ravel`."""
     numbered = enumerate_params(workload.params)
-    by = np.broadcast_to(by, ravel(workload.params).shape)
     return {
         layer: {name: leaf + by[numbered[layer][name].astype(int)] for name, leaf in leaves.items()}
         for layer, leaves in workload.params.items()

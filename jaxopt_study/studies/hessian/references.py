@@ -13,10 +13,15 @@ DIRECTIONS = 3
 PROBES = 4
 
 
+def directions(size: int) -> Array:
+    """Return the fixed directions of products, (`DIRECTIONS`, size)."""
+    return np.random.default_rng(1).standard_normal((DIRECTIONS, size))
+
+
 def vectors(method: Method, problem: Problem) -> Array | None:
     """Return what the method is called with, in the project's order: a vector, probes of random signs, or nothing."""
     if method.result == "product":
-        return _directions(problem)[0]
+        return directions(problem.size)[0]
     if method.result == "probed diagonal":
         return np.random.default_rng(2).choice([-1.0, 1.0], (PROBES, problem.size))
     return None
@@ -38,7 +43,7 @@ def vector(method: Method, problem: Problem) -> Array:
 def products(problem: Problem) -> Array:
     """Return the Hessian's products with fixed directions, (P, `DIRECTIONS`), by differences of the gradient."""
     columns = [
-        derivatives.hessian_product_by_differences(problem.params, problem.batch, v) for v in _directions(problem)
+        derivatives.hessian_product_by_differences(problem.params, problem.batch, v) for v in directions(problem.size)
     ]
     return np.stack(columns, axis=1)
 
@@ -51,14 +56,10 @@ def project(matrix: Array, places: Array, problem: Problem) -> dict[str, Array]:
         places: Where in that order each parameter stands: see `methods.places`.
         problem: What the matrix is the Hessian of.
     """
-    directions = np.empty((problem.size, DIRECTIONS))
-    directions[places] = _directions(problem).T
-    value = {"products": (matrix @ directions.astype(matrix.dtype))[places], "asymmetry": np.array(_asymmetry(matrix))}
+    moved = np.empty((problem.size, DIRECTIONS))
+    moved[places] = directions(problem.size).T
+    value = {"products": (matrix @ moved.astype(matrix.dtype))[places], "asymmetry": np.array(_asymmetry(matrix))}
     return value | ({"matrix": matrix[np.ix_(places, places)]} if problem.linear else {})
-
-
-def _directions(problem: Problem) -> Array:
-    return np.random.default_rng(1).standard_normal((DIRECTIONS, problem.size))
 
 
 def _asymmetry(matrix: Array) -> float:

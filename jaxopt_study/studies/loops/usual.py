@@ -42,7 +42,7 @@ def is_usual(case: Case) -> bool:
 def kept(value: Value) -> dict[str, Any]:
     """Return what a record keeps of the losses; of a sweep, those of the first network."""
     losses = value["losses"][0] if value["losses"].ndim == 2 else value["losses"]
-    found = {"losses": losses[:KEPT].tolist(), "last_loss": float(losses[-1])}
+    found = {"losses": losses[:KEPT].tolist()}
     return found | ({"moved_losses": value["moved_losses"][:KEPT].tolist()} if "moved_losses" in value else {})
 
 
