@@ -79,6 +79,17 @@ def test_both_ways_make_the_same_runs(problem, jax_backend, train):
         np.testing.assert_allclose(getattr(sequential, part), getattr(vmapped, part), rtol=1e-13)  # 3.5e-16 measured
 
 
+@pytest.mark.parametrize("name", ["adam", "schedule_free"])
+def test_one_native_function_makes_the_same_runs(name, problem, jax_backend):
+    single = problems.Problem(problem.workload, problem.params, problem.orders[..., 0])
+    rates = rates_of(problem)
+    natively, usual = (
+        trainings.whole_grid(jax_backend, single, name, way)(rates) for way in ("natively", "sequential")
+    )
+    for part in PARTS:
+        np.testing.assert_allclose(getattr(natively, part), getattr(usual, part), rtol=1e-13)  # 2.2e-16 measured
+
+
 def test_a_run_that_is_not_a_number_leaves_all_bits_of_the_others(problem, train):
     rates = rates_of(problem)
     good, spoiled = train("adam")(rates), rates.copy()

@@ -12,6 +12,7 @@ from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workloads import WORKLOADS as BUILT_IN
 from jaxopt_study.studies.ranking import beforehand, points, problems, statistics, sweep, tables
 from jaxopt_study.studies.ranking.outcomes import Losses
+from jaxopt_study.studies.ranking.overview import Overview
 from jaxopt_study.studies.ranking.rows import width
 from jaxopt_study.studies.ranking.sweep import Sweep
 from tests.cases import a_record
@@ -104,6 +105,34 @@ def test_where_all_are_tied_the_verdict_is_no_difference():
     )
 
 
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ({"adam": 0.8}, "the best one at default learning rates and the best one when each is tuned"),
+        ({"adam": 0.8, "sgd": 0.8}, "tied for the best at default learning rates and tied for the best when each is"),
+        ({"sgd": 0.7, "adamw": 0.8}, "worse than sgd at default learning rates and worse than sgd when each is tuned"),
+    ],
+)
+def test_the_main_job_says_of_its_workload_whether_adam_is_best(factors, words):
+    mine = [r for r in planted(np.random.default_rng(3), factors) if r.subject.endswith("on digits-linear")]
+    records = tuple(replace(r, experiment="overview", method="natively") for r in mine)
+    plan, overview = replace(PLAN, studies=("optimizers", "ranking"), overview=True), Overview()
+    found = overview.rows(Results(records, ()), plan)
+    assert overview.verdict(found, plan).startswith(f"by test loss on digits-linear, Adam is {words}")
+    (table,) = overview.tables(found, plan)
+    assert factors[table.rows[0][0]] == min(factors.values())
+
+
+def test_the_main_job_ranks_its_own_optimizers_where_a_native_function_can():
+    plan = make_plan(overview=True)
+    assert [case.subject for group in Overview().groups(plan) for case in group.cases] == [
+        f"{name} on digits-linear" for name in plan.optimizers
+    ]
+    for other in (replace(plan, overview=False), replace(plan, native=False), replace(plan, frameworks=("torch",))):
+        assert Overview().groups(other) == []
+    assert Sweep().groups(plan) == []
+
+
 def test_misses_are_ties_with_each_other_and_worse_than_any_loss():
     fine, missed = np.linspace(1, 2, 10), np.full(10, np.inf)
     assert statistics.against(fine, {"a": missed, "b": fine.copy()}) == {"a": "worse", "b": "tied"}
@@ -156,6 +185,7 @@ def test_trials_are_drawn_without_replacement():
     assert statistics.with_trials(validation, test, 1) == 20  # each with the same chance
     assert statistics.with_trials(validation, test, 2) == 10  # 10 with 2/3, 20 with 1/3
     assert statistics.with_trials(validation, test, 3) == 10
+    assert statistics.with_trials(validation, test, 13) == 10  # all three: there are no more
     generator = np.random.default_rng(0)
     validation, test = generator.random(26), generator.random((9, 26))
     picks = [generator.choice(26, 3, replace=False) for _ in range(20_000)]

@@ -21,6 +21,7 @@ JAX, TORCH = (backends.BACKENDS[name] for name in ("jax", "torch"))
 # Only one backend has these; the reason is why the other has not.
 MODULES_ALONE = {
     "jax": {
+        "native": "attributes of XLA",
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
@@ -36,7 +37,7 @@ MODULES_ALONE = {
 }
 NAMES_ALONE = {
     "jax": {
-        "grid": dict.fromkeys(("sequential", "vmapped"), "a whole grid is one compiled program"),
+        "grid": dict.fromkeys(("natively", "sequential", "vmapped"), "a whole grid is one compiled program"),
         "loops": dict.fromkeys(
             ("donated", "flat_scan", "jitted", "native_scan", "operator_by_operator", "scan", "unrolled_scan"),
             "a way to loop under jax.jit, or without it",

@@ -20,7 +20,7 @@ class Network(Protocol):
 
     @property
     def native(self) -> bool:
-        """Whether XLA on a CPU can make one native function of steps on one row: see `loops.native_scan` of JAX."""
+        """Whether XLA on a CPU can make one native function of steps on one row: see `native` of JAX."""
 
     @property
     def words(self) -> str:

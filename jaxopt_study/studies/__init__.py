@@ -36,7 +36,7 @@ STUDIES: dict[str, Study] = {
 EVERY: Mapping[str, Study] = ChainMap(STUDIES, {"steps": STEPS_STUDY})
 """These, and the study of a user's steps, which `--experiment` asks for."""
 
-MAIN_JOB = ("optimizers", "loops", "spread", "derivatives", "hessian", "newton")
+MAIN_JOB = ("optimizers", "loops", "ranking", "derivatives", "hessian", "newton")
 """The studies that run when none is named; together they take less than a minute."""
 
 

@@ -6,6 +6,7 @@ The learning rate of each step is data. One compilation therefore serves all rat
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,11 +14,11 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax import models, more_optimizers
+from jaxopt_study.backends.jax import models, more_optimizers, native
 from jaxopt_study.backends.jax.models import OutputLoss
 from jaxopt_study.backends.jax.training import State, make_step
 
-__all__ = ["Curves", "sequential", "training", "vmapped"]
+__all__ = ["Curves", "natively", "sequential", "training", "vmapped"]
 
 
 class Curves(NamedTuple):
@@ -38,7 +39,8 @@ Run = Callable[..., Curves]
 """run(params, order, rates, train, validation, test) -> Curves.
 
 `order` has the rows of each step, (epochs, steps) or (epochs, steps, batch), and `rates` the learning rate of each
-step, (epochs, steps). The last three are pairs of inputs and targets.
+step, (epochs, steps). The last three are pairs of inputs and targets. `scan` may be given: what loops over the steps of
+an epoch, as `jax.lax.scan` does.
 """
 
 
@@ -60,7 +62,9 @@ def training(
     def evaluate(state: State, rows: Any) -> Array:
         return loss(more_optimizers.evaluated(state.params, state.optimizer), rows)
 
-    def run(params: Any, order: Array, rates: Array, train: Any, validation: Any, test: Any) -> Curves:
+    def run(
+        params: Any, order: Array, rates: Array, train: Any, validation: Any, test: Any, scan: Any = jax.lax.scan
+    ) -> Curves:
         inputs, targets = train
 
         def step(state: State, now: Any) -> tuple[State, Array]:
@@ -68,7 +72,7 @@ def training(
             return make_step(loss, optimizer(rate))(state, (inputs[rows], targets[rows]))
 
         def epoch(state: State, steps: Any) -> tuple[State, tuple[Array, Array]]:
-            state, losses = jax.lax.scan(step, state, steps)
+            state, losses = scan(step, state, steps)
             return state, (losses.mean(), evaluate(state, validation))
 
         start = State(params, optimizer(rates[0, 0]).init(params))
@@ -103,6 +107,14 @@ def sequential(run: Run) -> Run:
         return jax.lax.map(points, (params, orders))
 
     return _compiled(grid)
+
+
+def natively(run: Run) -> Run:
+    """Return the sequential function in which XLA makes one native function of an epoch's steps: see `native`.
+
+    It is for steps on one row of a small network.
+    """
+    return sequential(partial(run, scan=native.scan))
 
 
 def _compiled(grid: Run) -> Run:

@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from jaxopt_study.backends.jax import models, runtime
 from jaxopt_study.backends.jax.models import OutputLoss
+from jaxopt_study.backends.jax.native import native
 from jaxopt_study.backends.jax.training import Batch, Loop, Params, State, make_step
 
 __all__ = [
@@ -102,24 +102,8 @@ def flat_scan(
 def native_scan(
     model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
 ) -> Loop:
-    """Return the scan that XLA compiles into one native function on a CPU: the loop and its steps.
-
-    By default XLA makes one kernel for each fused operator, and an interpreter calls the kernels. For a step on one row
-    these calls take several times as long as the arithmetic. XLA compiles a loop on less than a kilobyte of data into
-    one native function; here two attributes request the same. This is faster only for small steps, because matrix
-    products become plain loops instead of library calls. A scatter cannot be compiled in this way.
-
-    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices this is `scan`.
-    """
-    run = _scanned(_row_step(model, optimizer, output_loss))
-    if jax.default_backend() != "cpu":
-        return _compiled(run, optimizer)
-    inner = jax.jit(run)
-
-    def whole(state: State, data: Batch, order: Array) -> tuple[State, Array]:
-        return set_xla_metadata(inner(state, data, order), inlineable="false", xla_cpu_small_call="true")
-
-    return _compiled(whole, optimizer)
+    """Return the scan that XLA compiles into one native function on a CPU, see `native`; elsewhere this is `scan`."""
+    return _compiled(native(_scanned(_row_step(model, optimizer, output_loss))), optimizer)
 
 
 def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxopt_study.backends.jax import runtime
+from jaxopt_study.backends.jax.native import native
 
 __all__ = ["Steps", "as_given", "build", "donated", "jitted", "moved", "native_scan", "scan"]
 
@@ -83,7 +83,7 @@ def scan(step: Step, state: State) -> Steps:
 
 
 def native_scan(step: Step, state: State) -> Steps:
-    """Return the scan that XLA compiles into one native function on a CPU: see `loops.native_scan`.
+    """Return the scan that XLA compiles into one native function on a CPU: see `native`.
 
     Raises:
         NotImplementedError: The device is no CPU.
@@ -91,10 +91,7 @@ def native_scan(step: Step, state: State) -> Steps:
     if jax.default_backend() != "cpu":
         raise NotImplementedError("XLA makes a native function of a loop on a CPU alone")
     on_arrays, start, whole = _on_arrays(step, state)
-    inner = jax.jit(lambda state, data: jax.lax.scan(on_arrays, state, data))
-    run = jax.jit(
-        lambda state, data: set_xla_metadata(inner(state, data), inlineable="false", xla_cpu_small_call="true")
-    )
+    run = jax.jit(native(lambda state, data: jax.lax.scan(on_arrays, state, data)))
 
     def stages(data: Any) -> Iterator[str]:
         batch = jax.tree.map(lambda leaf: leaf[0], data)

@@ -23,6 +23,8 @@ from jaxopt_study.studies.tolerances import Bound
 
 WAYS = ("vmapped", "sequential")
 """How JAX can make a grid: functions of its backend's `grid`."""
+NATIVE = "natively"
+"""The same where a step has one row of a small network, which is for the main job."""
 LOOP = "usual loop"
 """PyTorch's way: one training after the other, in each step one call for each operator."""
 OPTIMIZER = "adam"
@@ -38,7 +40,7 @@ class Beforehand(Experiment):
 
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group for each workload; none without JAX, which alone makes whole grids."""
-        if "jax" not in plan.frameworks:
+        if plan.overview or "jax" not in plan.frameworks:
             return []
         ways = [("jax", way) for way in WAYS] + [("torch", LOOP)] * ("torch" in plan.frameworks)
         return [

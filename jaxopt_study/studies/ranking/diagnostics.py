@@ -28,7 +28,7 @@ class Diagnostics(Experiment):
 
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group for each optimizer, in JAX alone."""
-        if "jax" not in plan.frameworks:
+        if plan.overview or "jax" not in plan.frameworks:
             return []
         cases = [self.case(name, "jax", "vmapped") for name in points.optimizers(plan)]
         return [Group((case,), repeats=0, together=True) for case in cases]

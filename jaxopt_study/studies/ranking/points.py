@@ -79,20 +79,26 @@ that the largest learning rate has the least validation loss and a large test lo
 """
 
 
+OVERVIEW = {"smoke": Size((), (), 3, 6), "default": Size((), (), 7, 10), "full": Size((), (), 13, 10)}
+"""The same of the main job, which trains the plan's workload with the plan's optimizers."""
+
+
 def size(plan: Plan) -> Size:
     """Return how much a plan trains."""
-    return SIZES[plan.profile]
+    return (OVERVIEW if plan.overview else SIZES)[plan.profile]
 
 
 def workloads(plan: Plan) -> list[str]:
-    """Return the profile's workloads, and the plan's own."""
+    """Return the profile's workloads, and the plan's own; of the main job the plan's alone."""
+    if plan.overview:
+        return [plan.workload]
     own = () if plan.workload == "digits-linear" else (plan.workload,)
     return list(dict.fromkeys((*size(plan).workloads, *own)))
 
 
 def optimizers(plan: Plan) -> list[str]:
     """Return the optimizers that were named, or else the profile's."""
-    return list(size(plan).optimizers if plan.optimizers == NOTEBOOK else plan.optimizers)
+    return list(size(plan).optimizers if plan.optimizers == NOTEBOOK and not plan.overview else plan.optimizers)
 
 
 def subject(optimizer: str, workload: str) -> str:

@@ -23,7 +23,8 @@ from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.studies.own.network import Registered
 
 PER_STEP = 32
-"""The rows of a training step where the command line names none, or one: all of the training part if it has fewer."""
+"""The rows of a training step where the command line names none, or one: all of the training part if it has fewer. The
+main job, which trains row by row, ranks so too."""
 CLOSED = 0.98
 """The target closes this part of the distance from the best constant prediction to scikit-learn's linear model. Nine
 tenths are reached within two of 15 epochs by nearly every optimizer, so that they do not tell them apart."""
@@ -76,7 +77,7 @@ def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: i
     if isinstance(workload.network, Registered) or workload.loss not in LOSSES:
         raise Skipped("registered models and losses are not ranked; --studies optimizers trains them")
     rows = len(workload.train[1])
-    batch = min(plan.batch_size if plan.batch_size > 1 else PER_STEP, rows)
+    batch = min(plan.batch_size if plan.batch_size > 1 or plan.overview else PER_STEP, rows)
     seeds = range(plan.seed, plan.seed + initializations)
     orders = [draw_order(rows, epochs, batch, np.random.default_rng(seed)) for seed in seeds]
     params = [workload.network.draw(seed) for seed in seeds]

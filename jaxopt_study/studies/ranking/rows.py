@@ -27,7 +27,10 @@ def rows_of(records: Sequence[Record], sweep: Sequence[Record], plan: Plan) -> R
         rows.append(_row(losses, target, plan) | {"same_steps_in_torch": _same_steps(losses, other, target, plan)})
     for name in dict.fromkeys(row["workload"] for row in rows):
         _standings([row for row in rows if row["workload"] == name])
-    return rows + [_missing(r) for r in sweep if r.method == beforehand.faster(records, _workload(r)) and not r.ok]
+    missing = [
+        r for r in sweep if not r.ok and r.method in (beforehand.faster(records, _workload(r)), beforehand.NATIVE)
+    ]
+    return rows + [_missing(r) for r in missing]
 
 
 def _row(losses: Losses, target: float, plan: Plan) -> dict[str, Any]:

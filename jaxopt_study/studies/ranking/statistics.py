@@ -113,15 +113,16 @@ def with_trials(validation: Array, test: Array, trials: int) -> float:
     """Return the median test loss of a user who tries so many points, drawn at random, and keeps the best one.
 
     The distribution is exact: of n points sorted by validation loss, number r is the best of the drawn ones with
-    probability C(n - 1 - r, trials - 1) / C(n, trials).
+    probability C(n - 1 - r, k - 1) / C(n, k) where k are drawn.
 
     Args:
         validation: The median validation loss of each point: (points,).
         test: The test losses of each point: (initializations, points).
-        trials: How many points are drawn, without replacement.
+        trials: How many points are drawn, without replacement; all of them where there are fewer.
     """
     order, count = np.argsort(validation, kind="stable"), len(validation)
-    chances = [comb(count - 1 - place, trials - 1) / comb(count, trials) for place in range(count)]
+    drawn = min(trials, count)
+    chances = [comb(count - 1 - place, drawn - 1) / comb(count, drawn) for place in range(count)]
     losses = test[:, order]
     weights = np.broadcast_to(np.array(chances) / len(losses), losses.shape).ravel()
     by_size = np.argsort(losses, axis=None, kind="stable")

@@ -34,7 +34,7 @@ class Sweep(Experiment):
 
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group for each workload and optimizer; PyTorch makes the first initialization's runs."""
-        if "jax" not in plan.frameworks:
+        if plan.overview or "jax" not in plan.frameworks:
             return []
         ways = [("jax", way) for way in WAYS] + [("torch", LOOP)] * ("torch" in plan.frameworks)
         return [

@@ -27,6 +27,11 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     return [*found, *([_overall(whole), _budgets(whole), _profile(whole)] if whole else [])]
 
 
+def short(rows: Sequence[Row], plan: Plan) -> Table:
+    """Return the main job's table: the test losses of one workload."""
+    return _of_workload(rows[0]["workload"], rows, plan)[0]
+
+
 def complete(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return optimizer -> its rows, one for each workload, of the optimizers that have a result on every workload.
 
@@ -63,6 +68,21 @@ def verdict(rows: Sequence[Row]) -> str:
         alone = sum(set(found) == {WORSE} for found in standing.values())
         parts.append(f"in {kept} of {len(names)} {words} (alone in {alone})")
     return f"Adam is best or tied {', '.join(parts)}"
+
+
+def short_verdict(rows: Sequence[Row]) -> str:
+    """Say of one workload whether Adam is best, at the default learning rates and when tuned."""
+    others = [row for row in rows if f"default_against_{REFERENCE}" in row]
+    if not others:
+        return ""
+    parts = []
+    for at, words in (("default", "at default learning rates"), ("tuned", "when each is tuned")):
+        better = [row for row in others if row[f"{at}_against_{REFERENCE}"] == BETTER]
+        tied = any(row[f"{at}_against_{REFERENCE}"] == TIED for row in others)
+        best = min(better, key=lambda row: _loss(row, "all" if at == "tuned" else at), default=None)
+        answer = f"worse than {best['optimizer']}" if best else "tied for the best" if tied else "the best one"
+        parts.append(f"{answer} {words}")
+    return f"by test loss on {others[0]['workload']}, Adam is {' and '.join(parts)}"
 
 
 def _compared(row: Row, workload: str) -> bool:
@@ -129,6 +149,8 @@ def _scatter(rows: Sequence[Row]) -> str:
 
 def _interval(values: Sequence[float]) -> str:
     found = statistics.median(np.array(values))
+    if np.isnan(found.low):  # too few values
+        return _number(found.value)
     return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
 
 
