@@ -1,4 +1,4 @@
-"""The benchmark of batches compares losses before it shows a time. No test asserts a time."""
+"""The benchmarks compare losses before they show a time. No test asserts a time."""
 
 import importlib.util
 from functools import partial
@@ -10,13 +10,19 @@ from jaxopt_study.data.workloads import WORKLOADS
 from tests.conftest import compiled_quickly, load_backend
 
 
-@pytest.fixture
-def batches(monkeypatch):
-    """The benchmark, small and without torch.compile, which takes ten seconds."""
-    path = Path(__file__).parents[1] / "benchmarks" / "batches.py"
-    spec = importlib.util.spec_from_file_location("batches", path)
+def benchmark(name):
+    """Return a benchmark's module."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The benchmark of batches, small and without torch.compile, which takes ten seconds."""
+    module = benchmark("batches")
     monkeypatch.setattr(module, "ROUNDS", 2)
     monkeypatch.delitem(module.PYTORCH, "torch.compile")
     return module
@@ -47,3 +53,17 @@ def test_a_loop_that_trains_otherwise_has_no_time(batches, both, monkeypatch):
     *_, usual, wrong = batches.measured(both, WORKLOADS["digits-mlp"](0, 1, 32), 4)
     assert "times JAX's" in usual
     assert "PyTorch by fused: its losses differ by" in wrong
+
+
+def test_each_way_of_the_ranking_trains_the_same_first_network(both, monkeypatch):
+    ranking = benchmark("ranking")
+    monkeypatch.setattr(ranking, "EPOCHS", 1)
+    problem = ranking.made(32, starts=1)
+    found = [
+        ranking.sweep(both["jax"], problem, "vmapped", rates=1),
+        ranking.own_loop(both["torch"], problem),
+        ranking.by_torch_vmap(both["torch"], problem, compiled=False, models=2),
+    ]
+    losses = [float(train()) for train, _ in found]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)  # 2.1e-6 measured
+    assert [steps for _, steps in found] == [2 * 2 * 22, 22, 2 * 22]
