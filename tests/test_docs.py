@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import jax
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,7 @@ BY_A_USER = {
 CALLED = [
     *((f"{twin}.{module}", names) for twin in ("jaxopt_study.backends.jax", "torch_reference")
       for module, names in BY_A_USER.items()),
+    ("jaxopt_study.native", ("native",)),
     ("jaxopt_study.parity.locate", ("locate", "assert_same_training")),
     ("jaxopt_study.parity.record", ("record", "recorded")),
     ("jaxopt_study.dictionary", ("labels_by_name", "to_torch", "trainable", "translate", "translate_schedule")),
@@ -77,6 +79,16 @@ def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert not run_page("locator")["report"].same
     assert "missing or different weight decay" in capsys.readouterr().out
+
+
+def test_the_page_of_native_functions_runs(float32, capsys):
+    names = run_page("native")
+    assert capsys.readouterr().out.split("\n")[:2] == ["['cholesky (LAPACK)']", "(3, 3)"]
+    x, path = np.ones(400), []
+    for _ in range(1000):
+        path.append(x[0])
+        x = x - 0.1 * np.sin(x)
+    np.testing.assert_allclose(names["path"], path, atol=3e-7)  # 3.0e-8 measured
 
 
 def test_the_page_of_an_experiment_shows_the_file_that_is_written():

@@ -24,7 +24,7 @@ LAYERS = (
     ("verdict", "folders", "outcome"),
     ("config",),
     ("studies",),
-    ("report",),
+    ("report", "native"),
     ("bench",),
     ("port",),
     ("data", "dictionary"),
@@ -38,6 +38,7 @@ EXTRA = {
     "jaxopt_study.studies": {"jaxopt_study.backends.numpy", "jaxopt_study.parity"},
     "jaxopt_study.dictionary.build": {"jax", "optax"},
     "jaxopt_study.dictionary.transforms": {"jax", "optax"},
+    "jaxopt_study.native": {"jax", "jaxopt_study.backends.jax.native"},
     "jaxopt_study.port": {"jax", "optax", "orbax", "torch"},
 }
 # These stand alone: each may import the standard library, NumPy, itself, and what is named here.
@@ -61,6 +62,7 @@ ONLY_IN = {
 LOADING = (
     "jaxopt_study.backends.jax",
     "torch_reference",
+    "jaxopt_study.native",
     "jaxopt_study.newton",
     "jaxopt_study.dictionary.transforms",
     "jaxopt_study.port",

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from jaxopt_study.backends.jax import models, runtime
 from jaxopt_study.backends.jax.models import OutputLoss
-from jaxopt_study.backends.jax.native import native
+from jaxopt_study.backends.jax.native import marked
 from jaxopt_study.backends.jax.training import Batch, Loop, Params, State, make_step
 
 __all__ = [
@@ -103,7 +103,7 @@ def native_scan(
     model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
 ) -> Loop:
     """Return the scan that XLA compiles into one native function on a CPU, see `native`; elsewhere this is `scan`."""
-    return _compiled(native(_scanned(_row_step(model, optimizer, output_loss))), optimizer)
+    return _compiled(marked(_scanned(_row_step(model, optimizer, output_loss))), optimizer)
 
 
 def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:

@@ -1,38 +1,145 @@
-"""Small loops as one native function: what XLA on a CPU makes of a loop whose steps have little work."""
+"""Small loops as one native function: what XLA on a CPU makes of a loop whose steps have little work.
+
+By default XLA makes one kernel for each fused operator, and an interpreter calls the kernels. For a step on a few
+numbers these calls take several times as long as the arithmetic. XLA compiles a loop on less than a kilobyte of data
+into one native function; here two attributes request the same for any function. They are internal to XLA and not
+documented; jax 0.10.2 knows them. Inside `jax.jit`, where no options can be set, a native function can hold no scatter
+of several indices, and no product of two matrices either.
+
+This is faster only for small steps, because matrix products become plain loops instead of library calls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from typing import Any
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
-__all__ = ["native", "scan"]
+__all__ = ["is_traced", "marked", "native", "scan", "suspects"]
+
+OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_fusion_emitters": False}
+"""What a native function cannot hold, XLA makes otherwise then: a product of two matrices by its library, a scatter."""
+
+CALLS = {
+    "approx_top_k": "a call of XLA's library",
+    "cholesky": "LAPACK",
+    "custom_call": "a call of foreign code",
+    "debug_callback": "a call of Python",
+    "debug_print": "a call of Python",
+    "eig": "LAPACK",
+    "eigh": "LAPACK",
+    "ffi_call": "a call of foreign code",
+    "fft": "a call of XLA's library",
+    "geqp3": "LAPACK",
+    "geqrf": "LAPACK",
+    "hessenberg": "LAPACK",
+    "householder_product": "LAPACK",
+    "io_callback": "a call of Python",
+    "lu": "LAPACK",
+    "pure_callback": "a call of Python",
+    "qr": "LAPACK",
+    "schur": "LAPACK",
+    "sort": "a call of XLA's library",
+    "svd": "LAPACK",
+    "top_k": "a call of XLA's library",
+    "triangular_solve": "LAPACK",
+    "tridiagonal": "LAPACK",
+    "tridiagonal_solve": "LAPACK",
+}
+"""Primitives that a native function cannot hold, and why."""
 
 
-def native(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, of which XLA makes one native function on a CPU: its loops and their steps.
+def marked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, of which XLA makes one native function on a CPU. It is called inside `jax.jit`.
 
-    By default XLA makes one kernel for each fused operator, and an interpreter calls the kernels. For a step on one row
-    these calls take several times as long as the arithmetic. XLA compiles a loop on less than a kilobyte of data into
-    one native function; here two attributes request the same. This is faster only for small steps, because matrix
-    products become plain loops instead of library calls. A scatter cannot be compiled in this way, nor a product of two
-    matrices that XLA gives to a library.
-
-    The attributes are internal to XLA and not documented; jax 0.10.2 knows them. On other devices the function stays
-    as it is. It is called inside `jax.jit`.
+    On other devices the function stays as it is.
     """
     if jax.default_backend() != "cpu":
         return function
     inner = jax.jit(function)
 
-    def marked(*arguments: Any) -> Any:
+    @wraps(function)
+    def of_one_piece(*arguments: Any) -> Any:
         return set_xla_metadata(inner(*arguments), inlineable="false", xla_cpu_small_call="true")
 
-    return marked
+    return of_one_piece
 
 
 def scan(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any) -> tuple[Any, Any]:
     """Return `jax.lax.scan(step, state, inputs)`, of which XLA makes one native function on a CPU."""
-    return native(lambda state, inputs: jax.lax.scan(step, state, inputs))(state, inputs)
+    return marked(lambda state, inputs: jax.lax.scan(step, state, inputs))(state, inputs)
+
+
+def native(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of arrays, as `jax.jit` does, into one native function on a CPU; elsewhere it is `jax.jit`.
+
+    Args:
+        function: A function of arrays or trees of arrays, with loops inside (`lax.scan`, `lax.while_loop`).
+
+    Returns:
+        The compiled function. Its results may differ from those of `jax.jit` by rounding. Inside `jax.jit` and other
+        transformations it is a native function as well, but nothing can be refused there: XLA's own error comes.
+
+    Raises:
+        NotImplementedError: At a call: a native function cannot hold this; the words name the primitives that may be
+            the reason.
+    """
+
+    @cache
+    def outermost() -> Callable[..., Any]:  # at the first call: who only defines a function starts no device
+        return jax.jit(marked(function), compiler_options=_options())
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        if is_traced(arguments):
+            return marked(function)(*arguments)
+        try:
+            return outermost()(*arguments)
+        except jax.errors.JaxRuntimeError as error:
+            raise NotImplementedError(_reason(error, function, arguments)) from None
+
+    return call
+
+
+def is_traced(arguments: Any) -> bool:
+    """Whether this is a call inside `jax.jit` or another transformation."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+
+
+def suspects(function: Callable[..., Any], *arguments: Any) -> list[str]:
+    """Return what in a function keeps it from being native, as `primitive (why)`, each once.
+
+    A function without any may still be refused: only XLA knows. `custom_jvp` and the like are looked into.
+    """
+    names = dict.fromkeys(_primitives(jax.make_jaxpr(function)(*arguments).jaxpr))
+    return [f"{name} ({CALLS[name]})" for name in names if name in CALLS]
+
+
+def _primitives(jaxpr: Jaxpr) -> Iterator[str]:
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(inner, ClosedJaxpr | Jaxpr):
+                    yield from _primitives(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+@cache
+def _options() -> dict[str, Any] | None:
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda: 0, compiler_options=OPTIONS)()
+    except jax.errors.JaxRuntimeError:  # this XLA has no such option
+        return None
+    return OPTIONS
+
+
+def _reason(error: Exception, function: Callable[..., Any], arguments: Any) -> str:
+    found = suspects(function, *arguments)
+    words = f"; the reason may be {', '.join(found)}" if found else ""
+    return f"XLA makes no native function of {function.__name__}: {str(error).splitlines()[0]}{words}"

@@ -1,0 +1,90 @@
+"""Small loops in JAX as one native function on a CPU, for any function of arrays: see docs/native.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxopt_study.backends.jax.native import is_traced, suspects
+from jaxopt_study.backends.jax.native import native as compiled_natively
+from jaxopt_study.bench.timing import seconds_of
+
+__all__ = ["MODES", "native", "suspects"]
+
+MODES = ("always", "auto")
+ROUNDS = 5
+LONG = 0.5
+"""Where the calls of a way took so many seconds, no further round is made."""
+
+
+def native(function: Callable[..., Any], mode: str = "always") -> Callable[..., Any]:
+    """Compile a function of arrays into one native function on a CPU; on other devices as `jax.jit` does.
+
+    The results may differ from those of `jax.jit` by rounding. Inside `jax.jit` and other transformations nothing can
+    be measured or refused: mode `auto` is the plain function there, and `always` is a native function.
+
+    Args:
+        function: A function of arrays or trees of arrays, with loops inside (`lax.scan`, `lax.while_loop`).
+        mode: `always`, or `auto`: at the first call with arguments of these shapes and types, both ways are measured
+            by up to six calls each, and the faster one is taken.
+
+    Returns:
+        The compiled function. In mode `auto` its attribute `choices` says in words what was chosen for which shapes.
+
+    Raises:
+        ValueError: There is no such mode.
+        NotImplementedError: At a call in mode `always`: a native function cannot hold this; the words name the
+            primitives that may be the reason.
+
+    >>> import jax, jax.numpy as jnp
+    >>> kepler = native(lambda m: jax.lax.fori_loop(0, 9, lambda _, e: m + 0.1 * jnp.sin(e), m))
+    >>> print(f"{kepler(jnp.float32(1.0)):.4f}")
+    1.0886
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
+    return Chosen(function) if mode == "auto" else compiled_natively(function)
+
+
+class Chosen:
+    """A function under `jax.jit`, native for arguments with which that is faster.
+
+    Attributes:
+        choices: By the shapes and types of the arguments, what was chosen, in words.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain, self._native = jax.jit(function), compiled_natively(function)
+        self._ways: dict[Any, Callable[..., Any]] = {}
+        self.choices: dict[str, str] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the function returns."""
+        if is_traced(arguments):
+            return self._plain(*arguments)
+        leaves, structure = jax.tree.flatten(arguments)
+        key = (structure, *map(jax.typeof, leaves))
+        if key not in self._ways:
+            self._ways[key], words = self._choose(arguments)
+            self.choices[", ".join(map(str, key[1:]))] = words
+        return self._ways[key](*arguments)
+
+    def _choose(self, arguments: Any) -> tuple[Callable[..., Any], str]:
+        try:
+            jax.block_until_ready(self._native(*arguments))
+        except NotImplementedError as error:
+            return self._plain, f"jax.jit: {error}"
+        jax.block_until_ready(self._plain(*arguments))
+        plain, whole = _least(self._plain, arguments), _least(self._native, arguments)
+        words = f"native takes {whole / plain:.2g} of the time of jax.jit"
+        return (self._native, f"native: {words}") if whole < plain else (self._plain, f"jax.jit: {words}")
+
+
+def _least(function: Callable[..., Any], arguments: Any) -> float:
+    """Return the least seconds of several calls; the function has been compiled."""
+    times: list[float] = []
+    while len(times) < ROUNDS and sum(times) < LONG:
+        times.append(seconds_of(lambda: jax.block_until_ready(function(*arguments)))[1])
+    return min(times)

@@ -1,0 +1,143 @@
+"""`native`: any function of arrays as one native function, or the reason why not."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_study.native import native, suspects
+from tests.conftest import load_backend
+
+X = np.linspace(0.1, 0.9, 8)
+MATRIX = np.eye(8) + np.outer(X, X)
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    load_backend("jax", "float64")
+
+
+def looped(body):
+    return lambda x: jax.lax.fori_loop(0, 3, lambda i, s: body(s, i), x)
+
+
+TAKEN = {
+    "a single index set": looped(lambda s, i: s.at[i].set(2 * s[i])),
+    "several indices added": looped(lambda s, i: s.at[jnp.array([1, 1, 3])].add(s[i])),
+    "gather": looped(lambda s, i: s + s[jnp.array([1, 0, 3, 2, 5, 4, 7, 6])]),
+    "matrix product": looped(lambda s, i: 0.1 * (jnp.outer(s, s) @ jnp.asarray(MATRIX))[0]),
+    "batched product": looped(
+        lambda s, i: 0.01 * jnp.einsum("bij,bjk->k", jnp.ones((4, 8, 8)) * s, jnp.ones((4, 8, 8)))
+    ),
+    "branches": looped(lambda s, i: jax.lax.switch(i, [jnp.sin, jnp.cos, jnp.tanh], s)),
+    "random numbers": looped(lambda s, i: s + jax.random.normal(jax.random.fold_in(jax.random.key(0), i), s.shape)),
+    "while": lambda x: jax.lax.while_loop(lambda s: s[0] < 10, lambda s: 1.5 * s, x),
+    "cumulative sum": looped(lambda s, i: 0.1 * jnp.cumsum(s)),
+    "special functions": looped(lambda s, i: jax.scipy.special.gammaln(1 + s)),
+}
+REFUSED = {
+    "cholesky (LAPACK)": looped(lambda s, i: s + jnp.linalg.cholesky(jnp.asarray(MATRIX) * s[0])[0]),
+    "tridiagonal_solve (LAPACK)": looped(
+        lambda s, i: jax.lax.linalg.tridiagonal_solve(*[jnp.ones(8), 4 * jnp.ones(8), jnp.ones(8)], s[:, None])[:, 0]
+    ),
+    "sort (a call of XLA": looped(lambda s, i: jnp.sort(1.1 * s)),
+    "fft (a call of XLA": looped(lambda s, i: jnp.abs(jnp.fft.fft(s))),
+    "pure_callback (a call of Python)": looped(lambda s, i: jax.pure_callback(lambda a: a * 2, s, s)),
+}
+
+
+@pytest.mark.parametrize("function", TAKEN.values(), ids=TAKEN)
+def test_a_native_function_returns_what_jit_returns(function):
+    np.testing.assert_allclose(native(function)(X), jax.jit(function)(X), rtol=1e-14)  # 2.3e-16 measured
+
+
+@pytest.mark.parametrize(("words", "function"), REFUSED.items(), ids=REFUSED)
+def test_what_a_native_function_cannot_hold_is_named(words, function):
+    with pytest.raises(NotImplementedError, match="makes no native function") as raised:
+        native(function)(X)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_auto_goes_without_where_it_must_and_says_why():
+    function = REFUSED["cholesky (LAPACK)"]
+    auto = native(function, mode="auto")
+    np.testing.assert_array_equal(auto(X), jax.jit(function)(X))
+    assert auto.choices["float64[8]"].startswith("jax.jit: XLA makes no native function of")
+
+
+def test_auto_chooses_once_for_each_shape_and_type_and_takes_the_faster_one(monkeypatch):
+    asked = []
+
+    def least(function, arguments):
+        asked.append(arguments)
+        return (2.0, 1.0, 1.0, 2.0)[len(asked) - 1]  # jax.jit, native; jax.jit, native
+
+    monkeypatch.setattr("jaxopt_study.native._least", least)
+    auto = native(TAKEN["while"], mode="auto")
+    for given in (X, X + 1, X[:4]):
+        np.testing.assert_allclose(auto(given), jax.jit(TAKEN["while"])(given), rtol=1e-14)
+    assert len(asked) == 4
+    assert auto.choices == {
+        "float64[8]": "native: native takes 0.5 of the time of jax.jit",
+        "float64[4]": "jax.jit: native takes 2 of the time of jax.jit",
+    }
+
+
+@pytest.mark.parametrize("mode", ["always", "auto"])
+def test_it_can_be_transformed(mode):
+    function = TAKEN["branches"]
+    made = native(function, mode)
+    np.testing.assert_allclose(
+        jax.vmap(made)(np.stack([X, 2 * X])), jax.vmap(function)(np.stack([X, 2 * X])), rtol=1e-14
+    )
+    for transformed in (jax.grad, lambda f: jax.jit(jax.grad(f))):
+        of_sum = (transformed(lambda x, f=f: f(x).sum()) for f in (made, function))
+        np.testing.assert_allclose(*(gradient(jnp.asarray(X)) for gradient in of_sum), rtol=1e-14)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="'fast' is none of always, auto"):
+        native(jnp.sin, mode="fast")
+
+
+def test_a_function_without_suspects_has_none():
+    assert suspects(TAKEN["branches"], X) == []
+    assert suspects(REFUSED["sort (a call of XLA"], X) == ["sort (a call of XLA's library)"]
+
+
+def test_xla_does_not_make_larger_loops_native_by_itself():
+    """Where this fails, `scan` has become what a native function is: docs/native.md must then say so."""
+    loops = {
+        rows: jax.jit(looped(lambda s, i: jnp.sin(s))).lower(np.ones(rows)).compile().as_text() for rows in (8, 4000)
+    }
+    assert "xla_cpu_small_call" in loops[8]
+    assert "xla_cpu_small_call" not in loops[4000]
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    path = Path(__file__).parents[1] / "benchmarks" / "native.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_native", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_programs_of_the_benchmark_give_the_same_results(benchmark):
+    for function, arguments in benchmark.programs().values():
+        found, expected = native(function)(*arguments), jax.jit(function)(*arguments)
+        np.testing.assert_allclose(found, expected, rtol=benchmark.DISTANCE, atol=1e-13)
+
+
+def test_the_cable_of_the_benchmark_solves_its_systems(benchmark):
+    v, currents = X.copy(), 0.1 * np.stack([X, X[::-1]])
+    matrix, expected = 1.5 * np.eye(8) - 0.2 * (np.eye(8, k=1) + np.eye(8, k=-1)), []
+    for current in currents:
+        v = np.linalg.solve(matrix, v + 0.1 * np.tanh(v) + current)
+        expected.append(v[0])
+    found = benchmark.compartments(jnp.asarray(X), jnp.asarray(currents))
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
