@@ -22,7 +22,11 @@ WITH_EXAMPLES = [
 BY_A_USER = {
     "blocks": ("diagonal_exact", "gauss_newton", "hessian_blocked"),
     "derivatives": (
+        "diagonal",
+        "gauss_newton",
         "gradient",
+        "hessian",
+        "hvp",
         "hvp_forward_over_reverse",
         "hvp_reverse_over_forward",
         "hvp_reverse_over_reverse",
