@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -59,7 +59,7 @@ def check_leaves(params: Params, name: str = "params") -> None:
     leaves, _ = pytree.tree_flatten_with_path(params)
     for path, leaf in leaves:
         if not isinstance(leaf, Tensor):
-            hint = ": give dict(module.named_parameters())" if isinstance(leaf, nn.Module) else ""
+            hint = ": give dict(module.named_parameters())" if isinstance(leaf, nn.Module | Iterator) else ""
             raise TypeError(f"{name}{pytree.keystr(path)} is a {type(leaf).__name__}, and no tensor{hint}")
         if not leaf.is_floating_point():
             raise TypeError(

@@ -59,14 +59,18 @@ def _cause(loss: Callable[..., Any], params: Params, *args: Any) -> str:
 
 
 def name_entries(entries: Any, params: Params, name: str = "params") -> str:
-    """Return the first of some entries of a matrix over the parameters, by leaf and index, and how many more there are.
+    """Return one of some entries of a matrix over the parameters, by leaf and index, and how many more there are.
+
+    It is the first on the diagonal: one infinite entry makes others of its row NaN, as 0 times infinity.
 
     Args:
         entries: Rows of numbers of parameters, in the order of `runtime.ravel`.
         params: The parameters.
         name: What to call them.
     """
-    names = ", ".join(_name(int(place), params, name) for place in entries[0])
+    rows = [[int(place) for place in entry] for entry in entries]
+    first = next((row for row in rows if row[0] == row[-1]), rows[0])
+    names = ", ".join(_name(place, params, name) for place in first)
     more = f" and {len(entries) - 1} more entries" if len(entries) > 1 else ""
     return f"({names}){more}"
 
