@@ -77,6 +77,12 @@ def test_the_page_of_a_port_runs(float32):
     assert names["mlp_state"][0].count == 5
 
 
+def test_the_page_of_derivatives_runs(float32):
+    names = run_page("derivatives")
+    assert (names["matrix"].shape, names["found"].shape) == ((7, 7), (8, 8))
+    assert names["product"]["dense"]["kernel"].shape == (3, 2)
+
+
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert not run_page("locator")["report"].same

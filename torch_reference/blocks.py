@@ -182,8 +182,8 @@ def rows_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int
 
 def diagonal_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, " P"]:
     """Return the diagonal of the matrix of `product`, block by block."""
-    blocks = [(basis * torch.func.vmap(product)(basis)).sum(dim=1) for _, basis in _bases(vector, block_size)]
-    return torch.cat(blocks)
+    blocks = _bases(vector, block_size)
+    return torch.cat([torch.func.vmap(product)(basis).diagonal(start).clone() for start, basis in blocks])
 
 
 def _bases(vector: Tensor, block_size: int) -> Iterator[tuple[int, Float[Tensor, "block P"]]]:

@@ -194,7 +194,8 @@ def diagonal_of(product: Callable[[Array], Array], vector: Array, block_size: in
 
     def entries(start: Array) -> Array:
         basis = _basis(start, block, vector)
-        return jnp.sum(basis * jax.vmap(product)(basis), axis=1)
+        # Chosen, not multiplied: 0 times a NaN elsewhere in the row would be NaN.
+        return jnp.where(basis == 1, jax.vmap(product)(basis), 0).sum(axis=1)
 
     starts = jnp.arange(0, vector.size, block)
     return jax.lax.map(entries, starts).ravel()[: vector.size]
