@@ -23,7 +23,11 @@ WITH_EXAMPLES = [
 BY_A_USER = {
     "blocks": ("diagonal_exact", "gauss_newton", "hessian_blocked"),
     "derivatives": (
+        "diagonal",
+        "gauss_newton",
         "gradient",
+        "hessian",
+        "hvp",
         "hvp_forward_over_reverse",
         "hvp_reverse_over_forward",
         "hvp_reverse_over_reverse",
@@ -73,6 +77,12 @@ def test_the_page_of_a_port_runs(float32):
     names = run_page("porting")
     assert names["state"][1].inner_states["0"].inner_state[0].count == 40
     assert names["mlp_state"][0].count == 5
+
+
+def test_the_page_of_derivatives_runs(float32):
+    names = run_page("derivatives")
+    assert (names["matrix"].shape, names["found"].shape) == ((7, 7), (8, 8))
+    assert names["product"]["dense"]["kernel"].shape == (3, 2)
 
 
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):

@@ -50,6 +50,7 @@ ALONE = {
     "jaxopt_study.parity": set(),
     "jaxopt_study.pytest_plugin": {"pytest", "jaxopt_study.parity"},
     "jaxopt_study.newton": {"jaxopt_study.backends.jax.newton"},
+    "jaxopt_study.derivatives": {"jaxopt_study.backends.jax.derivatives"},
 }
 # A clock is read in one place, and JSON is written in few.
 ONLY_IN = {
@@ -64,6 +65,7 @@ LOADING = (
     "torch_reference",
     "jaxopt_study.native",
     "jaxopt_study.newton",
+    "jaxopt_study.derivatives",
     "jaxopt_study.dictionary.transforms",
     "jaxopt_study.port",
 )

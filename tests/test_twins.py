@@ -49,6 +49,7 @@ NAMES_ALONE = {
         "newton.minimize": {"many": "vmap over whole minimizations"},
         "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
         "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
+        "validation": {"check_args": "PyTorch's functions take anything; JAX traces arrays"},
         "more_optimizers": dict.fromkeys(("adabelief", "lion", "schedule_free_adamw"), "torch.optim has no such class")
         | {"evaluated": "it is for schedule-free optimizers", "muon": "torch.optim.Muon takes matrices alone"},
         "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
@@ -67,7 +68,10 @@ NAMES_ALONE = {
         "newton": {"peers": "other libraries' minimizers in PyTorch"},
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
         "registered": {"named": "in JAX the dictionary makes the optimizer of a call in torch"},
-        "runtime": {"compiled": "a variable of the environment can switch torch.compile off"},
+        "runtime": {
+            "compiled": "a variable of the environment can switch torch.compile off",
+            "ravel_tree": "JAX has it: jax.flatten_util.ravel_pytree",
+        },
         "steps": dict.fromkeys(("compiled", "cuda_graph"), "a way to loop of PyTorch"),
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
     },

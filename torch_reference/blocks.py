@@ -7,7 +7,7 @@ the basis is cut into blocks of some vectors, so the memory is the result and a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_reference import runtime
-from torch_reference.derivatives import checked, unravel_like
-from torch_reference.validation import check_block_size
+from torch_reference.inspection import kept_bytes
+from torch_reference.validation import check_block_size, checked
 
 __all__ = ["block_size_for", "diagonal_exact", "diagonal_hutchinson", "gauss_newton", "hessian_blocked"]
 
-Params = Mapping[str, Tensor]
-Loss = Callable[[Params, Any], Tensor]
+Params = Any
+Loss = Callable[..., Tensor]
 Dense = Callable[[Params, Any], Float[Tensor, "P P"]]
 
 CACHED_VECTORS = 65
@@ -51,8 +51,8 @@ def hessian_blocked(loss: Loss, block_size: int | None = None) -> Dense:
     check_block_size(block_size)
 
     def matrix(params: Params, batch: Any) -> Tensor:
-        vector, product = _hessian_product(loss, params, batch)
-        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+        vector, product = hessian_product(loss, params, batch)
+        return rows_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, matrix)
 
@@ -91,17 +91,8 @@ def gauss_newton(
         return output_loss(predict(params, batch[0]), batch[1])
 
     def matrix(params: Params, batch: Any) -> Tensor:
-        inputs, targets = batch
-        vector, unravel = runtime.ravel(params).detach(), unravel_like(params)
-        outputs, pull = torch.func.vjp(lambda v: predict(unravel(v), inputs), vector)
-        outputs = outputs.detach()
-        _, push = torch.func.vjp(lambda u: pull(u)[0], outputs)  # pull is linear, so its own pullback is J
-        _, bend = torch.func.vjp(torch.func.grad(lambda out: output_loss(out, targets)), outputs)
-
-        def product(direction: Tensor) -> Tensor:
-            return pull(*bend(*push(direction)))[0]
-
-        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+        vector, product = gauss_newton_product(predict, output_loss, params, batch)
+        return rows_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, matrix)
 
@@ -125,10 +116,8 @@ def diagonal_exact(loss: Loss, block_size: int | None = None) -> Callable[[Param
     check_block_size(block_size)
 
     def diagonal(params: Params, batch: Any) -> Tensor:
-        vector, product = _hessian_product(loss, params, batch)
-        block = block_size or block_size_for(loss, params, batch)
-        entries = [(basis * torch.func.vmap(product)(basis)).sum(dim=1) for _, basis in _bases(vector, block)]
-        return torch.cat(entries)
+        vector, product = hessian_product(loss, params, batch)
+        return diagonal_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, diagonal)
 
@@ -142,42 +131,59 @@ def diagonal_hutchinson(loss: Loss) -> Callable[[Params, Any, Float[Tensor, "sam
     """
 
     def diagonal(params: Params, batch: Any, probes: Tensor) -> Tensor:
-        _, product = _hessian_product(loss, params, batch)
+        _, product = hessian_product(loss, params, batch)
         return torch.stack([z * product(z) for z in probes]).mean(dim=0)
 
     return checked(loss, diagonal)
 
 
-def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
+def block_size_for(loss: Loss, params: Params, *args: Any) -> int:
     """Return the block size: `CACHED_VECTORS` on a CPU, all parameters on a GPU, or fewer if memory is short."""
-    sizes: list[int] = []
+    return block_size_of(kept_bytes(loss, params, *args), runtime.ravel(params))
 
-    def measure(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel() * tensor.element_size())
-        return tensor
 
-    leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(measure, lambda tensor: tensor):
-        loss(leaves, batch)
-    vector = runtime.ravel(params)
+def block_size_of(kept: int, vector: Tensor) -> int:
+    """Return the block size where a derivative keeps so many bytes for each vector."""
     wanted = CACHED_VECTORS if vector.device.type == "cpu" else len(vector)
-    return max(1, min(wanted, len(vector), _memory_at_hand(vector.device) // 8 // max(sum(sizes), 1)))
+    return max(1, min(wanted, len(vector), _memory_at_hand(vector.device) // 8 // max(kept, 1)))
 
 
-def _hessian_product(loss: Loss, params: Params, batch: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    vector, unravel = runtime.ravel(params).detach(), unravel_like(params)
+def hessian_product(loss: Loss, params: Params, *args: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the parameters as a vector, and the product of the Hessian with such a vector."""
+    vector, unravel = runtime.ravel_tree(params)
+    vector = vector.detach()
     # jacrev instead of grad: its axis of length one changes the layout of the matrix products, so that a batch of them
     # takes a third of the time (on digits 15 ms instead of 48).
-    _, pull = torch.func.vjp(torch.func.jacrev(lambda v: loss(unravel(v), batch)), vector)
+    _, pull = torch.func.vjp(torch.func.jacrev(lambda v: loss(unravel(v), *args)), vector)
     return vector, lambda direction: pull(direction)[0]
 
 
-def _rows(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, "P P"]:
+def gauss_newton_product(
+    predict: Callable[[Params, Any], Tensor], output_loss: Callable[[Tensor, Any], Tensor], params: Params, batch: Any
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the parameters as a vector, and the product of the Gauss-Newton matrix with such a vector."""
+    inputs, targets = batch
+    vector, unravel = runtime.ravel_tree(params)
+    vector = vector.detach()
+    outputs, pull = torch.func.vjp(lambda v: predict(unravel(v), inputs), vector)
+    outputs = outputs.detach()
+    _, push = torch.func.vjp(lambda u: pull(u)[0], outputs)  # pull is linear, so its own pullback is J
+    _, bend = torch.func.vjp(torch.func.grad(lambda out: output_loss(out, targets)), outputs)
+    return vector, lambda direction: pull(*bend(*push(direction)))[0]
+
+
+def rows_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, "P P"]:
     """Return the symmetric matrix of `product`, written in place block by block."""
     matrix = vector.new_empty(len(vector), len(vector))
     for start, basis in _bases(vector, block_size):
         matrix[start : start + len(basis)] = torch.func.vmap(product)(basis)
     return matrix
+
+
+def diagonal_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, " P"]:
+    """Return the diagonal of the matrix of `product`, block by block."""
+    blocks = _bases(vector, block_size)
+    return torch.cat([torch.func.vmap(product)(basis).diagonal(start).clone() for start, basis in blocks])
 
 
 def _bases(vector: Tensor, block_size: int) -> Iterator[tuple[int, Float[Tensor, "block P"]]]:

@@ -1,4 +1,7 @@
-"""Derivatives of a loss(params, batch) by automatic differentiation: makers of functions of (params, batch[, vector]).
+"""Derivatives of a loss by automatic differentiation.
+
+`hessian`, `hvp`, `gauss_newton` and `diagonal` compute at a point: see `curvature`. The others are named ways to do so.
+They take a loss(params, batch), and return a function of (params, batch[, vector]), which can be called many times.
 
 A Hessian is a P x P matrix, whose rows and columns have the order of `runtime.ravel`. The functions here differentiate
 along all P basis vectors at once; those of `blocks` take a few vectors at a time.
@@ -9,18 +12,23 @@ loops, take less time than the check, and errors in their arguments are the fram
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from torch_reference import runtime
-from torch_reference.validation import check_loss, check_params
+from torch_reference.curvature import diagonal, gauss_newton, hessian, hvp
+from torch_reference.validation import checked
 
 __all__ = [
+    "diagonal",
+    "gauss_newton",
     "gradient",
+    "hessian",
     "hessian_compiled",
     "hessian_double_backward",
     "hessian_forward_over_forward",
@@ -29,18 +37,19 @@ __all__ = [
     "hessian_functional_forward",
     "hessian_functional_vectorized",
     "hessian_reverse_over_reverse",
+    "hvp",
     "hvp_forward_over_reverse",
     "hvp_reverse_over_forward",
     "hvp_reverse_over_reverse",
 ]
 
-Params = Mapping[str, Tensor]
+Params = Any
 Loss = Callable[[Params, Any], Tensor]
-Product = Callable[[Params, Any, Params], dict[str, Tensor]]
+Product = Callable[[Params, Any, Params], Params]
 Dense = Callable[[Params, Any], Float[Tensor, "P P"]]
 
 
-def gradient(loss: Loss) -> Callable[[Params, Any], dict[str, Tensor]]:
+def gradient(loss: Loss) -> Callable[[Params, Any], Params]:
     """Return the gradient of `loss` with respect to its parameters, a tree like theirs, by `torch.autograd.grad`.
 
     Example:
@@ -50,9 +59,15 @@ def gradient(loss: Loss) -> Callable[[Params, Any], dict[str, Tensor]]:
         {'a': 12.0, 'b': 4.0}
     """
 
-    def gradient_of(params: Params, batch: Any) -> dict[str, Tensor]:
-        leaves = {name: leaf.detach().requires_grad_() for name, leaf in params.items()}
-        return dict(zip(leaves, torch.autograd.grad(loss(leaves, batch), list(leaves.values())), strict=True))
+    @torch.enable_grad()
+    def gradient_of(params: Params, batch: Any) -> Params:
+        leaves, structure = pytree.tree_flatten(params)
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        value = loss(pytree.tree_unflatten(leaves, structure), batch)
+        if not value.requires_grad:  # the loss is a constant
+            return pytree.tree_unflatten([torch.zeros_like(leaf) for leaf in leaves], structure)
+        slopes = torch.autograd.grad(value, leaves, materialize_grads=True)
+        return pytree.tree_unflatten(list(slopes), structure)
 
     return gradient_of
 
@@ -69,9 +84,9 @@ def hvp_forward_over_reverse(loss: Loss) -> Product:
         {'a': 6.0, 'b': 4.0}
     """
 
-    def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
+    def product(params: Params, batch: Any, vector: Params) -> Params:
         slope = torch.func.grad(lambda p: loss(p, batch))
-        return torch.func.jvp(slope, (dict(params),), (dict(vector),))[1]
+        return torch.func.jvp(slope, (params,), (vector,))[1]
 
     return product
 
@@ -88,11 +103,11 @@ def hvp_reverse_over_forward(loss: Loss) -> Product:
         {'a': 6.0, 'b': 4.0}
     """
 
-    def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
+    def product(params: Params, batch: Any, vector: Params) -> Params:
         def slope(p: Params) -> Tensor:
-            return torch.func.jvp(lambda q: loss(q, batch), (dict(p),), (dict(vector),))[1]
+            return torch.func.jvp(lambda q: loss(q, batch), (p,), (vector,))[1]
 
-        return torch.func.grad(slope)(dict(params))
+        return torch.func.grad(slope)(params)
 
     return product
 
@@ -109,9 +124,9 @@ def hvp_reverse_over_reverse(loss: Loss) -> Product:
         {'a': 6.0, 'b': 4.0}
     """
 
-    def product(params: Params, batch: Any, vector: Params) -> dict[str, Tensor]:
-        _, pull = torch.func.vjp(torch.func.grad(lambda p: loss(p, batch)), dict(params))
-        return pull(dict(vector))[0]
+    def product(params: Params, batch: Any, vector: Params) -> Params:
+        _, pull = torch.func.vjp(torch.func.grad(lambda p: loss(p, batch)), params)
+        return pull(vector)[0]
 
     return product
 
@@ -153,9 +168,13 @@ def hessian_functional_forward(loss: Loss) -> Dense:
 def hessian_double_backward(loss: Loss) -> Dense:
     """Return the dense Hessian as in the notebook: one backward pass through the gradient for each row."""
 
+    @torch.enable_grad()
     def second(f: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
         leaf = vector.requires_grad_()
-        (slope,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+        value = f(leaf)
+        slope = torch.autograd.grad(value, leaf, create_graph=True)[0] if value.requires_grad else value
+        if not slope.requires_grad:  # the loss is constant or linear
+            return leaf.new_zeros(len(leaf), len(leaf))
         return torch.stack([torch.autograd.grad(entry, leaf, retain_graph=True)[0] for entry in slope])
 
     return _dense(loss, second)
@@ -172,44 +191,17 @@ def hessian_compiled(loss: Loss) -> Dense:
 
     @runtime.compiled
     def matrix(vector: Tensor, params: Params, batch: Any) -> Tensor:
-        unravel = unravel_like(params)
+        _, unravel = runtime.ravel_tree(params)
         return torch.func.jacrev(torch.func.jacrev(lambda v: loss(unravel(v), batch)))(vector)
 
-    return checked(loss, lambda params, batch: matrix(runtime.ravel(params).detach(), dict(params), batch))
-
-
-def unravel_like(params: Params) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Return the inverse of `runtime.ravel` for trees of these shapes."""
-    shapes = {name: leaf.shape for name, leaf in params.items()}
-    sizes = [shape.numel() for shape in shapes.values()]
-
-    def unravel(vector: Tensor) -> dict[str, Tensor]:
-        pieces = vector.split(sizes)
-        return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-
-    return unravel
-
-
-def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compute` with checks: of the parameters at each call, of the loss at the first call with new shapes."""
-    known = set()
-
-    def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:
-        check_params(params)
-        shapes = str([(name, leaf.shape, leaf.dtype) for name, leaf in params.items()])
-        if shapes not in known:
-            check_loss(loss, params, batch)
-            known.add(shapes)
-        return compute(params, batch, *rest)
-
-    return check_and_compute
+    return checked(loss, lambda params, batch: matrix(runtime.ravel(params).detach(), params, batch))
 
 
 def _dense(loss: Loss, second: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Dense:
     """Return the second derivative, by `second`, of `loss` as a function of the raveled parameters."""
 
     def matrix(params: Params, batch: Any) -> Tensor:
-        unravel = unravel_like(params)
-        return second(lambda v: loss(unravel(v), batch), runtime.ravel(params).detach())
+        vector, unravel = runtime.ravel_tree(params)
+        return second(lambda v: loss(unravel(v), batch), vector.detach())
 
     return checked(loss, matrix)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils import _pytree as pytree
 
 __all__ = [
     "compilation",
@@ -23,6 +24,7 @@ __all__ = [
     "params_to_numpy",
     "preload",
     "ravel",
+    "ravel_tree",
     "temporary_memory",
     "to_numpy",
     "wait",
@@ -109,9 +111,21 @@ def params_to_numpy(params: Mapping[str, torch.Tensor]) -> dict[str, dict[str, n
     return tree
 
 
-def ravel(params: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def ravel(params: Any) -> torch.Tensor:
     """Return the parameters as one vector, in the order of the rows of this backend's Hessians."""
-    return torch.cat([leaf.reshape(-1) for leaf in params.values()])
+    return ravel_tree(params)[0]
+
+
+def ravel_tree(tree: Any) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
+    """Return the leaves of a tree as one vector, in their own order, and the way back."""
+    leaves, structure = pytree.tree_flatten(tree)
+    sizes = [leaf.numel() for leaf in leaves]
+
+    def unravel(vector: torch.Tensor) -> Any:
+        pieces = zip(vector.split(sizes), leaves, strict=True)
+        return pytree.tree_unflatten([piece.view(leaf.shape) for piece, leaf in pieces], structure)
+
+    return torch.cat([leaf.reshape(-1) for leaf in leaves]), unravel
 
 
 def wait(output: Any) -> Any:

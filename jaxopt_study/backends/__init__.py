@@ -89,9 +89,11 @@ class Training(Protocol):
 
 
 class Derivatives(Protocol):
-    """Gradients; a study looks up Hessians and products by name."""
+    """Gradients, and second derivatives at a point; a study looks up the named Hessians and products."""
 
     def gradient(self, loss: Loss) -> Callable[[Params, Any], Params]: ...
+    def hessian(self, loss: Any, params: Params, *args: Any, chunk_size: int | str | None = "auto") -> Array: ...
+    def hvp(self, loss: Any, params: Params, vector: Params, *args: Any) -> Params: ...
 
 
 class Blocks(Protocol):
@@ -201,4 +203,7 @@ class Backend(Protocol):
     conventions: Conventions
     defects: KnownDefects
     registered: Registered
-    validation: Any  # for the other modules
+    curvature: Any  # `derivatives` makes its functions public
+    finiteness: Any  # for the other modules, as those below
+    inspection: Any
+    validation: Any

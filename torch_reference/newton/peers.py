@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_reference.newton.problem import ravel_tree
+from torch_reference.runtime import ravel_tree
 
 __all__ = ["Answer", "torch_lbfgs", "torchmin"]
 

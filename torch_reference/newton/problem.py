@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_reference.newton.options import Limits, Options, System
+from torch_reference.runtime import ravel_tree
 
 __all__ = ["Point", "Problem", "dense_system", "flat_problem"]
 
@@ -126,18 +127,6 @@ def flat_problem(
         limits=limits,
     )
     return problem, start, unravel
-
-
-def ravel_tree(tree: Any) -> tuple[Vector, Callable[[Vector], Any]]:
-    """Return the leaves as one vector, in the order of `runtime.ravel`, and the way back."""
-    leaves, spec = pytree.tree_flatten(tree)
-    sizes = [leaf.numel() for leaf in leaves]
-
-    def unravel(vector: Vector) -> Any:
-        pieces = vector.split(sizes)
-        return pytree.tree_unflatten([p.view(leaf.shape) for p, leaf in zip(pieces, leaves, strict=True)], spec)
-
-    return torch.cat([leaf.reshape(-1) for leaf in leaves]), unravel
 
 
 def dense_system(hessian: Callable[[Vector], Matrix]) -> System:

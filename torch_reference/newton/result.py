@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torch_reference.finiteness import name_entries
+
 __all__ = ["Counts", "Result", "Status"]
 
 
@@ -98,13 +100,12 @@ class Result(NamedTuple):
     @property
     def reason(self) -> str:
         """Why the run ended, in a sentence."""
-        return self.status.sentence + without_second(self.not_finite)
+        return self.status.sentence + without_second(self.not_finite, self.x)
 
 
-def without_second(entries: Any) -> str:
+def without_second(entries: Any, x: Any) -> str:
     """Say which entries of the Hessian are not finite, if any, and what came of it."""
     if entries is None:
         return ""
-    i, j = entries[0].tolist()
-    more = f" and {len(entries) - 1} more entries" if len(entries) > 1 else ""
-    return f" The Hessian has no finite entry ({i}, {j}){more} where the gradient is finite: the rest was L-BFGS."
+    names = name_entries(entries, x, "x")
+    return f" The Hessian has no finite entry {names} where the gradient is finite: the rest was L-BFGS."

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax.derivatives import checked
-from jaxopt_study.backends.jax.validation import check_block_size
+from jaxopt_study.backends.jax.inspection import kept_bytes
+from jaxopt_study.backends.jax.validation import check_block_size, checked
 
 __all__ = ["block_size_for", "diagonal_exact", "diagonal_hutchinson", "gauss_newton", "hessian_blocked"]
 
 Params = Any
-Loss = Callable[[Params, Any], Array]
+Loss = Callable[..., Array]
 Dense = Callable[[Params, Any], Float[Array, "P P"]]
 
 CACHED_VECTORS = 16
@@ -49,8 +49,8 @@ def hessian_blocked(loss: Loss, block_size: int | None = None) -> Dense:
 
     @jax.jit
     def matrix(params: Params, batch: Any) -> Array:
-        vector, product = _hessian_product(loss, params, batch)
-        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+        vector, product = hessian_product(loss, params, batch)
+        return rows_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, matrix)
 
@@ -88,16 +88,8 @@ def gauss_newton(
 
     @jax.jit
     def matrix(params: Params, batch: Any) -> Array:
-        inputs, targets = batch
-        vector, unravel = ravel_pytree(params)
-        outputs, pull = jax.vjp(lambda v: predict(unravel(v), inputs), vector)
-
-        def product(direction: Array) -> Array:
-            _, change = jax.jvp(lambda v: predict(unravel(v), inputs), (vector,), (direction,))
-            _, curved = jax.jvp(jax.grad(lambda out: output_loss(out, targets)), (outputs,), (change,))
-            return pull(curved)[0]
-
-        return _rows(product, vector, block_size or block_size_for(loss, params, batch))
+        vector, product = gauss_newton_product(predict, output_loss, params, batch)
+        return rows_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, matrix)
 
@@ -122,15 +114,8 @@ def diagonal_exact(loss: Loss, block_size: int | None = None) -> Callable[[Param
 
     @jax.jit
     def diagonal(params: Params, batch: Any) -> Array:
-        vector, product = _hessian_product(loss, params, batch)
-        block = min(block_size or block_size_for(loss, params, batch), vector.size)
-
-        def entries(start: Array) -> Array:
-            basis = _basis(start, block, vector)
-            return jnp.sum(basis * jax.vmap(product)(basis), axis=1)
-
-        starts = jnp.arange(0, vector.size, block)
-        return jax.lax.map(entries, starts).ravel()[: vector.size]
+        vector, product = hessian_product(loss, params, batch)
+        return diagonal_of(product, vector, block_size or block_size_for(loss, params, batch))
 
     return checked(loss, diagonal)
 
@@ -145,28 +130,49 @@ def diagonal_hutchinson(loss: Loss) -> Callable[[Params, Any, Float[Array, "samp
 
     @jax.jit
     def diagonal(params: Params, batch: Any, probes: Array) -> Array:
-        _, product = _hessian_product(loss, params, batch)
+        _, product = hessian_product(loss, params, batch)
         return jax.lax.map(lambda z: z * product(z), probes).mean(axis=0)
 
     return checked(loss, diagonal)
 
 
-def block_size_for(loss: Loss, params: Params, batch: Any) -> int:
+def block_size_for(loss: Loss, params: Params, *args: Any) -> int:
     """Return the block size: `CACHED_VECTORS` on a CPU, all parameters on a GPU, or fewer if memory is short."""
-    arrays = jax.make_jaxpr(loss)(params, batch).jaxpr.eqns
-    bytes_a_vector = sum(v.aval.size * v.aval.dtype.itemsize for eqn in arrays for v in eqn.outvars)
-    size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
-    wanted = CACHED_VECTORS if jax.default_backend() == "cpu" else size
-    return max(1, min(wanted, size, _memory_at_hand() // 4 // max(bytes_a_vector, 1)))
+    return block_size_of(kept_bytes(loss, params, *args), sum(jnp.size(leaf) for leaf in jax.tree.leaves(params)))
 
 
-def _hessian_product(loss: Loss, params: Params, batch: Any) -> tuple[Array, Callable[[Array], Array]]:
+def block_size_of(kept: int, size: int) -> int:
+    """Return the block size for so many parameters where a derivative keeps so many bytes for each vector."""
+    wanted = min(size, CACHED_VECTORS if jax.default_backend() == "cpu" else size)
+    fitting = max(1, _memory_at_hand() // 4 // max(kept, 1))
+    # A power of two, so that another call, which finds a little more or less memory, need not compile again.
+    return wanted if fitting >= wanted else 2 ** (fitting.bit_length() - 1)
+
+
+def hessian_product(loss: Loss, params: Params, *args: Any) -> tuple[Array, Callable[[Array], Array]]:
+    """Return the parameters as a vector, and the product of the Hessian with such a vector."""
     vector, unravel = ravel_pytree(params)
-    slope = jax.grad(lambda v: loss(unravel(v), batch))
+    slope = jax.grad(lambda v: loss(unravel(v), *args))
     return vector, lambda direction: jax.jvp(slope, (vector,), (direction,))[1]
 
 
-def _rows(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, "P P"]:
+def gauss_newton_product(
+    predict: Callable[[Params, Any], Array], output_loss: Callable[[Array, Any], Array], params: Params, batch: Any
+) -> tuple[Array, Callable[[Array], Array]]:
+    """Return the parameters as a vector, and the product of the Gauss-Newton matrix with such a vector."""
+    inputs, targets = batch
+    vector, unravel = ravel_pytree(params)
+    outputs, pull = jax.vjp(lambda v: predict(unravel(v), inputs), vector)
+
+    def product(direction: Array) -> Array:
+        _, change = jax.jvp(lambda v: predict(unravel(v), inputs), (vector,), (direction,))
+        _, curved = jax.jvp(jax.grad(lambda out: output_loss(out, targets)), (outputs,), (change,))
+        return pull(curved)[0]
+
+    return vector, product
+
+
+def rows_of(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, "P P"]:
     """Return the symmetric matrix of `product`, written in place block by block.
 
     The last block ends at the last row. It computes some rows a second time, but the result then needs no copy to cut
@@ -180,6 +186,19 @@ def _rows(product: Callable[[Array], Array], vector: Array, block_size: int) -> 
         return jax.lax.dynamic_update_slice(matrix, jax.vmap(product)(_basis(start, block, vector)), (start, 0))
 
     return jax.lax.fori_loop(0, -(-size // block), write, jnp.zeros((size, size), vector.dtype))
+
+
+def diagonal_of(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, " P"]:
+    """Return the diagonal of the matrix of `product`, block by block."""
+    block = min(block_size, vector.size)
+
+    def entries(start: Array) -> Array:
+        basis = _basis(start, block, vector)
+        # Chosen, not multiplied: 0 times a NaN elsewhere in the row would be NaN.
+        return jnp.where(basis == 1, jax.vmap(product)(basis), 0).sum(axis=1)
+
+    starts = jnp.arange(0, vector.size, block)
+    return jax.lax.map(entries, starts).ravel()[: vector.size]
 
 
 def _basis(start: Array, block: int, vector: Array) -> Float[Array, "block P"]:

@@ -1,4 +1,7 @@
-"""Derivatives of a loss(params, batch) by automatic differentiation: makers of functions of (params, batch[, vector]).
+"""Derivatives of a loss by automatic differentiation.
+
+`hessian`, `hvp`, `gauss_newton` and `diagonal` compute at a point: see `curvature`. The others are named ways to do so.
+They take a loss(params, batch), and return a function of (params, batch[, vector]), which can be called many times.
 
 A Hessian is a P x P matrix, whose rows and columns have the order of `runtime.ravel`. The functions here differentiate
 along all P basis vectors at once; those of `blocks` take a few vectors at a time.
@@ -17,13 +20,18 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax.validation import check_loss, check_params
+from jaxopt_study.backends.jax.curvature import diagonal, gauss_newton, hessian, hvp
+from jaxopt_study.backends.jax.validation import checked
 
 __all__ = [
+    "diagonal",
+    "gauss_newton",
     "gradient",
+    "hessian",
     "hessian_forward_over_forward",
     "hessian_forward_over_reverse",
     "hessian_reverse_over_reverse",
+    "hvp",
     "hvp_forward_over_reverse",
     "hvp_reverse_over_forward",
     "hvp_reverse_over_reverse",
@@ -129,20 +137,3 @@ def _dense(loss: Loss, second: Callable[[Callable[[Array], Array]], Callable[[Ar
         return second(lambda v: loss(unravel(v), batch))(vector)
 
     return checked(loss, matrix)
-
-
-def checked(loss: Loss, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compute` with checks: of the parameters at each call, of the loss at the first call with new shapes."""
-    known = set()
-
-    def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:
-        check_params(params)
-        leaves, structure = jax.tree.flatten((params, batch))
-        shapes = (structure, *((jnp.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves))
-        if shapes not in known:
-            check_loss(loss, params, batch)
-            known.add(shapes)
-        return compute(params, batch, *rest)
-
-    check_and_compute.compiled = compute  # type: ignore[attr-defined] # for `runtime.temporary_memory`
-    return check_and_compute

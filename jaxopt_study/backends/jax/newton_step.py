@@ -14,8 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxopt_study.backends.jax.blocks import hessian_blocked
-from jaxopt_study.backends.jax.derivatives import checked
-from jaxopt_study.backends.jax.validation import check_damping
+from jaxopt_study.backends.jax.validation import check_damping, checked
 
 __all__ = ["cholesky", "newton_step", "solve"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxopt_study.backends.jax.newton.options import Composite, Limits, Options, System
 from jaxopt_study.backends.jax.validation import (
+    check_args,
     check_block_size,
     check_count,
     check_params,
@@ -93,7 +93,7 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
             "x0.astype('float32')"
         )
     check_params(x0, "x0")
-    _check_args(args)
+    check_args(args, "minimize(lambda x: fun(x, 'mean'), x0)")
     value = check_scalar("the objective", fun, x0, *args)
     if value.dtype != leaves[0].dtype:
         raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
@@ -119,15 +119,6 @@ def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
         jax.eval_shape(lambda x: jax.jvp(lambda p: jax.grad(fun)(p, *args), (x,), (x,)), x0)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise TypeError("the objective has no second derivative: choose method='lbfgs', which needs none") from error
-
-
-def _check_args(args: tuple[Any, ...]) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex):
-            raise TypeError(
-                f"args{jax.tree_util.keystr(path)} is a {type(leaf).__name__}, and args are arrays and numbers: put it "
-                "into the function, as in minimize(lambda x: fun(x, 'mean'), x0)"
-            )
 
 
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jaxopt_study.backends.jax.newton.options import Composite, Options, System
 
-__all__ = ["Program", "bind", "hashable", "trace"]
+__all__ = ["Program", "bind", "hashable", "trace", "traced"]
 
 
 class Program:
@@ -43,14 +43,14 @@ class Program:
 def trace(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> tuple[Any, Options, Any]:
     """Return the objective and the options with programs for functions, and the arrays that these close over."""
     if isinstance(fun, Composite):
-        inner, arrays, outputs = _traced(fun.inner, x0, *args)
-        outer, others, _ = _traced(fun.outer, outputs, *args)
+        inner, arrays, outputs = traced(fun.inner, x0, *args)
+        outer, others, _ = traced(fun.outer, outputs, *args)
         program, closed = Composite(inner, outer), (arrays, others)
     else:
-        program, closed, _ = _traced(fun, x0, *args)
+        program, closed, _ = traced(fun, x0, *args)
     if options.hessian is None or isinstance(options.hessian, System):
         return program, options, (closed, ())
-    hessian, arrays, _ = _traced(options.hessian, x0, *args)
+    hessian, arrays, _ = traced(options.hessian, x0, *args)
     return program, replace(options, hessian=hessian), (closed, arrays)
 
 
@@ -78,7 +78,8 @@ def hashable(fun: Any) -> Any:
     return fun
 
 
-def _traced(fun: Any, *args: Any) -> tuple[Any, Any, Any]:
+def traced(fun: Any, *args: Any) -> tuple[Any, Any, Any]:
+    """Return a function as a program, the arrays that it closes over, and the shapes that it returns."""
     closed, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
     return _program(closed.jaxpr, jax.tree.structure(shape)), closed.consts, shape
 

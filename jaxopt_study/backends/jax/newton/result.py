@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_study.backends.jax.finiteness import name_entries
+
 __all__ = ["Counts", "Result", "Status"]
 
 
@@ -102,13 +104,12 @@ class Result(NamedTuple):
         codes = np.asarray(self.status)
         if codes.ndim:
             return [Status(code).sentence for code in codes.ravel()]
-        return Status(int(codes)).sentence + without_second(self.not_finite)
+        return Status(int(codes)).sentence + without_second(self.not_finite, self.x)
 
 
-def without_second(entries: Any) -> str:
+def without_second(entries: Any, x: Any) -> str:
     """Say which entries of the Hessian are not finite, if any, and what came of it."""
     if entries is None:
         return ""
-    i, j = entries[0]
-    more = f" and {len(entries) - 1} more entries" if len(entries) > 1 else ""
-    return f" The Hessian has no finite entry ({i}, {j}){more} where the gradient is finite: the rest was L-BFGS."
+    names = name_entries(entries, x, "x")
+    return f" The Hessian has no finite entry {names} where the gradient is finite: the rest was L-BFGS."
