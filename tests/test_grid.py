@@ -12,6 +12,7 @@ from jaxopt_study.studies.ranking import points, problems, trainings
 from tests.conftest import load_backend, make_plan
 
 EPOCHS = 3
+PLAN = make_plan(workload="wine")
 PARTS = ("training", "validation", "test")
 RATES = np.array([1e-3, 1e-2])
 ALONE = ("adam", "nesterov", "muon", "schedule_free")
@@ -19,8 +20,7 @@ ALONE = ("adam", "nesterov", "muon", "schedule_free")
 
 @pytest.fixture(scope="module")
 def problem():
-    plan = make_plan(workload="wine")
-    return problems.make("wine", WORKLOADS["wine"](0, 1), plan, initializations=2, epochs=EPOCHS)
+    return problems.make("wine", WORKLOADS["wine"](0, 1), PLAN, initializations=2, epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def jax_backend():
 @pytest.fixture(scope="module")
 def train(problem, jax_backend):
     """Return the function of an optimizer's name that returns its grid, compiled once."""
-    return cache(lambda name: trainings.whole_grid(jax_backend, problem, name, "vmapped"))
+    return cache(lambda name: trainings.whole_grid(jax_backend, problem, name, "vmapped", PLAN))
 
 
 def rates_of(problem, rates=RATES):
@@ -74,7 +74,8 @@ def test_a_run_of_a_grid_is_the_same_run_alone(name, problem, jax_backend, train
 
 def test_both_ways_make_the_same_runs(problem, jax_backend, train):
     rates = rates_of(problem)
-    vmapped, sequential = train("adam")(rates), trainings.whole_grid(jax_backend, problem, "adam", "sequential")(rates)
+    vmapped = train("adam")(rates)
+    sequential = trainings.whole_grid(jax_backend, problem, "adam", "sequential", PLAN)(rates)
     for part in PARTS:
         np.testing.assert_allclose(getattr(sequential, part), getattr(vmapped, part), rtol=1e-13)  # 3.5e-16 measured
 
@@ -94,13 +95,13 @@ def test_a_run_that_is_not_a_number_leaves_all_bits_of_the_others(problem, train
 @pytest.mark.parametrize("name", ["adam", "nesterov"])
 def test_the_frameworks_make_the_same_run(name, problem, train):
     rates, torch = rates_of(problem), load_backend("torch")
-    curves, there = train(name)(rates), trainings.one_training(torch, problem, name, start=1)(rates[3])
+    curves, there = train(name)(rates), trainings.one_training(torch, "torch", problem, name, PLAN, start=1)(rates[3])
     for part in PARTS:
         np.testing.assert_allclose(getattr(curves, part)[1, 3], getattr(there, part), rtol=1e-12)  # 3.5e-16 measured
 
 
 def test_every_optimizer_and_framework_starts_alike(problem):
-    again = problems.make("wine", WORKLOADS["wine"](0, 1), make_plan(workload="wine"), 2, EPOCHS)
+    again = problems.make("wine", WORKLOADS["wine"](0, 1), PLAN, 2, EPOCHS)
     np.testing.assert_array_equal(again.orders, problem.orders)
     drawn = stack_params([problem.workload.network.draw(seed) for seed in (0, 1)])
     np.testing.assert_array_equal(problem.params["layer1"]["kernel"][:2], drawn["layer1"]["kernel"])

@@ -50,6 +50,7 @@ NAMES_ALONE = {
         "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
         "more_optimizers": dict.fromkeys(("adabelief", "lion", "schedule_free_adamw"), "torch.optim has no such class")
         | {"evaluated": "it is for schedule-free optimizers", "muon": "torch.optim.Muon takes matrices alone"},
+        "registered": {"check_by_rate": "the rate of a torch optimizer is no part of a compiled program"},
         "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
     },
     "torch": {

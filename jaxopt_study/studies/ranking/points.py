@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.data.workload import Array
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.registry import NOTEBOOK
 
 SCHEDULES = ("constant", "cosine")
@@ -107,8 +108,8 @@ def parts(subject: str) -> tuple[str, str]:
 
 
 def default_rate(optimizer: str, plan: Plan) -> float:
-    """Return the optimizer's default learning rate; of one that the table lacks, the plan's."""
-    return OPTIMIZERS[optimizer].default if optimizer in OPTIMIZERS else plan.learning_rate
+    """Return the optimizer's default learning rate."""
+    return OPTIMIZERS[optimizer].default if optimizer in OPTIMIZERS else trained.default_rate(optimizer, plan)
 
 
 def grid(default: float, count: int) -> Array:

@@ -18,7 +18,7 @@ from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
-from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, problems, tables, trainings
+from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, tables, trainings
 from jaxopt_study.studies.ranking.beforehand import LOOP, WAYS
 from jaxopt_study.studies.ranking.outcomes import best_point, read
 from jaxopt_study.studies.ranking.rows import rows_of
@@ -52,14 +52,14 @@ class Sweep(Experiment):
         """Return the sweep of one optimizer on one workload, or in PyTorch its runs from the first initialization."""
         optimizer, name = points.parts(case.subject)
         size, torch = points.size(plan), case.framework == "torch"
-        problem = problems.make(name, workload, plan, size.initializations, plan.epochs)
+        problem = trainings.problem(backend, name, workload, plan, 1 if torch else size.initializations, plan.epochs)
         if optimizer in points.OPTIMIZERS and points.OPTIMIZERS[optimizer].matrices and not problem.matrices:
             raise Skipped("this network has no matrix of more than one row")
         rates = points.grid(points.default_rate(optimizer, plan), size.rates)
         if torch:
-            train = _one_by_one(backend, trainings.one_training(backend, problem, optimizer))
+            train = _one_by_one(backend, trainings.one_training(backend, case.framework, problem, optimizer, plan))
         else:
-            train = _all_at_once(backend, trainings.whole_grid(backend, problem, optimizer, case.method))
+            train = _all_at_once(backend, trainings.whole_grid(backend, problem, optimizer, case.method, plan))
         steps = problem.orders.shape[2]
 
         def run(_: Any) -> Iterator[Value]:
