@@ -8,14 +8,14 @@ import pytest
 
 from jaxopt_study.data.workload import stack_params
 from jaxopt_study.data.workloads import WORKLOADS
-from jaxopt_study.studies.ranking import points, problems, trainings
+from jaxopt_study.studies.ranking import beforehand, points, problems, trainings
 from tests.conftest import load_backend, make_plan
 
 EPOCHS = 3
 PLAN = make_plan(workload="wine")
 PARTS = ("training", "validation", "test")
 RATES = np.array([1e-3, 1e-2])
-ALONE = ("adam", "nesterov", "muon", "schedule_free")
+ALONE = [(name, "vmapped") for name in ("adam", "nesterov", "muon", "schedule_free")] + [("adam", "sequential")]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def jax_backend():
 
 @pytest.fixture(scope="module")
 def train(problem, jax_backend):
-    """Return the function of an optimizer's name that returns its grid, compiled once."""
-    return cache(lambda name: trainings.whole_grid(jax_backend, problem, name, "vmapped", PLAN))
+    """Return the function of an optimizer's name and a way that returns its grid, compiled once."""
+    return cache(lambda name, way: trainings.whole_grid(jax_backend, problem, name, way, PLAN))
 
 
 def rates_of(problem, rates=RATES):
@@ -61,9 +61,9 @@ def alone(backend, problem, name, schedule, rate, start):
     return np.array(curves).T
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_a_run_of_a_grid_is_the_same_run_alone(name, problem, jax_backend, train):
-    curves = train(name)(rates_of(problem))
+@pytest.mark.parametrize(("name", "way"), ALONE)
+def test_a_run_of_a_grid_is_the_same_run_alone(name, way, problem, jax_backend, train):
+    curves = train(name, way)(rates_of(problem))
     for number, schedule in enumerate(points.SCHEDULES):
         start, place = number, 1 - number
         expected = alone(jax_backend, problem, name, schedule, RATES[place], start)
@@ -72,19 +72,18 @@ def test_a_run_of_a_grid_is_the_same_run_alone(name, problem, jax_backend, train
         np.testing.assert_allclose(found, expected, rtol=1e-12)  # 3.5e-16 measured
 
 
-def test_both_ways_make_the_same_runs(problem, jax_backend, train):
-    rates = rates_of(problem)
-    vmapped = train("adam")(rates)
-    sequential = trainings.whole_grid(jax_backend, problem, "adam", "sequential", PLAN)(rates)
+def test_both_ways_make_the_same_runs(problem, train):
+    vmapped, sequential = (train("adam", way)(rates_of(problem)) for way in beforehand.WAYS)
     for part in PARTS:
         np.testing.assert_allclose(getattr(sequential, part), getattr(vmapped, part), rtol=1e-13)  # 3.5e-16 measured
 
 
-def test_a_run_that_is_not_a_number_leaves_all_bits_of_the_others(problem, train):
+@pytest.mark.parametrize("way", beforehand.WAYS)
+def test_a_run_that_is_not_a_number_leaves_all_bits_of_the_others(way, problem, train):
     rates = rates_of(problem)
-    good, spoiled = train("adam")(rates), rates.copy()
+    good, spoiled = train("adam", way)(rates), rates.copy()
     spoiled[1, 0, 1] = np.nan
-    bad = train("adam")(spoiled)
+    bad = train("adam", way)(spoiled)
     others = [0, 2, 3]
     for part in PARTS:
         before, after = (np.asarray(getattr(curves, part)) for curves in (good, bad))
@@ -95,7 +94,10 @@ def test_a_run_that_is_not_a_number_leaves_all_bits_of_the_others(problem, train
 @pytest.mark.parametrize("name", ["adam", "nesterov"])
 def test_the_frameworks_make_the_same_run(name, problem, train):
     rates, torch = rates_of(problem), load_backend("torch")
-    curves, there = train(name)(rates), trainings.one_training(torch, "torch", problem, name, PLAN, start=1)(rates[3])
+    curves, there = (
+        train(name, "vmapped")(rates),
+        trainings.one_training(torch, "torch", problem, name, PLAN, start=1)(rates[3]),
+    )
     for part in PARTS:
         np.testing.assert_allclose(getattr(curves, part)[1, 3], getattr(there, part), rtol=1e-12)  # 3.5e-16 measured
 
