@@ -2,11 +2,11 @@
 
 from jaxopt_study.studies.experiment import Study
 from jaxopt_study.studies.ranking.beforehand import Beforehand
-from jaxopt_study.studies.ranking.diagnostics import Diagnostics
+from jaxopt_study.studies.ranking.diagnostics import Streams, Surfaces
 from jaxopt_study.studies.ranking.sweep import Sweep
 
 __all__ = ["RANKING"]
 
 RANKING = Study(
-    "Ranking: is Adam better than other optimizers, untuned and tuned?", (Beforehand(), Sweep(), Diagnostics())
+    "Ranking: is Adam better than other optimizers, untuned and tuned?", (Beforehand(), Sweep(), Surfaces(), Streams())
 )
