@@ -8,7 +8,7 @@ import pytest
 
 from jaxopt_study.data.workload import stack_params
 from jaxopt_study.data.workloads import WORKLOADS
-from jaxopt_study.studies.ranking import beforehand, points, problems, trainings
+from jaxopt_study.studies.ranking import alone, beforehand, points, problems, trainings
 from tests.conftest import load_backend, make_plan
 
 EPOCHS = 3
@@ -38,7 +38,7 @@ def rates_of(problem, rates=RATES):
     return points.by_step(rates, EPOCHS, problem.orders.shape[2])
 
 
-def alone(backend, problem, name, schedule, rate, start):
+def made_alone(backend, problem, name, schedule, rate, start):
     """Return each epoch's mean training loss and validation loss, by optax's own schedule and a loop of Python."""
     import jax
 
@@ -66,7 +66,7 @@ def test_a_run_of_a_grid_is_the_same_run_alone(name, way, problem, jax_backend, 
     curves = train(name, way)(rates_of(problem))
     for number, schedule in enumerate(points.SCHEDULES):
         start, place = number, 1 - number
-        expected = alone(jax_backend, problem, name, schedule, RATES[place], start)
+        expected = made_alone(jax_backend, problem, name, schedule, RATES[place], start)
         point = number * len(RATES) + place
         found = np.stack([curves.training[start, point], curves.validation[start, point]])
         np.testing.assert_allclose(found, expected, rtol=1e-12)  # 3.5e-16 measured
@@ -100,6 +100,19 @@ def test_the_frameworks_make_the_same_run(name, problem, train):
     )
     for part in PARTS:
         np.testing.assert_allclose(getattr(curves, part)[1, 3], getattr(there, part), rtol=1e-12)  # 3.5e-16 measured
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_an_epoch_that_is_timed_alone_is_the_first_one_of_the_grid(framework, problem, train):
+    mine = alone.Alone()
+    case = mine.case("adam on wine", framework, alone.LOOPS[framework])
+    task = mine.task(load_backend(framework), case, WORKLOADS["wine"](0, 1), PLAN)
+    *_, output = task.run(task.start())
+    found = mine.summarize(case, task.export(output), WORKLOADS["wine"](0, 1), PLAN)
+    curves = train("adam", "vmapped")(rates_of(problem))
+    assert found["validation"] == pytest.approx(float(curves.validation[0, 0, 0]), rel=1e-13)
+    assert abs(found["moved"] / found["validation"] - 1) < 1e-12
+    assert task.steps == problem.orders.shape[2]
 
 
 def test_every_optimizer_and_framework_starts_alike(problem):

@@ -1,6 +1,7 @@
 """Is Adam better than other optimizers, at default learning rates and when each is tuned equally?"""
 
 from jaxopt_study.studies.experiment import Study
+from jaxopt_study.studies.ranking.alone import Alone
 from jaxopt_study.studies.ranking.beforehand import Beforehand
 from jaxopt_study.studies.ranking.diagnostics import Streams, Surfaces
 from jaxopt_study.studies.ranking.sweep import Sweep
@@ -8,5 +9,6 @@ from jaxopt_study.studies.ranking.sweep import Sweep
 __all__ = ["RANKING"]
 
 RANKING = Study(
-    "Ranking: is Adam better than other optimizers, untuned and tuned?", (Beforehand(), Sweep(), Surfaces(), Streams())
+    "Ranking: is Adam better than other optimizers, untuned and tuned?",
+    (Beforehand(), Alone(), Sweep(), Surfaces(), Streams()),
 )

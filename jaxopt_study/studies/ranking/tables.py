@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import points, statistics
@@ -90,15 +91,7 @@ def _of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
         for row in done
     ]
     ease = [
-        (
-            row["optimizer"],
-            f"{row['decades_near_best']:.2f}",
-            f"{row['trials']}",
-            f"{row['diverged']}",
-            _steps(row["default_steps"]),
-            _steps(row["tuned_steps"]),
-        )
-        for row in done
+        (row["optimizer"], f"{row['decades_near_best']:.2f}", f"{row['trials']}", f"{row['diverged']}") for row in done
     ]
     tests = (
         f"Median of {count} initializations with its 95 % interval, after {plan.epochs} epochs; tuned: the learning "
@@ -110,15 +103,46 @@ def _of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
     reached = (
         "Near best: powers of ten of the learning rate with a median validation loss within 1 % of the best. "
         "Points: learning rates times schedules. Diverged: runs, of all points.",
-        f"Steps: until the validation loss is {done[0]['target']:.3g} or less, the target fixed before the runs; "
-        "median, and the initializations that missed it.",
+        *_unreached(done),
     )
     columns = ("optimizer", "default  ", "tuned  ", "learning rate")
-    others = ("optimizer", "near best", "points", "diverged", "steps, default", "steps, tuned")
+    others = ("optimizer", "near best", "points", "diverged")
     return [
         Table(f"{name}: test loss", columns, results, tests),
-        Table(f"{name}: sensitivity and steps to the target", others, ease, reached),
+        Table(f"{name}: sensitivity to the learning rate", others, ease, reached),
+        *([] if _unreached(done) else [_to_target(name, done)]),
     ]
+
+
+def _unreached(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Say why there are no steps to a target, or nothing."""
+    target = rows[0]["target"]
+    if np.isnan(target):
+        return ("There is no target: nobody knows which value of a registered loss is good.",)
+    if not any(np.isfinite(row[f"{at}_steps"]).any() for row in rows for at in POINTS):
+        return (f"No run reached the target, a validation loss of {target:.3g} that was fixed before the runs.",)
+    return ()
+
+
+def _to_target(name: str, rows: Sequence[Row]) -> Table:
+    """Return the steps and the time to the target."""
+    lines = [
+        (
+            row["optimizer"],
+            text.seconds(row["step_seconds"]),
+            *(_steps(row[f"{at}_steps"]) for at in POINTS),
+            *(text.seconds(float(np.median(row[f"{at}_steps"])) * row["step_seconds"]) for at in POINTS),
+        )
+        for row in rows
+    ]
+    notes = (
+        f"Steps: until the validation loss is {rows[0]['target']:.3g} or less, the target fixed before the runs; "
+        "median, and the initializations that missed it. A step is one gradient of a batch.",
+        "Time: the steps times the time of a step of one training alone in JAX, measured before the sweep in a "
+        "compiled epoch. Compiling and validating are not in it.",
+    )
+    columns = ("optimizer", "per step", "steps, default", "steps, tuned", "time, default", "tuned")
+    return Table(f"{name}: to the target", columns, lines, notes)
 
 
 def _scatter(rows: Sequence[Row]) -> str:

@@ -8,15 +8,22 @@ from typing import Any
 
 from jaxopt_study.backends import Backend
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.studies import trained
-from jaxopt_study.studies.ranking import problems
+from jaxopt_study.studies.ranking import points, problems
 from jaxopt_study.studies.ranking.problems import Problem
 
 
 def problem(backend: Backend, name: str, given: Workload, plan: Plan, initializations: int, epochs: int) -> Problem:
     """Return the problem of that name, whose network may draw its own parameters: see `problems.make`."""
     return problems.make(name, given, plan, initializations, epochs, partial(trained.draw, backend))
+
+
+def check_matrices(optimizer: str, problem: Problem) -> None:
+    """Raise `Skipped` where an optimizer for matrices has none."""
+    if optimizer in points.OPTIMIZERS and points.OPTIMIZERS[optimizer].matrices and not problem.matrices:
+        raise Skipped("this network has no matrix of more than one row")
 
 
 def whole_grid(backend: Backend, problem: Problem, optimizer: str, way: str, plan: Plan) -> Callable[[Array], Any]:
