@@ -11,7 +11,7 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workloads import WORKLOADS as BUILT_IN
-from jaxopt_study.studies.ranking import beforehand, points, problems, statistics, sweep, tables
+from jaxopt_study.studies.ranking import beforehand, points, problems, profiles, statistics, sweep, tables
 from jaxopt_study.studies.ranking.outcomes import Losses
 from jaxopt_study.studies.ranking.rows import width
 from jaxopt_study.studies.ranking.sweep import Sweep
@@ -147,9 +147,33 @@ def test_figures_are_drawn():
 
     records = planted(np.random.default_rng(6))
     drawn = Sweep().figures(Results(tuple(records), ()), PLAN)
-    assert [figure.name.split("_")[1] for figure in drawn] == [*["sensitivity"] * 4, "ranks", "profile", "budgets"]
+    assert [figure.name.split("_")[1] for figure in drawn] == [
+        *["sensitivity"] * 4,
+        "ranks",
+        "profile",
+        "quality",
+        "budgets",
+    ]
     for figure in (drawn[0], *drawn[4:]):
         assert canvas(figure).axes[0].has_data()
+
+
+def test_optimizers_that_cannot_be_told_apart_are_grouped():
+    assert statistics.alike(np.array([1.0, 2.0, 3.0, 5.0]), 2.0) == [(0, 1), (1, 2)]  # 3 is as far as the difference
+    assert statistics.alike(np.array([1.0, 2.0, 3.0, 5.0]), 2.5) == [(0, 2), (2, 3)]
+    assert statistics.alike(np.array([1.0, 4.0]), 2.0) == []
+    assert statistics.alike(np.array([2.0, 2.0, 2.0]), 0.5) == [(0, 2)]
+
+
+def test_the_quality_profile_counts_workloads_within_a_factor_of_the_least_loss():
+    losses = np.array([[1.0, 1.04, np.inf], [2.0, 1.0, 1.15]])
+    (table,) = profiles.quality(["a", "b", "c"], {"default": losses, "tuned": losses[:1]})
+    assert table.rows == [
+        ("a", "50 %", "50 %", "50 %", "100 %", "100 %", "100 %", "100 %", "100 %"),
+        ("b", "50 %", "100 %", "100 %", "100 %", "0 %", "100 %", "100 %", "100 %"),
+        ("c", "0 %", "0 %", "50 %", "50 %", "0 %", "0 %", "0 %", "0 %"),
+    ]
+    assert profiles.quality(["a", "b"], {"tuned": np.array([[-1.0, 2.0]])}) == []  # a registered loss
 
 
 def test_trials_are_drawn_without_replacement():

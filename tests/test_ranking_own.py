@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxopt_study.config import Config, check
+from jaxopt_study.bench.task import Skipped
+from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.own import chosen, twins
 from jaxopt_study.studies.ranking import points, problems, trainings
@@ -49,6 +50,7 @@ def jax_lion(learning_rate):
 register.model("net", jax=jax_net, torch=torch_net, modules={"layers_0": "0"})
 register.loss("twice", jax=jax_twice, torch=torch_twice)
 register.optimizer("mine", jax=jax_lion)
+register.optimizer("adabelief", jax=jax_lion)
 register.optimizer("decayed", torch="AdamW(weight_decay=0.1)")
 register.optimizer("quick", torch="AdamW(lr=0.5)")
 """
@@ -121,6 +123,37 @@ def test_an_optimizer_whose_rate_cannot_be_data_says_why(make, reason):
     backend.registered.check_by_rate(optax.adam, params)
     with pytest.raises(NotImplementedError, match=reason):
         backend.registered.check_by_rate(make, params)
+
+
+def test_a_learning_rate_of_zero_is_skipped():
+    with pytest.raises(Skipped, match="a learning rate of 0 has no others around it"):
+        points.default_rate("SGD(lr=0)", make_plan())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"frameworks": ("torch",)}, "nothing to run: the study ranking has no case for torch"),
+        ({"batch_size": 10**9}, "--batch-size 1000000000 is more than 1000000"),
+        ({"batch_size": 10**6}, "--batch-size 1000000 is more than the 898 rows for training"),
+        ({"optimizers": ("lion",), "studies": ("ranking", "spread")}, "unknown optimizer 'lion'"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused_in_one_line(options, words):
+    with pytest.raises(ConfigError) as refused:
+        check(Config(**({"studies": ("ranking",)} | options)))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_ranking_alone_has_more_names_and_a_plugins_go_before_them(own):
+    _, plan = own
+    assert check(Config(studies=("ranking",), optimizers=("lion", "muon"))).optimizers == ("lion", "muon")
+    table, mine = load_backend("jax").more_optimizers.OPTIMIZERS, make_plan()
+    for name, given in (("adabelief", plan), ("adabelief", mine), ("lion", plan)):
+        taken = trained.by_rate(load_backend("jax"), "jax", name, given) is table[name]
+        assert taken == (points.ranked(name, given) is not None) == ((name, given) != ("adabelief", plan))
+    assert points.default_rate("lion", mine) == 1e-4
 
 
 def test_an_optimizer_that_a_backend_lacks_is_skipped_there():

@@ -84,9 +84,9 @@ def by_rate(backend: Backend, framework: str, name: str, plan: Plan) -> Callable
             optax has none that is the same.
     """
     found: Mapping[str, Callable[[Any], Any]] = backend.more_optimizers.OPTIMIZERS
-    if name in found:
-        return found[name]
     call, makers = _own_optimizer(name, plan)
+    if name in found and not makers:
+        return found[name]
     if call and not (framework == "jax" and "jax" in makers):
         return spelled.by_rate(backend, framework, call)
     if not makers:

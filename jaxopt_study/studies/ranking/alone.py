@@ -42,7 +42,7 @@ class Alone(Experiment):
         """Return one epoch; its value is the validation loss after it, which the loop does not compute."""
         name, of = points.parts(case.subject)
         problem = trainings.problem(backend, of, workload, plan, 1, epochs=1)
-        trainings.check_matrices(name, problem)
+        trainings.check_matrices(name, plan, problem)
         network, rows = problem.workload.network, problem.parts
         model, output_loss = trained.model(backend, network), trained.output_loss(backend, problem.workload, plan)
         optimizer = trained.by_rate(backend, case.framework, name, plan)(points.default_rate(name, plan))

@@ -47,7 +47,8 @@ class Diagnostic(Experiment):
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return all runs of one optimizer: rates x starts, each on all surfaces."""
-        if case.subject in points.OPTIMIZERS and points.OPTIMIZERS[case.subject].matrices:
+        row = points.ranked(case.subject, plan)
+        if row and row.matrices:
             raise Skipped("a point of a few numbers is no matrix")
         module, surfaces = getattr(backend, paths.MODULE), self.surfaces(backend)
         load, generator = backend.runtime.from_numpy, np.random.default_rng(plan.seed)

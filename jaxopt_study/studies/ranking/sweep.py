@@ -53,7 +53,7 @@ class Sweep(Experiment):
         optimizer, name = points.parts(case.subject)
         size, torch = points.size(plan), case.framework == "torch"
         problem = trainings.problem(backend, name, workload, plan, 1 if torch else size.initializations, plan.epochs)
-        trainings.check_matrices(optimizer, problem)
+        trainings.check_matrices(optimizer, plan, problem)
         rates = points.grid(points.default_rate(optimizer, plan), size.rates)
         if torch:
             train = _one_by_one(backend, trainings.one_training(backend, case.framework, problem, optimizer, plan))

@@ -10,13 +10,12 @@ from jaxopt_study.bench.case import Plan
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row
-from jaxopt_study.studies.ranking import points, statistics
+from jaxopt_study.studies.ranking import points, profiles, statistics
 from jaxopt_study.studies.ranking.rows import REFERENCE, TRIALS
 from jaxopt_study.studies.ranking.statistics import BETTER, TIED, WORSE
 
 POINTS = ("default", "tuned")
 SIGNS = {BETTER: "+", TIED: "=", WORSE: "-"}
-FACTORS = (1.0, 1.5, 2.0, 4.0)
 BUDGETS = ("default", *map(str, TRIALS), "all")
 
 
@@ -25,7 +24,19 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     names = list(dict.fromkeys(row["workload"] for row in rows))
     found = [table for name in names for table in _of_workload(name, [r for r in rows if r["workload"] == name], plan)]
     whole = complete(rows)
-    return [*found, *([_overall(whole), _budgets(whole), _profile(whole)] if whole else [])]
+    return [*found, *(_over_all(whole) if whole else [])]
+
+
+def _over_all(whole: dict[str, list[Row]]) -> list[Table]:
+    same = [each for mine in whole.values() for row in mine for each in row["same_steps_in_torch"]]
+    return [
+        _ranks(whole),
+        _budgets(whole),
+        profiles.performance(list(whole), {at: steps(whole, at) for at in POINTS}, same),
+        *profiles.quality(
+            list(whole), {at: losses(whole, budget) for at, budget in zip(POINTS, ("default", "all"), strict=True)}
+        ),
+    ]
 
 
 def complete(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -167,7 +178,7 @@ def _steps(values: Sequence[float]) -> str:
     return shown + (f" ({missed} missed)" if missed else "")
 
 
-def _overall(whole: dict[str, list[Row]]) -> Table:
+def _ranks(whole: dict[str, list[Row]]) -> Table:
     found = {at: statistics.ranks(losses(whole, at)) for at in ("default", "all")}
     lines = []
     for number, (name, mine) in enumerate(whole.items()):
@@ -216,19 +227,3 @@ def _budgets(whole: dict[str, list[Row]]) -> Table:
 
 def _trials() -> list[str]:
     return [f"{count} trial{'s' if count > 1 else ''}" for count in TRIALS]
-
-
-def _profile(whole: dict[str, list[Row]]) -> Table:
-    parts = {at: statistics.profile(steps(whole, at), FACTORS) for at in POINTS}
-    same = [each for mine in whole.values() for row in mine for each in row["same_steps_in_torch"]]
-    lines = [
-        (name, *(f"{100 * part[number, place]:.0f} %" for part in parts.values() for number in range(len(FACTORS))))
-        for place, name in enumerate(whole)
-    ]
-    notes = (
-        "The part of all initializations of all workloads in which the optimizer reached the target within so many "
-        "times the steps of the fastest one. First four columns: at the default learning rate; last four: tuned.",
-        *([f"PyTorch took as many steps as JAX in {sum(same)} of {len(same)} runs."] if same else []),
-    )
-    columns = ("optimizer", *(f"{factor:g}x" for factor in FACTORS), *(f"{factor:g}x " for factor in FACTORS))
-    return Table("Over all workloads: performance profile", columns, lines, notes)

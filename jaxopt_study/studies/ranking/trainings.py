@@ -20,9 +20,10 @@ def problem(backend: Backend, name: str, given: Workload, plan: Plan, initializa
     return problems.make(name, given, plan, initializations, epochs, partial(trained.draw, backend))
 
 
-def check_matrices(optimizer: str, problem: Problem) -> None:
+def check_matrices(optimizer: str, plan: Plan, problem: Problem) -> None:
     """Raise `Skipped` where an optimizer for matrices has none."""
-    if optimizer in points.OPTIMIZERS and points.OPTIMIZERS[optimizer].matrices and not problem.matrices:
+    row = points.ranked(optimizer, plan)
+    if row and row.matrices and not problem.matrices:
         raise Skipped("this network has no matrix of more than one row")
 
 
@@ -75,7 +76,7 @@ def optimizer_in_jax(backend: Backend, name: str, plan: Plan, params: Any) -> Ca
         NotImplementedError: JAX has none of that name, or it is a user's whose learning rate cannot be data.
     """
     made = trained.by_rate(backend, "jax", name, plan)
-    if name not in backend.more_optimizers.OPTIMIZERS:
+    if points.ranked(name, plan) is None:
         getattr(backend.registered, "check_by_rate")(made, params)  # noqa: B009 - JAX's alone
     return made
 
