@@ -27,6 +27,7 @@ from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.studies.ranking import points, problems, trainings
 from jaxopt_study.studies.ranking.problems import Problem
 
+PLAN = check(Config(studies=("ranking",)))
 ROUNDS = 7
 RATE = 1e-3
 EPOCHS = 3
@@ -56,7 +57,7 @@ def main() -> None:
 
 def made(rows: int, starts: int = STARTS) -> Problem:
     """Return what is trained, from several starts on the same rows in the same order."""
-    plan = check(Config(studies=("ranking",), batch_size=rows))
+    plan = replace(PLAN, batch_size=rows, overview=True)  # which lets a step have one row
     problem = problems.make("digits-linear", WORKLOADS["digits-linear"](0, 1, 1), plan, starts, EPOCHS)
     order = draw_order(len(problem.workload.train[1]), EPOCHS, rows)
     return replace(problem, orders=np.stack([order] * len(problem.orders)))
@@ -84,7 +85,7 @@ def sweep(jax: Any, problem: Problem, way: str, rates: int = RATES) -> Way:
     """Return the way of the ranking's sweep. The first point has the constant learning rate `RATE`."""
     epochs, steps = problem.orders.shape[1:3]
     grid = points.by_step(np.full(rates, RATE), epochs, steps)
-    train = trainings.whole_grid(jax, problem, "adam", way)
+    train = trainings.whole_grid(jax, problem, "adam", way, PLAN)
     return lambda: train(grid).training[0, 0, 0], len(problem.orders) * len(grid) * epochs * steps
 
 
@@ -99,7 +100,7 @@ def ladder(jax: Any, problem: Problem, optimizer: Any, runs: int = 64) -> Way:
 def own_loop(torch: Any, problem: Problem) -> Way:
     """Return PyTorch's usual loop over one network."""
     epochs, steps = problem.orders.shape[1:3]
-    train = trainings.one_training(torch, problem, "adam")
+    train = trainings.one_training(torch, "torch", problem, "adam", PLAN)
     return lambda: train(points.by_step(np.array([RATE]), epochs, steps)[0]).training[0], epochs * steps
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench import record
+from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workloads import WORKLOADS as BUILT_IN
-from jaxopt_study.studies.ranking import beforehand, points, problems, statistics, sweep, tables
+from jaxopt_study.studies.ranking import beforehand, points, problems, profiles, statistics, sweep, tables
 from jaxopt_study.studies.ranking.outcomes import Losses
 from jaxopt_study.studies.ranking.overview import Overview
 from jaxopt_study.studies.ranking.rows import width
@@ -175,9 +176,33 @@ def test_figures_are_drawn():
 
     records = planted(np.random.default_rng(6))
     drawn = Sweep().figures(Results(tuple(records), ()), PLAN)
-    assert [figure.name.split("_")[1] for figure in drawn] == [*["sensitivity"] * 4, "ranks", "profile", "budgets"]
+    assert [figure.name.split("_")[1] for figure in drawn] == [
+        *["sensitivity"] * 4,
+        "ranks",
+        "profile",
+        "quality",
+        "budgets",
+    ]
     for figure in (drawn[0], *drawn[4:]):
         assert canvas(figure).axes[0].has_data()
+
+
+def test_optimizers_that_cannot_be_told_apart_are_grouped():
+    assert statistics.alike(np.array([1.0, 2.0, 3.0, 5.0]), 2.0) == [(0, 1), (1, 2)]  # 3 is as far as the difference
+    assert statistics.alike(np.array([1.0, 2.0, 3.0, 5.0]), 2.5) == [(0, 2), (2, 3)]
+    assert statistics.alike(np.array([1.0, 4.0]), 2.0) == []
+    assert statistics.alike(np.array([2.0, 2.0, 2.0]), 0.5) == [(0, 2)]
+
+
+def test_the_quality_profile_counts_workloads_within_a_factor_of_the_least_loss():
+    losses = np.array([[1.0, 1.04, np.inf], [2.0, 1.0, 1.15]])
+    (table,) = profiles.quality(["a", "b", "c"], {"default": losses, "tuned": losses[:1]})
+    assert table.rows == [
+        ("a", "50 %", "50 %", "50 %", "100 %", "100 %", "100 %", "100 %", "100 %"),
+        ("b", "50 %", "100 %", "100 %", "100 %", "0 %", "100 %", "100 %", "100 %"),
+        ("c", "0 %", "0 %", "50 %", "50 %", "0 %", "0 %", "0 %", "0 %"),
+    ]
+    assert profiles.quality(["a", "b"], {"tuned": np.array([[-1.0, 2.0]])}) == []  # a registered loss
 
 
 def test_trials_are_drawn_without_replacement():
@@ -201,6 +226,43 @@ def test_steps_to_a_target_and_the_profile_count_misses():
     steps = np.array([[10, 20], [np.inf, 10], [np.inf, np.inf]])
     expected = [[1 / 3, 1 / 3], [1 / 3, 2 / 3]]
     np.testing.assert_array_equal(statistics.profile(steps, [1, 2]), expected)
+
+
+def test_the_time_to_the_target_is_that_of_its_steps_alone_and_withheld_where_the_value_disagrees():
+    records = planted(np.random.default_rng(0))
+    alone = a_record(
+        study="ranking",
+        experiment="alone",
+        subject="adam on diabetes",
+        samples=(2e-3, 4e-3, 3e-3),
+        sample_laps=3,
+        steps=10,
+    )
+    results = Results((*records, alone), ())
+    row = next(r for r in Sweep().rows(results, PLAN) if (r["optimizer"], r["workload"]) == ("adam", "diabetes"))
+    assert row["step_seconds"] == pytest.approx(1e-4)
+    row |= {"default_steps": [10, 20, 40], "tuned_steps": [10, np.inf, np.inf]}
+    line = tables._to_target("diabetes", [row]).rows[0]
+    assert line == ("adam", "100 µs", "20", "- (2 missed)", "2.00 ms", "-")
+    wrong = Finding("", (alone.case,), 1.0, 0.0, False)
+    assert all(np.isnan(r["step_seconds"]) for r in Sweep().rows(replace(results, findings=(wrong,)), PLAN))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (1e-9, "No run reached the target, a validation loss of 1e-09 that was fixed before the runs."),
+        (np.nan, "There is no target: nobody knows which value of a registered loss is good."),
+        (1.5, None),
+    ],
+)
+def test_a_target_that_no_run_reaches_is_said_in_words(target, words):
+    found = [row | {"target": target} for row in rows(planted(np.random.default_rng(0)))]
+    for row in found if words else ():
+        row |= dict.fromkeys(("default_steps", "tuned_steps"), [np.inf] * 10)
+    shown = tables._of_workload("diabetes", [row for row in found if row["workload"] == "diabetes"], PLAN)
+    assert [table.title.endswith("to the target") for table in shown] == [False, False, True][: 2 if words else 3]
+    assert (words in shown[1].notes) if words else all("arget" not in note for note in shown[1].notes)
 
 
 def test_the_width_of_good_learning_rates():

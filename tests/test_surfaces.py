@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study.bench.results import Results
-from jaxopt_study.studies.ranking.diagnostics import Diagnostics
+from jaxopt_study.studies.ranking.diagnostics import Surfaces
 from tests.cases import a_record
 from tests.conftest import load_backend, make_plan
 
@@ -28,7 +28,9 @@ def descents(backend):
     """SGD's last values from these starts, at rates of which the last diverges on steep surfaces."""
     starts = {name: np.array([[0.5, 0.25], [-1.0, 0.1]]) for name in MINIMA}
     rates = np.array([1e-3, 1.5e-3, 1.0])
-    return starts, rates, backend.surfaces.descend(backend.optimizers.OPTIMIZERS["sgd"], steps=50)(starts, rates)
+    module = backend.surfaces
+    run = module.descend(module.SURFACES, backend.optimizers.OPTIMIZERS["sgd"], steps=50)
+    return starts, rates, run(starts, module.keys(0, 2), rates)
 
 
 @pytest.mark.parametrize("name", MINIMA)
@@ -62,10 +64,10 @@ def test_what_diverges_on_one_surface_leaves_the_others_alone(descents):
 
 def test_the_rows_give_rates_with_their_intervals():
     value = {"rates": [1e-4, 1e-3, 1e-2], "limits": [-0.99], "saddle": [0, 50, 100]}
-    record = a_record(study="ranking", experiment="diagnostics", subject="adam", method="vmapped", value=value)
-    (row,) = Diagnostics().rows(Results((record,), ()), make_plan(profile="smoke"))
+    record = a_record(study="ranking", experiment="surfaces", subject="adam", method="vmapped", value=value)
+    (row,) = Surfaces().rows(Results((record,), ()), make_plan(profile="smoke"))
     assert row["default"] == pytest.approx((0.5, 0.404, 0.596), abs=1e-3)  # Wilson (1927)
     assert row["best"][0] == 1.0
     assert row["best_rate"] == 1e-2
-    (table,) = Diagnostics().tables([row], make_plan(profile="smoke"))
+    (table,) = Surfaces().tables([row], make_plan(profile="smoke"))
     assert table.rows == [("adam", "50 / 100")]

@@ -25,6 +25,7 @@ MODULES_ALONE = {
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "streams": "a thousand descents at once, by vmap",
         "surfaces": "a thousand descents at once, by vmap",
         "sweep": "vmap and map over whole trainings need a functional loop",
     },
@@ -52,6 +53,7 @@ NAMES_ALONE = {
         "validation": {"check_args": "PyTorch's functions take anything; JAX traces arrays"},
         "more_optimizers": dict.fromkeys(("adabelief", "lion", "schedule_free_adamw"), "torch.optim has no such class")
         | {"evaluated": "it is for schedule-free optimizers", "muon": "torch.optim.Muon takes matrices alone"},
+        "registered": {"check_by_rate": "the rate of a torch optimizer is no part of a compiled program"},
         "optimizers": {"folded_adam": "torch.optim.Adam is computed so already"},
     },
     "torch": {

@@ -17,6 +17,7 @@ from jaxopt_study.data.workload import LOSSES
 from jaxopt_study.data.workloads import WORKLOADS, training_rows
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.studies.own import chosen, spelled
+from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.registry import OPTIMIZERS
 
 __all__ = ["batch_size", "of_the_user", "read_data"]
@@ -124,5 +125,6 @@ def _optimizers(config: Config, source: tuple[str, str]) -> tuple[str, ...]:
                 raise ConfigError(f"--optimizers {name}: {error}") from None
     plain = [name for name in names if "(" not in name]
     if plain or not names:
-        some_of("optimizer", plain, (*OPTIMIZERS, *registered))
+        alone = separated(config.studies) == ["ranking"]  # it has more than the others
+        some_of("optimizer", plain, dict.fromkeys((*OPTIMIZERS, *(points.OPTIMIZERS if alone else ()), *registered)))
     return tuple(dict.fromkeys(names))

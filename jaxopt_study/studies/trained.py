@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxopt_study import plugin
@@ -15,7 +15,16 @@ from jaxopt_study.studies.own import spelled
 from jaxopt_study.studies.own.network import Registered
 from jaxopt_study.studies.registry import OPTIMIZERS
 
-__all__ = ["Conversion", "conversion", "draw", "model", "optimizer", "output_loss"]
+__all__ = [
+    "Conversion",
+    "by_rate",
+    "conversion",
+    "default_rate",
+    "draw",
+    "model",
+    "optimizer",
+    "output_loss",
+]
 
 
 class Conversion(NamedTuple):
@@ -61,12 +70,50 @@ def optimizer(backend: Backend, framework: str, name: str, plan: Plan) -> Any:
     """
     if name in OPTIMIZERS:
         return backend.optimizers.OPTIMIZERS[name](plan.learning_rate)
-    entry = plugin.find(plan.plugin, plan.plugin_digest, "optimizer", name)
-    call = name if entry is None else entry.makers.get("torch")
-    if isinstance(call, str) and not (entry and framework == "jax" and "jax" in entry.makers):
+    call, makers = _own_optimizer(name, plan)
+    if call and not (framework == "jax" and "jax" in makers):
         return spelled.make(backend, framework, call, plan.learning_rate)
-    assert entry is not None
-    return backend.registered.optimizer(backend.registered.maker(entry.makers), plan.learning_rate)
+    return backend.registered.optimizer(backend.registered.maker(makers), plan.learning_rate)
+
+
+def by_rate(backend: Backend, framework: str, name: str, plan: Plan) -> Callable[[Any], Any]:
+    """Return the function of the learning rate that makes the optimizer, for a learning rate that is data.
+
+    Raises:
+        NotImplementedError: The backend has none of that name, it is registered for the other framework alone, or
+            optax has none that is the same.
+    """
+    found: Mapping[str, Callable[[Any], Any]] = backend.more_optimizers.OPTIMIZERS
+    call, makers = _own_optimizer(name, plan)
+    if name in found and not makers:
+        return found[name]
+    if call and not (framework == "jax" and "jax" in makers):
+        return spelled.by_rate(backend, framework, call)
+    if not makers:
+        raise NotImplementedError("this backend has no such optimizer")
+    make = backend.registered.maker(makers)
+    return lambda rate: backend.registered.optimizer(make, rate)
+
+
+def default_rate(name: str, plan: Plan) -> float:
+    """Return the learning rate of an optimizer of the user's: its call's `lr`, or that of `torch.optim`.
+
+    A registered one is given the plan's, where its call says nothing.
+    """
+    call, makers = _own_optimizer(name, plan)
+    return spelled.default_rate(call, plan.learning_rate if makers else None) if call else plan.learning_rate
+
+
+def _own_optimizer(name: str, plan: Plan) -> tuple[str, Mapping[str, Any]]:
+    """Return an optimizer's call in torch, if it has one, and the user's functions by framework, if it is registered.
+
+    A name that is neither has nothing of both.
+    """
+    entry = plugin.find(plan.plugin, plan.plugin_digest, "optimizer", name)
+    if entry is None:
+        return (name if "(" in name else ""), {}
+    call = entry.makers.get("torch")
+    return (call if isinstance(call, str) else ""), entry.makers
 
 
 def conversion(backend: Backend, framework: str, network: Network) -> Conversion:

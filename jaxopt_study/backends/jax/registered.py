@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 import optax
@@ -18,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxopt_study.backends.jax import runtime
 from jaxopt_study.backends.jax.models import predict
 
-__all__ = ["draw", "maker", "model", "optimizer", "outputs", "params_from_numpy", "params_to_numpy"]
+__all__ = ["check_by_rate", "draw", "maker", "model", "optimizer", "outputs", "params_from_numpy", "params_to_numpy"]
 
 Leaves = Mapping[str, npt.NDArray[Any]]
 
@@ -92,3 +93,40 @@ def optimizer(make: Callable[[float], Any], learning_rate: float) -> optax.Gradi
         hint = ": give its .gradient_transformation()" if hasattr(made, "gradient_transformation") else ""
         raise TypeError(f"jax= made a {type(made).__name__}, and not an optax.GradientTransformation{hint}")
     return made
+
+
+def check_by_rate(make: Callable[[Any], optax.GradientTransformation], params: Any) -> None:
+    """Check that an optimizer can be made anew for the learning rate of each step.
+
+    Two steps are made at two learning rates, which are traced, with gradients of one.
+
+    Args:
+        make: The function of the learning rate.
+        params: The parameters of a model.
+
+    Raises:
+        NotImplementedError: It cannot; the words say why.
+    """
+
+    def two_steps(rate: Any) -> Any:
+        rule = make(rate)
+        gradient = jax.tree.map(jnp.ones_like, params)
+        begun = rule.init(params)
+        updates, state = rule.update(gradient, begun, params)
+        return begun, (updates, rule.update(gradient, state, params)[0])
+
+    compiled, dtype = jax.jit(two_steps), jax.tree.leaves(params)[0].dtype
+    try:
+        found = [compiled(jnp.asarray(rate, dtype)) for rate in (1e-3, 1e-2)]
+    except jax.errors.ConcretizationTypeError:
+        raise NotImplementedError("it needs its learning rate as a number of Python, as float(learning_rate)") from None
+    (state, updates), (other_state, other_updates) = found
+    if not _same(state, other_state):
+        raise NotImplementedError("its state holds the learning rate, so that a schedule cannot change it")
+    if _same(updates, other_updates):
+        raise NotImplementedError("its steps do not depend on the learning rate, so that there is nothing to tune")
+
+
+def _same(tree: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(leaf, other_leaf) for leaf, other_leaf in pairs)

@@ -1,8 +1,9 @@
 """Is Adam better than other optimizers, at default learning rates and when each is tuned equally?"""
 
 from jaxopt_study.studies.experiment import Study
+from jaxopt_study.studies.ranking.alone import Alone
 from jaxopt_study.studies.ranking.beforehand import Beforehand
-from jaxopt_study.studies.ranking.diagnostics import Diagnostics
+from jaxopt_study.studies.ranking.diagnostics import Streams, Surfaces
 from jaxopt_study.studies.ranking.overview import Overview
 from jaxopt_study.studies.ranking.sweep import Sweep
 
@@ -10,5 +11,5 @@ __all__ = ["RANKING"]
 
 RANKING = Study(
     "Ranking: is Adam better than other optimizers, untuned and tuned?",
-    (Overview(), Beforehand(), Sweep(), Diagnostics()),
+    (Overview(), Beforehand(), Alone(), Sweep(), Surfaces(), Streams()),
 )

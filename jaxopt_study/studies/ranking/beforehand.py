@@ -50,13 +50,16 @@ class Beforehand(Experiment):
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return one epoch of the trainings. A step of the task is one step of one of them."""
         size = points.size(plan)
-        problem = problems.make(case.subject, workload, plan, size.initializations, epochs=1)
+        torch = case.framework == "torch"
+        starts = 1 if torch else size.initializations
+        problem = trainings.problem(backend, case.subject, workload, plan, starts, epochs=1)
         steps, middle = problem.orders.shape[2], size.rates // 2
         rates = points.by_step(points.grid(points.OPTIMIZERS[OPTIMIZER].default, size.rates), 1, steps)
-        if case.framework == "torch":
-            train, rates, trained = trainings.one_training(backend, problem, OPTIMIZER), rates[middle], 1
+        if torch:
+            train = trainings.one_training(backend, case.framework, problem, OPTIMIZER, plan)
+            rates, trained = rates[middle], 1
         else:
-            train = trainings.whole_grid(backend, problem, OPTIMIZER, case.method)
+            train = trainings.whole_grid(backend, problem, OPTIMIZER, case.method, plan)
             trained = len(problem.orders) * len(rates)
         target = problems.target(problem) if case.method == WAYS[0] else np.nan
 

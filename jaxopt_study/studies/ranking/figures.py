@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.data.workload import Array
 from jaxopt_study.report.figure import COLOURS, Figure
 from jaxopt_study.studies.experiment import Row
-from jaxopt_study.studies.ranking import statistics, tables
+from jaxopt_study.studies.ranking import profiles, statistics, tables
 from jaxopt_study.studies.ranking.outcomes import Losses, chosen
 
 STYLES = [(colour, line) for line in ("-", "--") for colour in COLOURS]
@@ -36,16 +37,18 @@ def figures(swept: Sequence[Losses], rows: Sequence[Row], plan: Plan) -> list[Fi
         *found,
         Figure(
             "ranking_ranks",
-            "Average rank over all workloads when tuned (1 is best). The bar is as long as the critical difference: "
-            "optimizers whose ranks are less apart cannot be told apart.",
+            "Critical-difference diagram: the average rank over all workloads when tuned (1 is best). A bar on the "
+            "right connects optimizers that cannot be told apart: their ranks are less than the critical difference "
+            "apart.",
             lambda axes: _ranks(axes, whole),
         ),
         Figure(
             "ranking_profile",
             "Performance profile, tuned: the part of the runs in which an optimizer reached the target within a "
             "multiple of the fastest one's steps.",
-            lambda axes: _profile(axes, whole),
+            lambda axes: _profile(axes, whole, tables.steps(whole, "tuned"), "steps", "part of the runs", 8),
         ),
+        *_quality(whole),
         Figure(
             "ranking_budgets",
             "Average rank over all workloads against the number of trials with which each optimizer is tuned.",
@@ -78,20 +81,36 @@ def _ranks(axes: Any, whole: dict[str, list[Row]]) -> None:
     names = list(whole)
     axes.plot(found.average[order], range(len(names)), "o", color=COLOURS[0])
     axes.set(yticks=range(len(names)), yticklabels=[names[place] for place in order], xlabel="average rank")
-    axes.set_xlim(0.5, len(names) + 0.5)
-    start = float(found.average[order[0]])
-    axes.hlines(-1, start, start + found.critical_difference, color=COLOURS[1], linewidth=3)
-    axes.text(start, -1.3, "critical difference from the best", fontsize="small", verticalalignment="bottom")
+    groups = statistics.alike(found.average[order], found.critical_difference)
+    for number, (first, last) in enumerate(groups):
+        axes.vlines(len(names) + 0.5 + 0.3 * number, first - 0.15, last + 0.15, color=COLOURS[1], linewidth=3)
+    axes.set(xticks=range(1, len(names) + 1), xlim=(0.5, len(names) + 0.5 + 0.3 * len(groups)))
+    axes.hlines(-1, 1, 1 + found.critical_difference, color="0.5", linewidth=2)
+    axes.text(1, -1.2, f"critical difference: {found.critical_difference:.2f}", fontsize="small", color="0.4")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
 
 
-def _profile(axes: Any, whole: dict[str, list[Row]]) -> None:
-    factors = np.geomspace(1, 8, 100)
-    parts = statistics.profile(tables.steps(whole, "tuned"), factors.tolist())
+def _quality(whole: dict[str, list[Row]]) -> list[Figure]:
+    losses = tables.losses(whole, "all")
+    if not profiles.comparable(losses).all():
+        return []
+    return [
+        Figure(
+            "ranking_quality",
+            "Quality profile, tuned: the part of the workloads on which an optimizer's median test loss is at most a "
+            "multiple of the least one.",
+            lambda axes: _profile(axes, whole, losses, "test loss", "part of the workloads", 2),
+        )
+    ]
+
+
+def _profile(axes: Any, whole: dict[str, list[Row]], values: Array, what: str, part: str, most: float) -> None:
+    factors = np.geomspace(1, most, 200)
+    parts = statistics.profile(values, factors.tolist())
     for place, (name, (colour, line)) in enumerate(zip(whole, cycle(STYLES), strict=False)):
         axes.step(factors, parts[:, place], where="post", color=colour, linestyle=line, label=name)
-    axes.set(xlabel="multiple of the fastest optimizer's steps", ylabel="part of the runs", ylim=(0, 1.02))
+    axes.set(xlabel=f"multiple of the best optimizer's {what}", ylabel=part, ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxopt_study import plugin
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data.workload import Array
+from jaxopt_study.studies import trained
 from jaxopt_study.studies.registry import NOTEBOOK
 
 SCHEDULES = ("constant", "cosine")
@@ -112,9 +115,23 @@ def parts(subject: str) -> tuple[str, str]:
     return optimizer, workload
 
 
+def ranked(optimizer: str, plan: Plan) -> Ranked | None:
+    """Return the optimizer's row; nothing of one that is the user's, as a `lion` of the plugin."""
+    mine = plugin.find(plan.plugin, plan.plugin_digest, "optimizer", optimizer)
+    return None if mine else OPTIMIZERS.get(optimizer)
+
+
 def default_rate(optimizer: str, plan: Plan) -> float:
-    """Return the optimizer's default learning rate; of one that the table lacks, the plan's."""
-    return OPTIMIZERS[optimizer].default if optimizer in OPTIMIZERS else plan.learning_rate
+    """Return the optimizer's default learning rate.
+
+    Raises:
+        Skipped: It is 0, as a call of torch may say.
+    """
+    row = ranked(optimizer, plan)
+    rate = row.default if row else trained.default_rate(optimizer, plan)
+    if rate <= 0:
+        raise Skipped(f"a learning rate of {rate:g} has no others around it")
+    return rate
 
 
 def grid(default: float, count: int) -> Array:

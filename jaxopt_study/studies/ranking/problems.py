@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,6 @@ from jaxopt_study.data.workload import (
     stack_params,
 )
 from jaxopt_study.data.workloads import WORKLOADS
-from jaxopt_study.studies.own.network import Registered
 
 PER_STEP = 32
 """The rows of a training step where the command line names none, or one: all of the training part if it has fewer. The
@@ -47,6 +47,10 @@ class Problem:
     params: ParameterTree
     orders: Array
 
+    def start(self, number: int) -> ParameterTree:
+        """Return the initial parameters of a start."""
+        return {layer: {name: leaf[number] for name, leaf in leaves.items()} for layer, leaves in self.params.items()}
+
     @property
     def matrices(self) -> bool:
         """Whether a leaf of the parameters is a matrix of at least two rows and columns."""
@@ -60,7 +64,17 @@ class Problem:
         return self.workload.train, self.workload.validation, self.workload.test
 
 
-def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: int) -> Problem:
+Draw = Callable[[Workload, int], ParameterTree]
+
+
+def drawn_in_numpy(workload: Workload, seed: int) -> ParameterTree:
+    """Return the initial parameters of a built-in network."""
+    return workload.network.draw(seed)
+
+
+def make(
+    name: str, given: Workload, plan: Plan, initializations: int, epochs: int, draw: Draw = drawn_in_numpy
+) -> Problem:
     """Return the problem of that name.
 
     Args:
@@ -69,18 +83,17 @@ def make(name: str, given: Workload, plan: Plan, initializations: int, epochs: i
         plan: What the run was asked for: its seed is that of the first initialization.
         initializations: How many starts there are, without the one that is moved.
         epochs: Epochs of each training.
+        draw: draw(workload, seed) are initial parameters of a workload; those of the first start are the workload's.
 
     Raises:
-        Skipped: The workload holds no rows out, or its model or loss is a user's.
+        Skipped: The workload holds no rows out.
     """
     workload = three_parts(given if name == plan.workload else WORKLOADS[name](plan.seed, 1, 1))
-    if isinstance(workload.network, Registered) or workload.loss not in LOSSES:
-        raise Skipped("registered models and losses are not ranked; --studies optimizers trains them")
     rows = len(workload.train[1])
     batch = min(plan.batch_size if plan.batch_size > 1 or plan.overview else PER_STEP, rows)
     seeds = range(plan.seed, plan.seed + initializations)
     orders = [draw_order(rows, epochs, batch, np.random.default_rng(seed)) for seed in seeds]
-    params = [workload.network.draw(seed) for seed in seeds]
+    params = [workload.params, *(draw(workload, seed) for seed in seeds[1:])]
     moved = next_up(params[0], plan.dtype)
     return Problem(workload, stack_params([*params, moved]), np.stack([*orders, orders[0]]))
 
@@ -101,8 +114,11 @@ def target(problem: Problem) -> float:
     """Return the validation loss that a training should reach; no training decides it.
 
     It lies 98 % of the way from the best constant prediction to scikit-learn's regularized linear model, with its
-    default options. Where that model predicts no better than a constant, it is half of the constant's loss.
+    default options. Where that model predicts no better than a constant, it is half of the constant's loss. Of a
+    registered loss nobody knows either of them: NaN.
     """
+    if problem.workload.loss not in LOSSES:
+        return float("nan")
     (inputs, targets), validation, _ = problem.parts
     if problem.workload.regression:
         constant, linear = _squared_errors(inputs, targets, validation)

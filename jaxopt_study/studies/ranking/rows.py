@@ -9,22 +9,26 @@ import numpy as np
 
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
+from jaxopt_study.bench.results import Results
 from jaxopt_study.data.workload import Array
 from jaxopt_study.studies.experiment import Rows
-from jaxopt_study.studies.ranking import beforehand, points, statistics
+from jaxopt_study.studies.ranking import alone, beforehand, points, statistics
 from jaxopt_study.studies.ranking.outcomes import Losses, Point, chosen, read
 
 TRIALS = (1, 3, 13)
 REFERENCE = "adam"
 
 
-def rows_of(records: Sequence[Record], sweep: Sequence[Record], plan: Plan) -> Rows:
-    """Return one row for each workload and optimizer; the records are those of the run, and the sweep's."""
+def rows_of(results: Results, sweep: Sequence[Record], plan: Plan) -> Rows:
+    """Return one row for each workload and optimizer; the records are the sweep's."""
+    records, seconds = results.records, alone.step_seconds(results)
     torch = {(losses.optimizer, losses.workload): losses for losses in read(sweep, "torch")}
     rows = []
     for losses in read(sweep):
         target, other = beforehand.target(records, losses.workload), torch.get((losses.optimizer, losses.workload))
-        rows.append(_row(losses, target, plan) | {"same_steps_in_torch": _same_steps(losses, other, target, plan)})
+        taken = seconds.get(points.subject(losses.optimizer, losses.workload), float("nan"))
+        row = _row(losses, target, plan) | {"step_seconds": taken}
+        rows.append(row | {"same_steps_in_torch": _same_steps(losses, other, target, plan)})
     for name in dict.fromkeys(row["workload"] for row in rows):
         _standings([row for row in rows if row["workload"] == name])
     missing = [

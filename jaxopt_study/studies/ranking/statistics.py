@@ -109,6 +109,18 @@ def ranks(losses: Array) -> Ranks:
     return Ranks(ranked.mean(axis=0), p_value, float(difference))
 
 
+def alike(average: Array, critical_difference: float) -> list[tuple[int, int]]:
+    """Return the largest groups of optimizers that cannot be told apart: the first and the last place in the order.
+
+    Args:
+        average: The average ranks, ascending.
+        critical_difference: See `Ranks`.
+    """
+    ends = [int(np.searchsorted(average, rank + critical_difference)) - 1 for rank in average]
+    starts = [place for place, end in enumerate(ends) if end > place and (place == 0 or end > ends[place - 1])]
+    return [(place, ends[place]) for place in starts]
+
+
 def with_trials(validation: Array, test: Array, trials: int) -> float:
     """Return the median test loss of a user who tries so many points, drawn at random, and keeps the best one.
 
@@ -134,7 +146,8 @@ def profile(steps: Array, factors: Sequence[float]) -> Array:
     """Return the part of the problems that each optimizer solves within `factor` times the steps of the best one.
 
     Args:
-        steps: (problems, optimizers); infinite where the target was not reached. (Dolan and Moré, 2002.)
+        steps: (problems, optimizers); infinite where the target was not reached (Dolan and Moré, 2002). Or losses, of
+            which the best one is positive.
         factors: At least 1.
 
     Returns:

@@ -13,12 +13,12 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.bench.task import Skipped, Task, Value
+from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Array, Workload
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
-from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, problems, tables, trainings
+from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, tables, trainings
 from jaxopt_study.studies.ranking.beforehand import LOOP, WAYS
 from jaxopt_study.studies.ranking.outcomes import best_point, read
 from jaxopt_study.studies.ranking.rows import rows_of
@@ -52,14 +52,13 @@ class Sweep(Experiment):
         """Return the sweep of one optimizer on one workload, or in PyTorch its runs from the first initialization."""
         optimizer, name = points.parts(case.subject)
         size, torch = points.size(plan), case.framework == "torch"
-        problem = problems.make(name, workload, plan, size.initializations, plan.epochs)
-        if optimizer in points.OPTIMIZERS and points.OPTIMIZERS[optimizer].matrices and not problem.matrices:
-            raise Skipped("this network has no matrix of more than one row")
+        problem = trainings.problem(backend, name, workload, plan, 1 if torch else size.initializations, plan.epochs)
+        trainings.check_matrices(optimizer, plan, problem)
         rates = points.grid(points.default_rate(optimizer, plan), size.rates)
         if torch:
-            train = _one_by_one(backend, trainings.one_training(backend, problem, optimizer))
+            train = _one_by_one(backend, trainings.one_training(backend, case.framework, problem, optimizer, plan))
         else:
-            train = _all_at_once(backend, trainings.whole_grid(backend, problem, optimizer, case.method))
+            train = _all_at_once(backend, trainings.whole_grid(backend, problem, optimizer, case.method, plan))
         steps = problem.orders.shape[2]
 
         def run(_: Any) -> Iterator[Value]:
@@ -83,7 +82,7 @@ class Sweep(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each workload and optimizer."""
-        return rows_of(results.records, self.records(results), plan)
+        return rows_of(results, self.records(results), plan)
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return each workload's results, and what they come to over all workloads."""

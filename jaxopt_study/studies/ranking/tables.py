@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxopt_study.bench.case import Plan
+from jaxopt_study.report import table as text
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row
-from jaxopt_study.studies.ranking import points, statistics
+from jaxopt_study.studies.ranking import points, profiles, statistics
 from jaxopt_study.studies.ranking.rows import REFERENCE, TRIALS
 from jaxopt_study.studies.ranking.statistics import BETTER, TIED, WORSE
 
 POINTS = ("default", "tuned")
 SIGNS = {BETTER: "+", TIED: "=", WORSE: "-"}
-FACTORS = (1.0, 1.5, 2.0, 4.0)
 BUDGETS = ("default", *map(str, TRIALS), "all")
 
 
@@ -24,7 +24,19 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     names = list(dict.fromkeys(row["workload"] for row in rows))
     found = [table for name in names for table in _of_workload(name, [r for r in rows if r["workload"] == name], plan)]
     whole = complete(rows)
-    return [*found, *([_overall(whole), _budgets(whole), _profile(whole)] if whole else [])]
+    return [*found, *(_over_all(whole) if whole else [])]
+
+
+def _over_all(whole: dict[str, list[Row]]) -> list[Table]:
+    same = [each for mine in whole.values() for row in mine for each in row["same_steps_in_torch"]]
+    return [
+        _ranks(whole),
+        _budgets(whole),
+        profiles.performance(list(whole), {at: steps(whole, at) for at in POINTS}, same),
+        *profiles.quality(
+            list(whole), {at: losses(whole, budget) for at, budget in zip(POINTS, ("default", "all"), strict=True)}
+        ),
+    ]
 
 
 def short(rows: Sequence[Row], plan: Plan) -> Table:
@@ -110,15 +122,7 @@ def _of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
         for row in done
     ]
     ease = [
-        (
-            row["optimizer"],
-            f"{row['decades_near_best']:.2f}",
-            f"{row['trials']}",
-            f"{row['diverged']}",
-            _steps(row["default_steps"]),
-            _steps(row["tuned_steps"]),
-        )
-        for row in done
+        (row["optimizer"], f"{row['decades_near_best']:.2f}", f"{row['trials']}", f"{row['diverged']}") for row in done
     ]
     tests = (
         f"Median of {count} initializations with its 95 % interval, after {plan.epochs} epochs; tuned: the learning "
@@ -130,15 +134,46 @@ def _of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
     reached = (
         "Near best: powers of ten of the learning rate with a median validation loss within 1 % of the best. "
         "Points: learning rates times schedules. Diverged: runs, of all points.",
-        f"Steps: until the validation loss is {done[0]['target']:.3g} or less, the target fixed before the runs; "
-        "median, and the initializations that missed it.",
+        *_unreached(done),
     )
     columns = ("optimizer", "default  ", "tuned  ", "learning rate")
-    others = ("optimizer", "near best", "points", "diverged", "steps, default", "steps, tuned")
+    others = ("optimizer", "near best", "points", "diverged")
     return [
         Table(f"{name}: test loss", columns, results, tests),
-        Table(f"{name}: sensitivity and steps to the target", others, ease, reached),
+        Table(f"{name}: sensitivity to the learning rate", others, ease, reached),
+        *([] if _unreached(done) else [_to_target(name, done)]),
     ]
+
+
+def _unreached(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Say why there are no steps to a target, or nothing."""
+    target = rows[0]["target"]
+    if np.isnan(target):
+        return ("There is no target: nobody knows which value of a registered loss is good.",)
+    if not any(np.isfinite(row[f"{at}_steps"]).any() for row in rows for at in POINTS):
+        return (f"No run reached the target, a validation loss of {target:.3g} that was fixed before the runs.",)
+    return ()
+
+
+def _to_target(name: str, rows: Sequence[Row]) -> Table:
+    """Return the steps and the time to the target."""
+    lines = [
+        (
+            row["optimizer"],
+            text.seconds(row["step_seconds"]),
+            *(_steps(row[f"{at}_steps"]) for at in POINTS),
+            *(text.seconds(float(np.median(row[f"{at}_steps"])) * row["step_seconds"]) for at in POINTS),
+        )
+        for row in rows
+    ]
+    notes = (
+        f"Steps: until the validation loss is {rows[0]['target']:.3g} or less, the target fixed before the runs; "
+        "median, and the initializations that missed it. A step is one gradient of a batch.",
+        "Time: the steps times the time of a step of one training alone in JAX, measured before the sweep in a "
+        "compiled epoch. Compiling and validating are not in it.",
+    )
+    columns = ("optimizer", "per step", "steps, default", "steps, tuned", "time, default", "tuned")
+    return Table(f"{name}: to the target", columns, lines, notes)
 
 
 def _scatter(rows: Sequence[Row]) -> str:
@@ -165,7 +200,7 @@ def _steps(values: Sequence[float]) -> str:
     return shown + (f" ({missed} missed)" if missed else "")
 
 
-def _overall(whole: dict[str, list[Row]]) -> Table:
+def _ranks(whole: dict[str, list[Row]]) -> Table:
     found = {at: statistics.ranks(losses(whole, at)) for at in ("default", "all")}
     lines = []
     for number, (name, mine) in enumerate(whole.items()):
@@ -214,19 +249,3 @@ def _budgets(whole: dict[str, list[Row]]) -> Table:
 
 def _trials() -> list[str]:
     return [f"{count} trial{'s' if count > 1 else ''}" for count in TRIALS]
-
-
-def _profile(whole: dict[str, list[Row]]) -> Table:
-    parts = {at: statistics.profile(steps(whole, at), FACTORS) for at in POINTS}
-    same = [each for mine in whole.values() for row in mine for each in row["same_steps_in_torch"]]
-    lines = [
-        (name, *(f"{100 * part[number, place]:.0f} %" for part in parts.values() for number in range(len(FACTORS))))
-        for place, name in enumerate(whole)
-    ]
-    notes = (
-        "The part of all initializations of all workloads in which the optimizer reached the target within so many "
-        "times the steps of the fastest one. First four columns: at the default learning rate; last four: tuned.",
-        *([f"PyTorch took as many steps as JAX in {sum(same)} of {len(same)} runs."] if same else []),
-    )
-    columns = ("optimizer", *(f"{factor:g}x" for factor in FACTORS), *(f"{factor:g}x " for factor in FACTORS))
-    return Table("Over all workloads: performance profile", columns, lines, notes)
