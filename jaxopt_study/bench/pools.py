@@ -5,6 +5,7 @@ Dask and Ray are loaded when they are chosen.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import socket
@@ -23,7 +24,7 @@ from jaxopt_study.bench.process import WorkerDied
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.stock import Stock, Work
 
-PATIENCE = 5.0
+PATIENCE = 6.0
 """Seconds for an address to answer."""
 
 
@@ -114,7 +115,10 @@ class Dask(Pool):
         distributed = importlib.import_module("distributed")
         self.died = (WorkerDied, distributed.scheduler.KilledWorker)
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # each lost worker would be many lines
+        _check(address)
         try:
+            # First, since a client that has failed says so again, at length, when Python deletes it.
+            asyncio.run(distributed.core.connect(address, timeout=PATIENCE)).abort()
             self._client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
         except Exception as error:
             raise Unreachable(_line(error)) from None
@@ -149,7 +153,8 @@ class Ray(Pool):
 
     def __init__(self, address: str, threads: int) -> None:
         super().__init__()
-        self._answers(address)
+        if address != "auto":
+            _check(address)
         ray = self._ray = importlib.import_module("ray")
         lost = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError", "LocalRayletDiedError")
         self.died = (WorkerDied, *(getattr(ray.exceptions, name) for name in lost))
@@ -166,20 +171,11 @@ class Ray(Pool):
         try:
             connected.result(PATIENCE)
         except Exception as error:
-            raise Unreachable(_line(error) or f"no answer within {PATIENCE:.0f} s") from None
+            words = f"no answer within {PATIENCE:.0f} s" if isinstance(error, TimeoutError) else _line(error)
+            raise Unreachable(words) from None
         # A case whose worker died is begun again here, where it is counted.
         self._measure = ray.remote(num_cpus=threads, max_retries=0)(stock.measure)
         self._work: dict[str, Any] = {}
-
-    @staticmethod
-    def _answers(address: str) -> None:
-        parts = urlsplit(address if "://" in address else f"ray://{address}")
-        if address == "auto":
-            return
-        try:
-            socket.create_connection((parts.hostname or "", parts.port or 0), PATIENCE).close()
-        except (OSError, ValueError) as error:
-            raise Unreachable(_line(error)) from None
 
     def submit(self, work: Work, case: Case) -> Future[Record]:
         """Let a worker of the cluster measure a case."""
@@ -206,6 +202,17 @@ class Ray(Pool):
         """Leave the cluster, which ends the workers that it started for this process."""
         with suppress(Exception):
             self._ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Raise `Unreachable` where nothing at all answers: Dask and Ray would try again and again."""
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        if parts.hostname is None or parts.port is None:
+            raise Unreachable("it is not HOST:PORT")
+        socket.create_connection((parts.hostname, parts.port), PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise Unreachable(_line(error)) from None
 
 
 def _line(error: Exception) -> str:
