@@ -116,12 +116,13 @@ class Dask(Pool):
         self.died = (WorkerDied, distributed.scheduler.KilledWorker)
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # each lost worker would be many lines
         _check(address)
-        try:
+
+        def connect() -> Any:
             # First, since a client that has failed says so again, at length, when Python deletes it.
             asyncio.run(distributed.core.connect(address, timeout=PATIENCE)).abort()
-            self._client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
-        except Exception as error:
-            raise Unreachable(_line(error)) from None
+            return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+
+        self._client = _within_patience(connect)
         self._topic = f"jaxopt_study {self._client.id}"
         self._client.subscribe_topic(self._topic, lambda event: self.begun.update([event[1]]))
 
@@ -158,21 +159,7 @@ class Ray(Pool):
         ray = self._ray = importlib.import_module("ray")
         lost = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError", "LocalRayletDiedError")
         self.died = (WorkerDied, *(getattr(ray.exceptions, name) for name in lost))
-        connected: Future[None] = Future()
-
-        def connect() -> None:
-            try:
-                ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
-                connected.set_result(None)
-            except Exception as error:
-                connected.set_exception(error)
-
-        threading.Thread(target=connect, daemon=True).start()  # of what is no Ray it waits for minutes
-        try:
-            connected.result(PATIENCE)
-        except Exception as error:
-            words = f"no answer within {PATIENCE:.0f} s" if isinstance(error, TimeoutError) else _line(error)
-            raise Unreachable(words) from None
+        _within_patience(lambda: ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL))
         # A case whose worker died is begun again here, where it is counted.
         self._measure = ray.remote(num_cpus=threads, max_retries=0)(stock.measure)
         self._work: dict[str, Any] = {}
@@ -213,6 +200,24 @@ def _check(address: str) -> None:
         socket.create_connection((parts.hostname, parts.port), PATIENCE).close()
     except (OSError, ValueError) as error:
         raise Unreachable(_line(error)) from None
+
+
+def _within_patience(connect: Callable[[], Any]) -> Any:
+    """Return what `connect` returns; of what is no cluster both libraries may await an answer for minutes."""
+    connected: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            connected.set_result(connect())
+        except Exception as error:
+            connected.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return connected.result(PATIENCE)
+    except Exception as error:
+        words = _line(error) if connected.done() else f"no answer within {PATIENCE:.0f} s"
+        raise Unreachable(words) from None
 
 
 def _line(error: Exception) -> str:
