@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from jaxopt_study.bench.case import Case, Plan
 from jaxopt_study.bench.timing import process_age
@@ -34,7 +33,8 @@ class Tally:
         total, done = (sum(self._runs[c] for c in some) for some in (mine, set(mine) - self._waiting))
         left = (now - self._began) / (len(self._runs) - len(self._waiting)) * len(self._waiting)
         rate = done / max(now - since, 1e-3)
-        self.words = f"{name}: {done:,} of {total:,} runs, {rate:,.0f}/s, {timedelta(seconds=round(left))} left"
+        minutes, seconds = divmod(round(left), 60)
+        self.words = f"{name}: {done:,} of {total:,} runs, {rate:,.0f}/s, {minutes}:{seconds:02} left"
         of_part = [other for other in mine if _part(other) == part]
         if not self._waiting.isdisjoint(of_part):
             return ""

@@ -290,7 +290,7 @@ def test_the_progress_tells_runs_rate_time_left_and_what_is_finished():
         "ranking diagnostics: 3,900",
     ]
     assert tally.words.startswith("ranking diagnostics: 3,900 of 3,900 runs, ")
-    assert tally.words.endswith("/s, 0:00:00 left")
+    assert tally.words.endswith("/s, 0:00 left")
 
 
 # Addresses.
