@@ -27,11 +27,12 @@ from rich.progress import Progress as RichProgress
 
 from jaxopt_study import __version__, folders, plugin, register, session, user_code
 from jaxopt_study.bench.case import PROFILES
-from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
+from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, connect, read_data
 from jaxopt_study.data.workloads import WORKLOADS
+from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.report.table import show
-from jaxopt_study.session import Interrupted, Progress
+from jaxopt_study.session import Interrupted
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.registry import OPTIMIZERS
 from jaxopt_study.studies.steps import source
@@ -101,10 +102,13 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
-        return session.run(plan, folders.old("--resume", Path(config.resume)), True, progress, beside, given)
-    stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-    folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
-    return session.run(plan, folder, False, progress, beside, given)
+        folder = folders.old("--resume", Path(config.resume))
+    else:
+        stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
+        folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
+    tell = progress.tell if isinstance(progress, Bar) else lambda _: None
+    resumed, pool = config.resume is not None, connect(config, plan)
+    return session.run(plan, folder, resumed, progress, beside, given, pool, tell)
 
 
 def _registered(config: Config) -> bytes:
@@ -280,15 +284,22 @@ class Bar:
         self._task = self._bar.add_task("starting", total=None)
         self._next_line = float(self.EVERY)
 
-    def __enter__(self) -> Progress:
-        return self._move
+    def __enter__(self) -> Bar:
+        return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the terminal is gone
             if self._bar.live.is_started:
                 self._bar.stop()
 
-    def _move(self, words: str, done: int, samples: int) -> None:
+    def tell(self, words: str) -> None:
+        """Write a line above the bar, on a terminal."""
+        if self._bar.console.is_terminal:
+            with suppress(OSError):
+                self._bar.console.print(words, markup=False, highlight=False)
+
+    def __call__(self, words: str, done: int, samples: int) -> None:
+        """Show what is done: see `run`."""
         terminal.check_stop()
         self._bar.update(self._task, description=words, advance=done, total=samples or None)
         if not self._bar.console.is_terminal:

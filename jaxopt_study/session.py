@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study import folders, terminal, verdict
+from jaxopt_study import folders, measuring, terminal, verdict
 from jaxopt_study.bench import environment, record
-from jaxopt_study.bench.case import Case, Group, Plan
-from jaxopt_study.bench.engine import Engine, at_its_place
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.engine import Engine
+from jaxopt_study.bench.pools import Local, Pool
 from jaxopt_study.bench.process import CaseFailed, WorkerProcess
 from jaxopt_study.bench.record import Record
-from jaxopt_study.bench.task import Refused, Value
+from jaxopt_study.bench.stock import Stock, Work
+from jaxopt_study.bench.task import Refused
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import ConfigError
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
+from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
-from jaxopt_study.studies import EVERY, experiment
+from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.own import chosen, twins
-
-Progress = Callable[[str, int, int], None]
-"""progress(words, samples done since the last call, samples in all)"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,21 @@ def run(
     progress: Progress,
     beside: Beside = Beside(),
     given: Given | None = None,
+    pool: Pool | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Measure what the folder does not hold yet, and write its report.
+
+    Args:
+        plan: What to measure.
+        folder: The run's folder.
+        resumed: Whether it holds records already.
+        progress: It is told how far the run is.
+        beside: What is made beside the report.
+        given: The user's own data.
+        pool: The cluster that takes the distributed groups, which is left at the end; without one, this machine's cores
+            do.
+        tell: It is told in one line what is finished.
 
     Raises:
         ConfigError: The folder cannot be written, was run under another configuration, or a framework cannot be
@@ -77,8 +91,10 @@ def run(
     """
     groups = [group for name in plan.studies for group in EVERY[name].groups(plan)]
     variables = environment.of_worker(plan.threads)  # asked once: what is imported later may set more of them
-    engine = Engine(plan, _summarize, partial(WorkerProcess, variables=variables))
+    engine = Engine(plan, measuring.summarize, partial(WorkerProcess, variables=variables))
+    pool = _cores(plan, engine) if pool is None else pool
     with _kept(folder), ExitStack() as held:
+        held.callback(pool.close)
         if resumed:
             held.enter_context(folders.claim(folder))
             folders.check_readable("--resume", folder, plan)
@@ -97,12 +113,20 @@ def run(
             folders.check_environment(folder, where)
             record.drop_cut_line(folder)
         else:
-            decided = _decided(engine, workload, groups, where["key"], plan, progress)
+            decided = measuring.decided(engine, workload, groups, where["key"], plan, progress)
             held.enter_context(folders.make(folder, where))
             record.append(folder, decided)
-        _measure(engine, workload, groups, folder, where["key"], plan, progress)
+        mattering = environment.that_matter(variables)
+        work = Work(plan, workload, mattering, where["versions"], where["key"], measuring.summarize)
+        measuring.measure(measuring.Run(engine, pool, work, folder, progress, tell), groups)
         progress("writing the report", 0, 0)
         return report(plan, folder, beside)
+
+
+def _cores(plan: Plan, engine: Engine) -> Local:
+    """Return this machine's cores, on one part of which the workers of `engine` run; a GPU takes one case at a time."""
+    processes = len(environment.cores_at_hand()) // plan.threads if plan.device == "cpu" else 1
+    return Local(max(1, processes), lambda work: Stock(work, count(1), [engine], WorkerProcess))
 
 
 def _attached(engine: Engine, workload: Workload, plan: Plan, workers: Iterable[str]) -> Workload:
@@ -135,7 +159,7 @@ def _kept(folder: Path) -> Iterator[None]:
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
-    results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
+    results, where = verdict.evaluate(_read(folder, plan), plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
     words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
     data: list[tuple[str, list[Table], list[Any]]] = (
@@ -162,25 +186,23 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures)
 
 
+def _read(folder: Path, plan: Plan) -> list[Record]:
+    """Return the folder's records in the order of the plan; distributed cases end in any order."""
+    cases = [case for name in plan.studies for group in EVERY[name].groups(plan) for case in group.cases]
+    places = {case: place for place, case in enumerate(cases)}
+    return sorted(record.read(folder), key=lambda r: places.get(r.case, len(places)))
+
+
 def _data(plan: Plan) -> Table:
     return Table("The data", ("what", "is"), [fact.split(": ", 1) for fact in plan.data], left=("is",))
-
-
-def _summarize(case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:
-    return experiment(case).summarize(case, value, workload, plan)
-
-
-def _pending(groups: Sequence[Group], done: Iterable[Record]) -> list[Group]:
-    measured = {r.case for r in done if not r.failed}
-    rest = [replace(group, cases=tuple(c for c in group.cases if c not in measured)) for group in groups]
-    return [group for group in rest if group.cases]
 
 
 def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -> tuple[list[Any], list[Table]]:
     """Return this run's times beside those of the run in `folder`, as plain rows and as tables."""
     there = environment.read(folder)
     # By its own plan: another dtype has other bounds.
-    earlier = verdict.evaluate(record.read(folder), environment.plan_of(there))
+    plan = environment.plan_of(there)
+    earlier = verdict.evaluate(_read(folder, plan), plan)
     before = [r for r in earlier.records if earlier.shows(r)]
     rows = against.rows(before, timed)
     lines = environment.differences(there, where)
@@ -188,82 +210,15 @@ def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -
     return rows, against.tables(rows, lines, str(folder), only_one)
 
 
-def _decided(
-    engine: Engine,
-    workload: Workload,
-    groups: Sequence[Group],
-    key: str,
-    plan: Plan,
-    progress: Progress,
-) -> list[Record]:
-    """Measure the groups that decide whether there is a run at all; return their records.
-
-    Raises:
-        ConfigError: There is none: what a user gave cannot be run.
-    """
-    found: list[Record] = []
-    for group in (group for group in groups if group.decides):
-        mine = experiment(group.cases[0])
-        progress(f"{mine.study} {mine.name}: {group.cases[0].subject}", 0, 0)
-        records = engine.measure(group, workload, key, lambda _: None)
-        reasons = [r.reason if r.status == "refused" else f"{r.framework}: {r.reason}" for r in records if not r.ok]
-        reason = reasons[0] if reasons else mine.refuse(records, plan)
-        if reason:
-            raise ConfigError(reason)
-        found += records
-    return found
-
-
-def _measure(
-    engine: Engine,
-    workload: Workload,
-    groups: Sequence[Group],
-    folder: Path,
-    key: str,
-    plan: Plan,
-    progress: Progress,
-) -> None:
-    """Measure what the folder does not hold yet, and record each group as it ends."""
-    done = {r.case: r for r in record.read(folder)}
-    groups = _pending(groups, done.values())
-    samples = sum(group.samples for group in groups)
-    for group in groups:
-        name = " ".join(dict.fromkeys((group.cases[0].study, group.cases[0].experiment)))
-        words = f"{name}: {', '.join(dict.fromkeys(case.subject for case in group.cases))}"
-        chosen, skipped = _without_skipped(group, list(done.values()), key, plan)
-        record.append(folder, skipped)
-        progress(words, group.samples - chosen.samples, samples)
-        measured = engine.measure(chosen, workload, key, partial(_advance, progress, words, samples))
-        record.append(folder, measured)
-        done |= {r.case: r for r in (*skipped, *measured)}
-
-
-def _without_skipped(group: Group, before: Sequence[Record], key: str, plan: Plan) -> tuple[Group, list[Record]]:
-    """Return the group without the cases that their study skips after what came before, and the records of those."""
-    rest, skipped = [], []
-    for case in group.cases:
-        try:
-            status, reason = "skipped", experiment(case).skip(case, before, plan)
-        except Exception as error:  # of the study's own code: it costs this case alone
-            status, reason = "failed", f"its study cannot say whether to skip it: {at_its_place(error)}"
-        if reason:
-            skipped.append(record.not_measured(case, status, reason, key))
-        else:
-            rest.append(case)
-    return replace(group, cases=tuple(rest)), skipped
-
-
-def _advance(progress: Progress, words: str, samples: int, done: int) -> None:
-    progress(words, done, samples)
-
-
 def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
     """Return what the run took: the benchmark of the project itself."""
     peaks = {r.framework: max(s.peak_bytes for s in records if s.framework == r.framework) for r in records}
+    retried = sum(r.retried for r in records)
     rows = [
         ("start-up, to the first case", text.seconds(where["startup_seconds"])),
         *((f"import of {name}", text.seconds(took)) for name, took in where["import_seconds"].items()),
         ("this command so far", text.seconds(process_age())),
+        *([("tasks begun again, since a process died", f"{retried}")] if retried else []),
         *((f"peak memory of {name}'s workers", f"{peak / 2**20:.0f} MiB") for name, peak in peaks.items()),
     ]
     return Table("The whole run", ("what", "took"), rows)

@@ -33,7 +33,7 @@ class Unpinned(Worker):
 class WorkerHere:
     """What the engine asks of a `WorkerProcess`."""
 
-    def __init__(self, framework, plan, before=None, variables=None):
+    def __init__(self, framework, plan, before=None, variables=None, place=0):
         self._framework, self._plan, self._worker = framework, plan, Unpinned(None)
 
     def loaded(self):

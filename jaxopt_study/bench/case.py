@@ -116,6 +116,9 @@ class Group:
         together: Whether the frameworks compute at the same time, each on its own cores if there are enough. For
             values alone: the records have no samples.
         decides: Whether the run is refused, and nothing written, where one of the cases is not measured.
+        distributed: Whether each case is a task of its own, which any process of `pools` may take, here or on another
+            machine. For values alone: the records have no samples. What a case needs of other records must have been
+            measured before the first of these groups.
     """
 
     cases: tuple[Case, ...]
@@ -124,6 +127,7 @@ class Group:
     processes: int = 1
     together: bool = False
     decides: bool = False
+    distributed: bool = False
 
     @property
     def samples(self) -> int:

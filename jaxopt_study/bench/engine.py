@@ -92,6 +92,17 @@ class Engine:
         busy = load.others(before, load.read())
         return [replace(r, others_busy=busy) for r in records]
 
+    def measure_value(self, case: Case, workload: Workload, environment_key: str) -> Record:
+        """Measure a case of which the value alone is wanted: the record has no samples.
+
+        Raises:
+            WorkerDied: The process died.
+        """
+        facts: dict[Case, dict[str, Any]] = {case: {"group": now(), "samples": []}}
+        if self._measure([case], range(0), workload, facts, lambda _: None) is not None:
+            raise WorkerDied(facts[case]["reason"])
+        return _record(case, facts[case] | {"samples": ()}, environment_key)
+
     def _measure_group(
         self, group: Group, workload: Workload, environment_key: str, advance: Callable[[int], None]
     ) -> list[Record]:
@@ -248,8 +259,10 @@ class Engine:
             raise CaseFailed(f"its value cannot be summarized: {at_its_place(error)}") from None
 
     def _worker(self, framework: str) -> WorkerProcess:
-        if not self._workers[framework].alive():
-            self._workers[framework].close()
+        worker = self._workers.get(framework)
+        if worker is None or not worker.alive():
+            if worker is not None:
+                worker.close()
             self._workers[framework] = self._worker_process(framework, self._plan)
             self._info(framework)
         return self._workers[framework]
@@ -259,7 +272,7 @@ class Engine:
             seconds = self._imports[framework] = self._workers[framework].loaded()
             return self._workers[framework].configure(), seconds
         except CaseFailed as failure:
-            raise CaseFailed(f"{framework}: {failure}") from None
+            raise type(failure)(f"{framework}: {failure}") from None
 
 
 def at_its_place(error: Exception) -> str:

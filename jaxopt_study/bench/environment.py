@@ -44,6 +44,9 @@ WITHOUT_EFFECT = (
 )
 """Variables that change how a process is loaded, reads and writes, and no measurement; they are not recorded."""
 
+OF_MACHINE = ("PYTHON", "LD_", "CUDA_VISIBLE_DEVICES")
+"""Variables that begin so say where things are on a machine."""
+
 SECRETS = ("API_KEY", "TOKEN", "SECRET", "PASSWORD")
 """A variable whose name contains one of these is never recorded, because a report is shown to others."""
 
@@ -71,6 +74,19 @@ def of_worker(threads: int) -> dict[str, str]:
     """
     own = {name: value for name, value in os.environ.items() if name not in (JAX_CACHE, TORCH_CACHE)}
     return {**WORKERS_DEFAULTS, **own, **dict.fromkeys(THREAD_VARIABLES, str(threads))}  # read as a library is loaded
+
+
+def of_task(mattering: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a worker's environment, where the run's main process may be on another machine.
+
+    Args:
+        mattering: The main process's, those of `that_matter`. They replace this process's own: Dask and Ray set some,
+            such as OMP_NUM_THREADS and MALLOC_TRIM_THRESHOLD_. Those of `OF_MACHINE` stay this process's.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in (JAX_CACHE, TORCH_CACHE)}
+    replaced = [name for name in that_matter(own) if not name.startswith(OF_MACHINE)]
+    asked = {name: value for name, value in mattering.items() if not name.startswith(OF_MACHINE)}
+    return {name: value for name, value in own.items() if name not in replaced} | asked
 
 
 def that_matter(variables: Mapping[str, str]) -> dict[str, str]:
@@ -117,11 +133,7 @@ def capture(
     """
     fixed = {
         "plan": asdict(plan),
-        "versions": {
-            "jaxopt_study": __version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
         "commit": _commit(),
         "system": platform.platform(),
         "cpu": _cpu(),
@@ -141,6 +153,12 @@ def capture(
         "seconds_per_unit": plain(calibrations),
     }
     return {"key": key, **moment, **fixed}
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of what a value depends on; None of a package that is not installed."""
+    packages = {name: _version(name) for name in PACKAGES}
+    return {"jaxopt_study": __version__, "python": platform.python_version(), **packages}
 
 
 def plan_of(environment: Mapping[str, Any]) -> Plan:

@@ -38,6 +38,7 @@ class WorkerProcess:
         before: The worker that it takes the place of, which ends: it finds compiled what that one compiled. Without
             one, no compilation is found ready-made.
         variables: Those of its environment; those of `environment.of_worker` if not given.
+        place: Which cores it is pinned to: see `environment.worker_cores`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class WorkerProcess:
         plan: Plan,
         before: WorkerProcess | None = None,
         variables: Mapping[str, str] | None = None,
+        place: int = 0,
     ) -> None:
         self._connection, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
@@ -61,6 +63,7 @@ class WorkerProcess:
         )
         theirs.close()
         self._plan = plan
+        self._place = place
         self.send("load", framework)
 
     def loaded(self) -> float:
@@ -70,7 +73,8 @@ class WorkerProcess:
 
     def configure(self) -> dict[str, str]:
         """Pin the process and set what the plan says; return what the backend says of itself."""
-        words: dict[str, str] = self.ask("configure", self._plan, environment.worker_cores(self._plan.threads))
+        cores = environment.worker_cores(self._plan.threads, self._place)
+        words: dict[str, str] = self.ask("configure", self._plan, cores)
         return words
 
     def fork(self) -> None:

@@ -19,7 +19,7 @@ from jaxopt_study.bench import stats
 from jaxopt_study.bench.case import Case
 from jaxopt_study.bench.task import Value
 
-SCHEMA = 4
+SCHEMA = 5
 RECORDS = "records.jsonl"
 
 
@@ -45,6 +45,7 @@ class Record:
         machine_seconds: Seconds that a fixed piece of Python took on the worker's core in each of the group's rounds. A
             machine that slows down, as a virtual one may, shows here.
         varies_by_process: Whether the method's time is known to be another in another process: see `task.Task`.
+        retried: How often a distributed case was begun again because the process that measured it died.
     """
 
     study: str
@@ -59,6 +60,7 @@ class Record:
     others_busy: float = 0.0
     machine_seconds: tuple[float, ...] = ()
     varies_by_process: bool = False
+    retried: int = 0
     stages: Mapping[str, float] = field(default_factory=dict)
     first_seconds: float = math.nan
     samples: tuple[float, ...] = ()

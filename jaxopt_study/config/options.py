@@ -14,6 +14,7 @@ from jaxopt_study.studies.registry import NOTEBOOK
 FRAMEWORKS = ("jax", "torch")
 DTYPES = ("float32", "float64")
 DEVICES = ("cpu", "gpu")
+ENGINES = ("local", "dask", "ray")
 
 
 def _whole(_hint: Any, tokens: Sequence[Token]) -> int:
@@ -77,6 +78,12 @@ class Config:
     """The learning rate of every optimizer."""
     repeats: Annotated[int | None, Parameter(converter=_whole)] = None
     """Samples per case. Default: 13; 4 with --profile smoke, 58 with --profile full."""
+    engine: Literal["local", "dask", "ray"] = "local"
+    """Where the ranking's sweep runs: on this machine's cores, or on a cluster. See docs/ranking.md."""
+    scheduler: str | None = None
+    """The address of the scheduler for --engine dask, such as tcp://10.0.0.1:8786."""
+    address: str | None = None
+    """The address of the cluster for --engine ray, such as 10.0.0.1:6379; auto: the one of this machine."""
     experiment: Path | None = None
     """Your own training steps: a Python file with `jax_step`, `torch_step` or both. They are checked, then timed."""
     new_experiment: Path | None = None

@@ -56,6 +56,14 @@ class Experiment(ABC):
         """Return why the run cannot go on after the records of a group that decides it: see `case.Group`."""
         return None
 
+    def runs(self, case: Case, plan: Plan) -> int:
+        """Return how many runs a distributed case has, at least; the progress counts them."""
+        return 1
+
+    def part(self, case: Case) -> str:
+        """Return the part of the experiment that a distributed case belongs to; the end of each is told."""
+        return ""
+
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:
         """Return the comparisons of this experiment's values."""
         return []

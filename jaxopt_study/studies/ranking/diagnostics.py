@@ -43,7 +43,11 @@ class Diagnostic(Experiment):
         if plan.overview or "jax" not in plan.frameworks:
             return []
         cases = [self.case(name, "jax", "vmapped") for name in points.optimizers(plan)]
-        return [Group((case,), repeats=0, together=True) for case in cases]
+        return [Group((case,), repeats=0, distributed=True) for case in cases]
+
+    def runs(self, case: Case, plan: Plan) -> int:
+        """Return how many descents start on each surface."""
+        return points.size(plan).rates * STARTS[plan.profile]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return all runs of one optimizer: rates x starts, each on all surfaces."""

@@ -38,8 +38,8 @@ class Sweep(Experiment):
             return []
         ways = [("jax", way) for way in WAYS] + [("torch", LOOP)] * ("torch" in plan.frameworks)
         return [
-            Group(tuple(self.case(points.subject(optimizer, workload), *way) for way in ways), repeats=0, together=True)
-            for workload in points.workloads(plan)
+            Group(tuple(self.case(points.subject(optimizer, name), *way) for way in ways), repeats=0, distributed=True)
+            for name in points.workloads(plan)
             for optimizer in points.optimizers(plan)
         ]
 
@@ -47,6 +47,15 @@ class Sweep(Experiment):
         """Skip the slower of JAX's ways."""
         way = beforehand.faster(records, points.parts(case.subject)[1])
         return f"{way} is faster on this workload" if case.method in WAYS and case.method != way else None
+
+    def runs(self, case: Case, plan: Plan) -> int:
+        """Return how many trainings a grid has before it is widened."""
+        size = points.size(plan)
+        return len(points.SCHEDULES) * size.rates * (size.initializations if case.framework == "jax" else 1)
+
+    def part(self, case: Case) -> str:
+        """Return the workload."""
+        return points.parts(case.subject)[1]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the sweep of one optimizer on one workload, or in PyTorch its runs from the first initialization."""
