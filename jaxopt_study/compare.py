@@ -21,15 +21,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cyclopts
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 
 from jaxopt_study import __version__, folders, plugin, register, session, user_code
 from jaxopt_study.bench.case import PROFILES
+from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
 from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.outcome import Outcome
+from jaxopt_study.progress import Bar, terminal_console
+from jaxopt_study.report import screen
+from jaxopt_study.report import table as text
 from jaxopt_study.report.table import show
 from jaxopt_study.session import Interrupted, Progress
 from jaxopt_study.studies import STUDIES
@@ -54,17 +55,6 @@ app = cyclopts.App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-
-LEAST_WIDTH = 60
-"""Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""
-
-
-def terminal_console(stderr: bool = False) -> Console:
-    """Return the console that everything is written to: as wide as the terminal, or `LEAST_WIDTH`."""
-    console = Console(stderr=stderr)
-    if console.width < LEAST_WIDTH:
-        console.width = LEAST_WIDTH
-    return console
 
 
 def silent(words: str, done: int, samples: int) -> None:
@@ -169,10 +159,11 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
         print(json.dumps(outcome.summary, indent=2, allow_nan=False))
         return outcome.status
     console = terminal_console()
-    for table in outcome.tables:
+    for table in outcome.tables if config.verbose else ():
         show(table, console)
-    console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Report, figures and records: {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    screen.show(outcome.screen, console, config.verbose)
+    took = f"Took {text.seconds(process_age())}. Report, figures and records: {outcome.folder}"
+    console.print(took, markup=False, highlight=False, soft_wrap=True)
     return outcome.status
 
 
@@ -263,47 +254,6 @@ def _words(value: Any) -> list[str]:
     if value is True:
         return []
     return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
-
-
-class Bar:
-    """A progress bar on standard error; it is shown from the first progress on, so that errors come out alone.
-
-    Where standard error is no terminal, as in CI, a line is written at most every `EVERY` seconds instead.
-    """
-
-    EVERY = 15
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        # Drawn seldom: while a worker measures, nothing else should run.
-        self._bar = RichProgress(*columns, console=terminal_console(stderr=True), refresh_per_second=2, transient=True)
-        self._task = self._bar.add_task("starting", total=None)
-        self._next_line = float(self.EVERY)
-
-    def __enter__(self) -> Progress:
-        return self._move
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the terminal is gone
-            if self._bar.live.is_started:
-                self._bar.stop()
-
-    def _move(self, words: str, done: int, samples: int) -> None:
-        terminal.check_stop()
-        self._bar.update(self._task, description=words, advance=done, total=samples or None)
-        if not self._bar.console.is_terminal:
-            self._log(words, samples)
-        elif not self._bar.live.is_started:
-            with suppress(OSError):
-                self._bar.start()
-
-    def _log(self, words: str, samples: int) -> None:
-        task = self._bar.tasks[self._task]
-        elapsed = task.elapsed or 0.0
-        if elapsed >= self._next_line:
-            self._next_line = elapsed + self.EVERY
-            done = f", {task.completed:.0f} of {samples} samples" if samples else ""
-            terminal.say(f"{elapsed:.0f} s: {words}{done}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from jaxopt_study.data.workload import Workload
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
+from jaxopt_study.report.screen import Screen, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY, experiment
 from jaxopt_study.studies.own import chosen, twins
@@ -137,9 +138,10 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
     results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
-    words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
+    opening, status = verdict.opening(results, drawn, plan), verdict.status(results, drawn)
+    others = [_data(plan)] if plan.data else []
     data: list[tuple[str, list[Table], list[Any]]] = (
-        [("The data: what is trained on?", [_data(plan)], [])] if plan.data else []
+        [("The data: what is trained on?", [*others], [])] if plan.data else []
     )
     sections, summary = [*data, *verdict.by_study(drawn, plan)], verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
@@ -147,19 +149,30 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
         rows, compared = _compared(beside.against, timed, where)
         summary["against"] = record.plain(rows)
         if beside.fail_on_slower is not None and (slower := against.slower(rows, beside.fail_on_slower)):
-            words, status = f"{words[:-1]}; {slower}, against {beside.against}.", 1
+            opening.append(Sentence(f"{slower}, against {beside.against}.", "bad"))
+            status = 1
         sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
+        others += compared
     if beside.export is not None:
         export.pyperf(timed, folder)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records)], []))
     comparisons = [verdict.comparisons(results.findings)]
-    page.write(folder, words, [*sections, ("Which values were compared?", comparisons, [])], where)
-    summary |= {"verdict": words, "status": status, "folder": str(folder), "environment": where}
+    sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
+    page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
+    summary |= {
+        "verdict": " ".join(sentences),
+        "sentences": sentences,
+        "status": status,
+        "folder": str(folder),
+        "environment": where,
+    }
     doubtful = [f for f in results.findings if f.agrees is not True]
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     figures = tuple(figure for _, _, figures in sections for figure in figures)
-    return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures)
+    screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)))
+    verdict_words = " ".join(sentences)
+    return Outcome(folder, verdict_words, status, list(results.findings), shown, summary, results, figures, screen)
 
 
 def _data(plan: Plan) -> Table:

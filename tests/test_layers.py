@@ -21,7 +21,7 @@ LAYERS = (
     ("__main__",),
     ("compare",),
     ("session",),
-    ("verdict", "folders", "outcome"),
+    ("verdict", "folders", "outcome", "progress"),
     ("config",),
     ("studies",),
     ("report",),

@@ -91,6 +91,8 @@ class Config:
     """With --against: exit with status 1 where a case became slower by more than this many percent."""
     export: Literal["pyperf"] | None = None
     """Another format for the times: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
+    verbose: Switch = False
+    """Show all tables in full, with what their columns mean, as the report has them."""
     json: Switch = False
     """Print the summary as JSON on standard output, and nothing else there."""
     list: Switch = False

@@ -44,7 +44,7 @@ class Derivatives(Experiment):
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group."""
         cases = [self.case("a^2 b", f, method) for f in plan.frameworks for method in METHODS[f]]
-        return [Group(tuple(cases), plan.repeats)]
+        return [Group(tuple(cases), 1 if plan.overview else plan.repeats)]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the gradient and the Hessian of the toy."""

@@ -64,7 +64,8 @@ class Spread(Experiment):
 
     def rows(self, results: Results, plan: Plan) -> Rows:
         """Return one row for each optimizer."""
-        return [_row(record, plan) for record in self.records(results)]
+        lowest = _lowest(self.records(results))
+        return [_row(record, plan) | {"lowest": lowest.get(record.subject)} for record in self.records(results)]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the spread of the final loss, with the notebook's figure in it."""
@@ -80,8 +81,27 @@ class Spread(Experiment):
         notes = ("Percentile: the one at which the loss that the notebook printed lies.",)
         return [Table(title, tuple(columns), [tuple(line) for line in lines], notes)]
 
+    def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
+        """Say which optimizer has the lowest final loss from how many of the initial parameters."""
+        counted = [row for row in rows if row.get("lowest") is not None]
+        if len(counted) < 2:
+            return ""
+        best = max(counted, key=lambda row: row["lowest"])
+        return (
+            f"the final training loss of {best['optimizer']} is the lowest for {best['lowest']} of "
+            f"{plan.initializations} initial parameters"
+        )
+
 
 SPREAD = Study("Spread: how far does the final loss depend on the initial parameters?", (Spread(),))
+
+
+def _lowest(records: Sequence[Record]) -> dict[str, int]:
+    """Return for how many of the initial parameters, the same for all, each optimizer's final loss is the lowest."""
+    losses = {r.subject: np.nan_to_num(np.array(r.value["final_losses"], float), nan=np.inf) for r in records if r.ok}
+    names = list(losses)
+    best = np.argmin(np.array(list(losses.values())), axis=0) if len(names) > 1 else np.array([], int)
+    return {name: int(np.sum(best == place)) for place, name in enumerate(names) if len(best)}
 
 
 def _row(record: Record, plan: Plan) -> dict[str, Any]:
