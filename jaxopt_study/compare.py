@@ -23,9 +23,20 @@ from typing import Any
 import cyclopts
 
 from jaxopt_study import __version__, folders, plugin, register, session, user_code
+from jaxopt_study.bench import environment
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.bench.timing import process_age
-from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, read_data
+from jaxopt_study.config import (
+    DEVICES,
+    DTYPES,
+    FRAMEWORKS,
+    Config,
+    ConfigError,
+    check,
+    check_beside,
+    read_data,
+    spelling,
+)
 from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.progress import Bar, terminal_console
@@ -57,6 +68,10 @@ app = cyclopts.App(
 )
 
 
+OF_A_REPORT = ("report", "against", "fail_on_slower", "export", "json", "verbose")
+"""The options that say something to --report."""
+
+
 def silent(words: str, done: int, samples: int) -> None:
     """Show no progress."""
     del words, done, samples
@@ -82,12 +97,11 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
             written = Path(temporary) / f"plugin{user_code.PICKLED}"
             written.write_bytes(mine)
             return run(replace(config, plugin=str(written)), progress)
+    if config.report is not None:
+        return _drawn_again(config)
     given = read_data(config)
     plan = check(config, given)
-    against = None if config.against is None else folders.old("--against", Path(config.against))
-    if against is not None:
-        folders.check_readable("--against", against)
-    beside = session.Beside(against, config.fail_on_slower, config.export)
+    beside = _beside(config)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
@@ -95,6 +109,30 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
     folder = folders.new(Path("runs") / stamp if config.out is None else Path(config.out))
     return session.run(plan, folder, False, progress, beside, given)
+
+
+def _beside(config: Config) -> session.Beside:
+    """Return what is made beside the report; the run to compare with was looked at."""
+    against = None if config.against is None else folders.old("--against", Path(config.against))
+    if against is not None:
+        folders.check_readable("--against", against)
+    return session.Beside(against, config.fail_on_slower, config.export, again=config.report is not None)
+
+
+def _drawn_again(config: Config) -> Outcome:
+    """Draw the report of a run from its records.
+
+    Raises:
+        ConfigError: It cannot be read, or an option is given that says nothing to it.
+    """
+    for field in fields(Config):
+        if field.name not in OF_A_REPORT and getattr(config, field.name) != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            raise ConfigError(f"{option} says nothing to --report {config.report}, which draws what was measured")
+    folder = folders.old("--report", Path(config.report or ""))
+    folders.check_readable("--report", folder)
+    check_beside(config)
+    return session.report(environment.plan_of(environment.read(folder)), folder, _beside(config))
 
 
 def _registered(config: Config) -> bytes:
@@ -162,8 +200,9 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     for table in outcome.tables if config.verbose else ():
         show(table, console)
     screen.show(outcome.screen, console, config.verbose)
-    took = f"Took {text.seconds(process_age())}. Report, figures and records: {outcome.folder}"
-    console.print(took, markup=False, highlight=False, soft_wrap=True)
+    took = "" if config.report else f"Took {text.seconds(process_age())}. "
+    where = f"{took}Report, figures and records: {outcome.folder}"
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     return outcome.status
 
 
@@ -216,6 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     """Run the command line; whatever ends it early is one line, or two, on standard error."""
     try:
+        spelling.check(arguments, STUDIES)
         console = terminal_console()
         status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
         terminal.flush(sys.stdout)

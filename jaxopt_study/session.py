@@ -40,11 +40,13 @@ class Beside:
         against: The folder of another run, to compare this one with.
         fail_on_slower: The run's status is 1 where a case became slower by surely more than so many percent.
         export: A format of `report.export`.
+        again: Whether the report is drawn again, long after the run.
     """
 
     against: Path | None = None
     fail_on_slower: float | None = None
     export: str | None = None
+    again: bool = False
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -155,7 +157,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
         others += compared
     if beside.export is not None:
         export.pyperf(timed, folder)
-    sections.append(("The run: what did it take as a whole?", [_whole(where, results.records)], []))
+    sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
     comparisons = [verdict.comparisons(results.findings)]
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
     page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
@@ -270,13 +272,13 @@ def _advance(progress: Progress, words: str, samples: int, done: int) -> None:
     progress(words, done, samples)
 
 
-def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
+def _whole(where: Mapping[str, Any], records: Sequence[Record], again: bool) -> Table:
     """Return what the run took: the benchmark of the project itself."""
     peaks = {r.framework: max(s.peak_bytes for s in records if s.framework == r.framework) for r in records}
     rows = [
         ("start-up, to the first case", text.seconds(where["startup_seconds"])),
         *((f"import of {name}", text.seconds(took)) for name, took in where["import_seconds"].items()),
-        ("this command so far", text.seconds(process_age())),
+        *([] if again else [("this command so far", text.seconds(process_age()))]),
         *((f"peak memory of {name}'s workers", f"{peak / 2**20:.0f} MiB") for name, peak in peaks.items()),
     ]
     return Table("The whole run", ("what", "took"), rows)

@@ -85,6 +85,8 @@ class Config:
     """The folder to write, which must be new or empty. Default: runs/<date and time>."""
     resume: Path | None = None
     """The folder of an interrupted run, which is finished. Give the options that it was started with."""
+    report: Path | None = None
+    """The folder of a run, also of one that was cut off: its report is drawn again from its records, nothing is run."""
     against: Path | None = None
     """The folder of another run. This run is compared with it, case by case; what changed around them is listed."""
     fail_on_slower: float | None = None

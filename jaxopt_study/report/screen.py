@@ -67,7 +67,7 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
     """
     for sentence in screen.opening:
         _say(sentence.words, console, STYLES[sentence.kind])
-    left_out, shown = False, []
+    left_out, shown, after_a_table = False, [], bool(screen.opening)
     for part in screen.parts:
         for table in part.tables if not verbose else ():
             console.print()
@@ -78,8 +78,9 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
             shown += [cell for row in fitted.rows for cell in row]
             for note in (*table.notes, *table.reasons):
                 _say(note, console, "dim")
-        if part.sentences and part.tables and not verbose:
+        if part.sentences and (part.tables or after_a_table):
             console.print()
+        after_a_table = bool(part.tables)
         for words in part.sentences:
             _say(words, console)
         shown += part.sentences

@@ -52,7 +52,7 @@ class Method:
 
 METHODS = {
     "jax": Method("native_scan", "the whole run in one compiled function", lap="run", moved=True),
-    "torch": Method("notebook", "the notebook's loop as written", lap="epoch", moved=False),
+    "torch": Method("notebook", "the notebook as written", lap="epoch", moved=False),
 }
 OVERVIEW = METHODS | {"torch": Method("quickest", "rows prepared, the optimizer fused", lap="epoch", moved=False)}
 """Those of the main job, whose ladder has the notebook's loop."""

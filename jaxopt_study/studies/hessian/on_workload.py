@@ -95,6 +95,8 @@ class OnWorkload(HessianExperiment):
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the frameworks' fastest automatic differentiation takes, and what blocks save."""
         fastest = [r for r in rows if r["fastest"]]
+        if plan.overview:
+            return _in_short(fastest, plan)
         times = " and ".join(
             f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest
         )
@@ -109,6 +111,14 @@ class OnWorkload(HessianExperiment):
                     own = FRAMEWORKS_OWN[r["framework"]]
                     words.append(f"blocks take {text.ratio(other['time'])} of {own}'s time{memory}")
         return "\n".join(words)
+
+
+def _in_short(fastest: Sequence[Row], plan: Plan) -> str:
+    """Say what the fastest automatic differentiation takes in each framework, and their ratio."""
+    times = " and ".join(f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest)
+    across = [o["time"] for r in fastest for o in r["ratios"] if o["framework"] != r["framework"]]
+    ratio = f"; JAX / PyTorch {text.ratio(across[0])}" if across else ""
+    return f"dense Hessian of {plan.workload}: {times}{ratio}" if fastest else ""
 
 
 def _fastest(shown: Sequence[Record], framework: str) -> Record | None:

@@ -97,6 +97,8 @@ class Growth(Experiment):
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the ratio, and the arithmetic beside what the machine can do."""
+        if plan.overview:  # one size is no curve
+            return []
         rows = _of(self.rows(results, plan), "sizes")
         found = []
         if any(row["fastest_ratio"] or row["usual_ratio"] for row in rows):

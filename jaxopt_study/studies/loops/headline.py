@@ -6,6 +6,7 @@ It measures nothing: its ratios are those of the ladder and of the largest size 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxopt_study.backends import Backend
@@ -21,8 +22,9 @@ from jaxopt_study.studies.loops import growth, ladder
 from jaxopt_study.studies.loops.methods import METHODS
 from jaxopt_study.studies.loops.sizes import USUAL, sizes
 
-COLUMNS = ("a step by", "JAX", "PyTorch", "PyTorch / JAX [95 %]")
-USUAL_LOOPS, FASTEST, LARGE, WRITTEN = "usual loops", "fastest loops", "large step", "as written"
+COLUMNS = ("loops", "JAX", "PyTorch", "PyTorch / JAX [95 %]")
+MAIN_COLUMNS = ("PyTorch / JAX [95 %]", "JAX", "PyTorch")
+USUAL_LOOPS, FASTEST, LARGE, WRITTEN = "usual", "fastest", "large step", "as written"
 WORDS = {
     USUAL_LOOPS: "usual loop of each",
     FASTEST: "fastest loop found of each",
@@ -77,12 +79,12 @@ class Headline(Experiment):
         ]
         title = f"How much longer does a step of {plan.optimizers[0]} take in PyTorch? It depends on the loop"
         notes = (*map(_loops, rows), *text.flags(row["ratio"] for row in rows))
-        return [Table(title, COLUMNS, lines, notes)] if rows else []
+        return [Table(title, COLUMNS, lines, notes, main=MAIN_COLUMNS)] if rows else []
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the same, with a title and notes that are short."""
         return [
-            Table(f"Time of a step, {plan.optimizers[0]}, {plan.workload}", t.columns, t.rows, tuple(map(_loops, rows)))
+            replace(t, title=f"Time of a step of {plan.optimizers[0]} by loop", notes=tuple(map(_loops, rows)))
             for t in self.tables(rows, plan)
         ]
 

@@ -124,10 +124,7 @@ def _in_short(rows: Sequence[Row], plan: Plan) -> str:
         return ""
     times = " and ".join(f"{_when(row, reached[-1])} in {row['framework']}" for row in shown)
     steps = " and ".join(dict.fromkeys(str(row["steps"]) for row in shown))
-    return (
-        f"Newton's method comes within {reached[-1]:.0e} of the optimal value in {times} ({steps} steps; compilation "
-        "not counted)"
-    )
+    return f"Newton's method: {reached[-1]:.0e} from the optimal value in {times} ({steps} steps, without compilation)"
 
 
 def _rivals(rows: Sequence[Row], problem: str) -> tuple[Row | None, list[Row]]:
