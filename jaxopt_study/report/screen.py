@@ -21,6 +21,8 @@ LEGEND = {
     UNSTABLE: f"an equal run may give a ratio that is more than {100 * TOO_FAR:.0f} % away",
 }
 """The flags of ratios, in short."""
+SHARES = (2, 3, 4)
+"""A name may take this part of the width, one over it, the first that leaves a place for another column."""
 STYLES = {"good": "green", "bad": "bold red", "warning": "yellow", "plain": ""}
 
 
@@ -80,7 +82,8 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
                 _say(note, console, "dim")
         if part.sentences and (part.tables or after_a_table):
             console.print()
-        after_a_table = bool(part.tables)
+        if part.sentences or part.tables:
+            after_a_table = bool(part.tables)
         for words in part.sentences:
             _say(words, console)
         shown += part.sentences
@@ -94,16 +97,17 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
 def fit(table: Table, console: Console) -> Table:
     """Return the table without the columns for which the console is too narrow, the least important ones first.
 
-    Names are cut at half of the width, and end in an ellipsis. Numbers are never cut.
+    Numbers are never cut. Names are, at half of the width, or at less where no other column has a place beside them.
     """
-    order = [name for name in table.main if name in table.columns]
-    order = [*order, *(name for name in table.columns if name not in order)]
-    if table.columns[0] in order:
-        order.remove(table.columns[0])
-    cut = _cut(table, console.width // 2)
-    while order and _width(cut, console) > console.width:
-        cut = _without(cut, order.pop())
-    return cut
+    others = table.columns[1:]
+    order = [*(name for name in table.main if name in others), *(name for name in others if name not in table.main)]
+    for share in SHARES:
+        found = _cut(table, console.width // share)
+        for column in reversed(order):
+            if _width(found, console) <= console.width:
+                return found
+            found = _without(found, column)
+    return found
 
 
 def _cut(table: Table, limit: int) -> Table:

@@ -55,7 +55,8 @@ def show(table: Table, console: Console) -> None:
 def markdown(table: Table) -> str:
     """Return `table` as a section of a Markdown page."""
     text = StringIO()
-    plain = replace(table, rows=[[in_markdown(cell).replace("|", "\\|") for cell in row] for row in table.rows])
+    columns, *rows = ([in_markdown(cell).replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows))
+    plain = replace(table, columns=columns, rows=rows, left=[in_markdown(name) for name in table.left])
     # Wide enough that no cell is folded: Markdown knows no folded cells. In a Jupyter kernel rich would display the
     # table, and write nothing.
     console = Console(file=text, width=10_000, color_system=None, force_jupyter=False)
