@@ -172,7 +172,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     figures = tuple(figure for _, _, figures in sections for figure in figures)
-    screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)))
+    screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)), not plan.overview)
     verdict_words = " ".join(sentences)
     return Outcome(folder, verdict_words, status, list(results.findings), shown, summary, results, figures, screen)
 

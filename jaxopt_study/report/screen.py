@@ -53,10 +53,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Screen:
-    """What a terminal shows of a run: first what a reader must know, then each part."""
+    """What a terminal shows of a run: first what a reader must know, then each part.
+
+    Attributes:
+        legends: Whether the notes on the columns were left to the report.
+    """
 
     opening: Sequence[Sentence] = ()
     parts: Sequence[Part] = ()
+    legends: bool = False
 
 
 def show(screen: Screen, console: Console, verbose: bool = False) -> None:
@@ -90,8 +95,9 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
     console.print()
     for line in _legend(shown):
         _say(line, console, "dim")
-    if left_out:
-        _say("Columns that do not fit are left out: see the report, or --verbose.", console, "dim")
+    more = ["what the columns mean"] * screen.legends + ["the columns that did not fit"] * left_out
+    if more and not verbose:
+        _say(f"See the report, or --verbose, for {' and '.join(more)}.", console, "dim")
 
 
 def fit(table: Table, console: Console) -> Table:
