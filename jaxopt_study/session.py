@@ -138,9 +138,13 @@ def _kept(folder: Path) -> Iterator[None]:
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
-    results, where = verdict.evaluate(record.read(folder), plan), environment.read(folder)
+    records, unreadable = record.readable(folder) if beside.again else (record.read(folder), [])
+    results, where = verdict.evaluate(records, plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
     opening, status = verdict.opening(results, drawn, plan), verdict.status(results, drawn)
+    if unreadable:
+        first = f"Lines of {record.RECORDS} that cannot be read: {len(unreadable)}; the first: {unreadable[0]}."
+        opening.insert(1, Sentence(first, "warning"))
     others = [_data(plan)] if plan.data else []
     data: list[tuple[str, list[Table], list[Any]]] = (
         [("The data: what is trained on?", [*others], [])] if plan.data else []

@@ -51,7 +51,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
     rows = [
         ("started", environment["started"]),
         ("processor", environment["cpu"]),
-        ("cores", f"{plan['threads']} used of {environment['cores']['at hand']} at hand"),
+        ("cores", f"{plan['threads']} used of {environment['cores'].get('at hand', '?')} at hand"),
         ("memory", f"{environment['memory_bytes'] / 2**30:.0f} GiB"),
         ("system", environment["system"]),
         ("busy before the run", f"{environment['busy_percent']:.0f} %"),
