@@ -76,7 +76,7 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
         _say(sentence.words, console, STYLES[sentence.kind])
     left_out, shown, after_a_table = False, [], bool(screen.opening)
     for part in screen.parts:
-        for table in part.tables if not verbose else ():
+        for table in (table for table in part.tables if table.rows and not verbose):
             console.print()
             _say(table.title, console, "bold")
             fitted = fit(table, console)
