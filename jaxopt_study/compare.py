@@ -21,16 +21,29 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cyclopts
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
 
 from jaxopt_study import __version__, folders, plugin, register, session, user_code
+from jaxopt_study.bench import environment
 from jaxopt_study.bench.case import PROFILES
-from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, Config, ConfigError, check, connect, read_data
+from jaxopt_study.bench.timing import process_age
+from jaxopt_study.config import (
+    DEVICES,
+    DTYPES,
+    FRAMEWORKS,
+    Config,
+    ConfigError,
+    check,
+    check_beside,
+    connect,
+    read_data,
+    spelling,
+)
 from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
+from jaxopt_study.progress import Bar, terminal_console
+from jaxopt_study.report import screen
+from jaxopt_study.report import table as text
 from jaxopt_study.report.table import show
 from jaxopt_study.session import Interrupted
 from jaxopt_study.studies import STUDIES
@@ -56,16 +69,9 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 
-LEAST_WIDTH = 60
-"""Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""
 
-
-def terminal_console(stderr: bool = False) -> Console:
-    """Return the console that everything is written to: as wide as the terminal, or `LEAST_WIDTH`."""
-    console = Console(stderr=stderr)
-    if console.width < LEAST_WIDTH:
-        console.width = LEAST_WIDTH
-    return console
+OF_A_REPORT = ("report", "against", "fail_on_slower", "export", "json", "verbose")
+"""The options that say something to --report."""
 
 
 def silent(words: str, done: int, samples: int) -> None:
@@ -93,12 +99,11 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
             written = Path(temporary) / f"plugin{user_code.PICKLED}"
             written.write_bytes(mine)
             return run(replace(config, plugin=str(written)), progress)
+    if config.report is not None:
+        return _drawn_again(config)
     given = read_data(config)
     plan = check(config, given)
-    against = None if config.against is None else folders.old("--against", Path(config.against))
-    if against is not None:
-        folders.check_readable("--against", against)
-    beside = session.Beside(against, config.fail_on_slower, config.export)
+    beside = _beside(config)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
@@ -109,6 +114,30 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     tell = progress.tell if isinstance(progress, Bar) else lambda _: None
     resumed, pool = config.resume is not None, connect(config, plan)
     return session.run(plan, folder, resumed, progress, beside, given, pool, tell)
+
+
+def _beside(config: Config) -> session.Beside:
+    """Return what is made beside the report; the run to compare with was looked at."""
+    against = None if config.against is None else folders.old("--against", Path(config.against))
+    if against is not None:
+        folders.check_readable("--against", against)
+    return session.Beside(against, config.fail_on_slower, config.export, again=config.report is not None)
+
+
+def _drawn_again(config: Config) -> Outcome:
+    """Draw the report of a run from its records.
+
+    Raises:
+        ConfigError: It cannot be read, or an option is given that says nothing to it.
+    """
+    for field in fields(Config):
+        if field.name not in OF_A_REPORT and getattr(config, field.name) != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            raise ConfigError(f"{option} says nothing to --report {config.report}, which draws what was measured")
+    folder = folders.old("--report", Path(config.report or ""))
+    folders.check_readable("--report", folder)
+    check_beside(config)
+    return session.report(environment.plan_of(environment.read(folder)), folder, _beside(config))
 
 
 def _registered(config: Config) -> bytes:
@@ -173,10 +202,12 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
         print(json.dumps(outcome.summary, indent=2, allow_nan=False))
         return outcome.status
     console = terminal_console()
-    for table in outcome.tables:
+    for table in outcome.tables if config.verbose else ():
         show(table, console)
-    console.print(f"\nVerdict: {outcome.verdict}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Report, figures and records: {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    screen.show(outcome.screen, console, config.verbose)
+    took = "" if config.report else f"Took {text.seconds(process_age())}. "
+    where = f"{took}Report, figures and records: {outcome.folder}"
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     return outcome.status
 
 
@@ -229,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     """Run the command line; whatever ends it early is one line, or two, on standard error."""
     try:
+        spelling.check(arguments, STUDIES)
         console = terminal_console()
         status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
         terminal.flush(sys.stdout)
@@ -267,54 +299,6 @@ def _words(value: Any) -> list[str]:
     if value is True:
         return []
     return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
-
-
-class Bar:
-    """A progress bar on standard error; it is shown from the first progress on, so that errors come out alone.
-
-    Where standard error is no terminal, as in CI, a line is written at most every `EVERY` seconds instead.
-    """
-
-    EVERY = 15
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        # Drawn seldom: while a worker measures, nothing else should run.
-        self._bar = RichProgress(*columns, console=terminal_console(stderr=True), refresh_per_second=2, transient=True)
-        self._task = self._bar.add_task("starting", total=None)
-        self._next_line = float(self.EVERY)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the terminal is gone
-            if self._bar.live.is_started:
-                self._bar.stop()
-
-    def tell(self, words: str) -> None:
-        """Write a line above the bar, on a terminal."""
-        if self._bar.console.is_terminal:
-            with suppress(OSError):
-                self._bar.console.print(words, markup=False, highlight=False)
-
-    def __call__(self, words: str, done: int, samples: int) -> None:
-        """Show what is done: see `run`."""
-        terminal.check_stop()
-        self._bar.update(self._task, description=words, advance=done, total=samples or None)
-        if not self._bar.console.is_terminal:
-            self._log(words, samples)
-        elif not self._bar.live.is_started:
-            with suppress(OSError):
-                self._bar.start()
-
-    def _log(self, words: str, samples: int) -> None:
-        task = self._bar.tasks[self._task]
-        elapsed = task.elapsed or 0.0
-        if elapsed >= self._next_line:
-            self._next_line = elapsed + self.EVERY
-            done = f", {task.completed:.0f} of {samples} samples" if samples else ""
-            terminal.say(f"{elapsed:.0f} s: {words}{done}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxopt_study.bench import environment, record
-from jaxopt_study.bench.case import Plan
-from jaxopt_study.config import ConfigError
+from jaxopt_study.bench.case import PROFILES, Plan
+from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, ConfigError
+from jaxopt_study.studies import EVERY
+from jaxopt_study.terminal import visible
 
 
 def new(path: Path) -> Path:
@@ -108,7 +110,7 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
     """Read the run that `option` names, before anything is measured.
 
     Args:
-        option: `--against` or `--resume`.
+        option: `--against`, `--resume` or `--report`.
         path: The folder.
         plan: What it must have been asked for. The plans are compared before the records are read, which this plan may
             not know how to read.
@@ -119,12 +121,28 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
     with _reading(option, path):
         where = environment.read(path)
         if plan is None:
-            environment.plan_of(where)
+            _check_names(environment.plan_of(where))
     changed = environment.differences(where["plan"], record.plain(plan)) if plan else []
     if changed:
         raise ConfigError(f"{option} {path} was run under another configuration: {changed[0]}")
-    with _reading(option, path):
-        record.read(path)
+    if option != "--report":  # which shows what can be read
+        with _reading(option, path):
+            record.read(path)
+
+
+def _check_names(plan: Plan) -> None:
+    """Raise ValueError where a plan names what this version does not have."""
+    for kind, names, known in (
+        ("study", plan.studies, EVERY),
+        ("framework", plan.frameworks, FRAMEWORKS),
+        ("profile", (plan.profile,), PROFILES),
+        ("dtype", (plan.dtype,), DTYPES),
+        ("device", (plan.device,), DEVICES),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"its plan is another version's: the {kind} {unknown[0]!r} is unknown")
+    if not (plan.studies and plan.frameworks and plan.optimizers) and not plan.experiment:
+        raise ValueError("its plan names no study, framework or optimizer")
 
 
 def _begun(path: Path, where: dict[str, Any]) -> BinaryIO:
@@ -143,4 +161,4 @@ def _reading(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{option} {path}: what it holds cannot be read: {error}") from None
+        raise ConfigError(f"{option} {path}: what it holds cannot be read: {visible(str(error))}") from None

@@ -19,8 +19,8 @@ from jaxopt_study.bench.stock import Work
 from jaxopt_study.bench.task import Value
 from jaxopt_study.config import ConfigError
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.progress import Tally
 from jaxopt_study.studies import experiment
+from jaxopt_study.tally import Tally
 
 Progress = Callable[[str, int, int], None]
 """progress(words, samples done since the last call, samples in all)"""

@@ -15,6 +15,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import figure as drawing
 from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.screen import Screen
 from jaxopt_study.report.table import Table, markdown
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ class Outcome:
 
     Attributes:
         folder: Where its records, environment, report and figures are.
-        verdict: The closing line.
+        verdict: What it came to, in sentences.
         status: 0 where every value agrees, 1 where one does not or a case failed.
         findings: Every comparison of values.
         tables: What the report shows.
         summary: The same as plain numbers, ready for JSON.
         results: The records, and which of their times may be shown.
         figures: The charts.
+        screen: What a terminal shows.
 
     Example:
         outcome = run(Config(profile="smoke"))
@@ -54,6 +56,7 @@ class Outcome:
     summary: dict[str, Any]
     results: Results
     figures: tuple[Figure, ...]
+    screen: Screen
 
     def __repr__(self) -> str:
         lines = textwrap.wrap(self.verdict, WIDTH, max_lines=LINES, placeholder=" ...")

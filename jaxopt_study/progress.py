@@ -1,49 +1,87 @@
-"""How far the distributed cases of a run are: runs done, their rate, the time left."""
+"""How a run's progress is shown: on standard error, so that standard output has the results alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 
-from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.timing import process_age
-from jaxopt_study.studies import experiment
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from jaxopt_study import terminal
+
+LEAST_WIDTH = 60
+"""Columns; in less, the names of options are broken, and in less than 3 cyclopts 5.5 does so for ever."""
 
 
-class Tally:
-    """Count distributed cases as they end; "runs" are trainings, and descents on a surface.
+def terminal_console(stderr: bool = False) -> Console:
+    """Return the console that everything is written to: as wide as the terminal, or `LEAST_WIDTH`."""
+    console = Console(stderr=stderr)
+    if console.width < LEAST_WIDTH:
+        console.width = LEAST_WIDTH
+    return console
 
-    Attributes:
-        words: What is done so far.
+
+class Bar:
+    """A progress bar; it is shown from the first progress on, so that errors come out alone.
+
+    A study that is finished leaves a line. Where standard error is no terminal, as in CI, a line is written at most
+    every `EVERY` seconds instead.
     """
 
-    def __init__(self, cases: Sequence[Case], plan: Plan) -> None:
-        self._runs = {case: experiment(case).runs(case, plan) for case in cases}
-        self._waiting = set(cases)
-        self._began = self._last = process_age()
-        self._since: dict[str, float] = {}
-        self.words = f"{' and '.join(dict.fromkeys(map(_name, cases)))}: {len(cases)} tasks"
+    EVERY = 15
 
-    def count(self, case: Case) -> str:
-        """Count a case that ended; return a line if its part of the experiment is finished, else nothing."""
-        name, part, now = _name(case), _part(case), process_age()
-        since = self._since.setdefault(name, self._last)  # until then, cases of other experiments ended
-        self._last = now
-        self._waiting.remove(case)
-        mine = [other for other in self._runs if _name(other) == name]
-        total, done = (sum(self._runs[c] for c in some) for some in (mine, set(mine) - self._waiting))
-        left = (now - self._began) / (len(self._runs) - len(self._waiting)) * len(self._waiting)
-        rate = done / max(now - since, 1e-3)
-        minutes, seconds = divmod(round(left), 60)
-        self.words = f"{name}: {done:,} of {total:,} runs, {rate:,.0f}/s, {minutes}:{seconds:02} left"
-        of_part = [other for other in mine if _part(other) == part]
-        if not self._waiting.isdisjoint(of_part):
-            return ""
-        return f"{part}: {sum(self._runs[c] for c in of_part):,} runs, {now - self._began:.0f} s after the first began"
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn(compact=True))
+        # Drawn seldom: while a worker measures, nothing else should run.
+        self._bar = RichProgress(
+            *columns, *left, console=terminal_console(stderr=True), refresh_per_second=2, transient=True,
+            speed_estimate_period=120,
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=None)
+        self._next_line = float(self.EVERY)
+        self._study, self._began = "", 0.0
 
+    def __enter__(self) -> Bar:
+        return self
 
-def _name(case: Case) -> str:
-    return f"{case.study} {case.experiment}"
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the terminal is gone
+            if self._bar.live.is_started:
+                self._bar.stop()
 
+    def tell(self, words: str) -> None:
+        """Write a line above the bar, on a terminal."""
+        if self._bar.console.is_terminal:
+            with suppress(OSError):
+                self._bar.console.print(terminal.visible(words), style="dim", markup=False, highlight=False)
 
-def _part(case: Case) -> str:
-    return ", ".join(filter(None, (_name(case), experiment(case).part(case))))
+    def __call__(self, words: str, done: int, samples: int) -> None:
+        """Show what is done: see `compare.run`."""
+        terminal.check_stop()
+        self._bar.update(self._task, description=terminal.visible(words), advance=done, total=samples or None)
+        if not self._bar.console.is_terminal:
+            self._log(words, samples)
+            return
+        with suppress(OSError):
+            if not self._bar.live.is_started:
+                self._bar.start()
+            self._finish(words.split()[0].rstrip(":") if samples else "")
+
+    def _finish(self, study: str) -> None:
+        """Leave a line for the study that is finished, if another one begins."""
+        if study == self._study:
+            return
+        elapsed = self._bar.tasks[self._task].elapsed or 0.0
+        if self._study:
+            self.tell(f"{self._study}: measured in {elapsed - self._began:.0f} s")
+        self._study, self._began = study, elapsed
+
+    def _log(self, words: str, samples: int) -> None:
+        task = self._bar.tasks[self._task]
+        elapsed = task.elapsed or 0.0
+        if elapsed >= self._next_line:
+            self._next_line = elapsed + self.EVERY
+            done = f", {task.completed:.0f} of {samples} samples" if samples else ""
+            terminal.say(f"{elapsed:.0f} s: {words}{done}")

@@ -27,6 +27,7 @@ from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
 from jaxopt_study.report import against, export, page
 from jaxopt_study.report import table as text
+from jaxopt_study.report.screen import Screen, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.own import chosen, twins
@@ -40,11 +41,13 @@ class Beside:
         against: The folder of another run, to compare this one with.
         fail_on_slower: The run's status is 1 where a case became slower by surely more than so many percent.
         export: A format of `report.export`.
+        again: Whether the report is drawn again, long after the run.
     """
 
     against: Path | None = None
     fail_on_slower: float | None = None
     export: str | None = None
+    again: bool = False
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -159,11 +162,16 @@ def _kept(folder: Path) -> Iterator[None]:
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
-    results, where = verdict.evaluate(_read(folder, plan), plan), environment.read(folder)
+    found, unreadable = record.readable(folder) if beside.again else (record.read(folder), [])
+    results, where = verdict.evaluate(_in_order(found, plan), plan), environment.read(folder)
     drawn = verdict.sections(results, plan, folder)
-    words, status = verdict.closing(results, drawn, plan), verdict.status(results, drawn)
+    opening, status = verdict.opening(results, drawn, plan), verdict.status(results, drawn)
+    if unreadable:
+        first = f"Lines of {record.RECORDS} that cannot be read: {len(unreadable)}; the first: {unreadable[0]}."
+        opening.insert(1, Sentence(first, "warning"))
+    others = [_data(plan)] if plan.data else []
     data: list[tuple[str, list[Table], list[Any]]] = (
-        [("The data: what is trained on?", [_data(plan)], [])] if plan.data else []
+        [("The data: what is trained on?", [*others], [])] if plan.data else []
     )
     sections, summary = [*data, *verdict.by_study(drawn, plan)], verdict.summary(results, drawn, plan)
     timed = [r for r in results.records if results.shows(r)]
@@ -171,26 +179,37 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
         rows, compared = _compared(beside.against, timed, where)
         summary["against"] = record.plain(rows)
         if beside.fail_on_slower is not None and (slower := against.slower(rows, beside.fail_on_slower)):
-            words, status = f"{words[:-1]}; {slower}, against {beside.against}.", 1
+            opening.append(Sentence(f"{slower}, against {beside.against}.", "bad"))
+            status = 1
         sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
+        others += compared
     if beside.export is not None:
         export.pyperf(timed, folder)
-    sections.append(("The run: what did it take as a whole?", [_whole(where, results.records)], []))
+    sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
     comparisons = [verdict.comparisons(results.findings)]
-    page.write(folder, words, [*sections, ("Which values were compared?", comparisons, [])], where)
-    summary |= {"verdict": words, "status": status, "folder": str(folder), "environment": where}
+    sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
+    page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
+    summary |= {
+        "verdict": " ".join(sentences),
+        "sentences": sentences,
+        "status": status,
+        "folder": str(folder),
+        "environment": where,
+    }
     doubtful = [f for f in results.findings if f.agrees is not True]
     shown = [table for _, tables, _ in sections for table in tables]
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     figures = tuple(figure for _, _, figures in sections for figure in figures)
-    return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures)
+    screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)), not plan.overview)
+    verdict_words = " ".join(sentences)
+    return Outcome(folder, verdict_words, status, list(results.findings), shown, summary, results, figures, screen)
 
 
-def _read(folder: Path, plan: Plan) -> list[Record]:
-    """Return the folder's records in the order of the plan; distributed cases end in any order."""
+def _in_order(records: Iterable[Record], plan: Plan) -> list[Record]:
+    """Return the records in the order of the plan; distributed cases end in any order."""
     cases = [case for name in plan.studies for group in EVERY[name].groups(plan) for case in group.cases]
     places = {case: place for place, case in enumerate(cases)}
-    return sorted(record.read(folder), key=lambda r: places.get(r.case, len(places)))
+    return sorted(records, key=lambda r: places.get(r.case, len(places)))
 
 
 def _data(plan: Plan) -> Table:
@@ -202,7 +221,7 @@ def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -
     there = environment.read(folder)
     # By its own plan: another dtype has other bounds.
     plan = environment.plan_of(there)
-    earlier = verdict.evaluate(_read(folder, plan), plan)
+    earlier = verdict.evaluate(_in_order(record.read(folder), plan), plan)
     before = [r for r in earlier.records if earlier.shows(r)]
     rows = against.rows(before, timed)
     lines = environment.differences(there, where)
@@ -210,14 +229,14 @@ def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -
     return rows, against.tables(rows, lines, str(folder), only_one)
 
 
-def _whole(where: Mapping[str, Any], records: Sequence[Record]) -> Table:
+def _whole(where: Mapping[str, Any], records: Sequence[Record], again: bool) -> Table:
     """Return what the run took: the benchmark of the project itself."""
     peaks = {r.framework: max(s.peak_bytes for s in records if s.framework == r.framework) for r in records}
     retried = sum(r.retried for r in records)
     rows = [
         ("start-up, to the first case", text.seconds(where["startup_seconds"])),
         *((f"import of {name}", text.seconds(took)) for name, took in where["import_seconds"].items()),
-        ("this command so far", text.seconds(process_age())),
+        *([] if again else [("this command so far", text.seconds(process_age()))]),
         *([("tasks begun again, since a process died", f"{retried}")] if retried else []),
         *((f"peak memory of {name}'s workers", f"{peak / 2**20:.0f} MiB") for name, peak in peaks.items()),
     ]

@@ -1,10 +1,10 @@
-"""What a run comes to: which values agree, which times may be shown, the sections of the report, the closing line."""
+"""What a run comes to: which values agree, which times may be shown, the report's sections, the facts in sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure, save
+from jaxopt_study.report.screen import Part, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.experiment import Experiment, Rows
@@ -26,7 +27,9 @@ class Section:
     """What an experiment says of its records.
 
     Attributes:
+        verdict: What it concludes, a fact on each line.
         error: The reason why its own code failed, or nothing.
+        brief: The short tables of the main job.
     """
 
     experiment: Experiment
@@ -35,6 +38,7 @@ class Section:
     figures: list[Figure]
     verdict: str
     error: str = ""
+    brief: tuple[Table, ...] = ()
 
 
 def evaluate(records: Sequence[Record], plan: Plan) -> Results:
@@ -81,16 +85,38 @@ def comparisons(findings: Sequence[Finding]) -> Table:
     )
 
 
-def closing(results: Results, drawn: Sequence[Section], plan: Plan) -> str:
-    """Return the verdict on a whole run, in one paragraph."""
+def opening(results: Results, drawn: Sequence[Section], plan: Plan) -> list[Sentence]:
+    """Return what a reader must know first: whether the values agree, what failed, and what makes times doubtful."""
     failed = [r for r in results.records if r.failed]
-    parts = [*_agreement(results.findings, plan)]
+    found = _agreement(results.findings, plan)
     if failed:
-        parts.append(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)})")
-    parts += [f"the report of {s.experiment.study} FAILED: {s.error}" for s in drawn if s.error]
-    parts += [*_machine(results), *(s.verdict for s in drawn if s.verdict)]
-    verdict = "; ".join(parts) + "."
-    return verdict[0].upper() + verdict[1:]
+        found.append(Sentence(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)}).", "bad"))
+    found += [Sentence(f"The report of {s.experiment.study} FAILED: {s.error}.", "bad") for s in drawn if s.error]
+    if absent := _not_yet(results, plan):
+        found.append(Sentence(f"The run is not finished: {absent} cases are not measured yet.", "warning"))
+    return [*found, *(Sentence(words, "warning") for words in _machine(results))]
+
+
+def conclusions(section: Section) -> list[str]:
+    """Return what an experiment concludes, one fact in a sentence."""
+    return [f"{line[0].upper()}{line[1:]}." for line in section.verdict.splitlines() if line]
+
+
+def parts(drawn: Sequence[Section], plan: Plan, others: Sequence[Table]) -> list[Part]:
+    """Return what a terminal shows: of the main job the short tables, of a study by name its tables without legends.
+
+    Args:
+        drawn: The sections.
+        plan: The plan.
+        others: More tables, of no section.
+    """
+    found = []
+    for section in drawn:
+        if plan.overview:
+            found.append(Part(section.brief, () if section.brief else conclusions(section)))
+        else:
+            found.append(Part([replace(t, notes=()) for t in section.tables], conclusions(section)))
+    return [*found, Part([replace(t, notes=()) for t in others])]
 
 
 def status(results: Results, drawn: Sequence[Section]) -> int:
@@ -122,11 +148,11 @@ def _section(experiment: Experiment, results: Results, plan: Plan, folder: Path 
         tables, figures = experiment.tables(rows, plan), experiment.figures(results, plan)
         for table in tables:
             text.markdown(table)
-        words = experiment.verdict(rows, plan)
+        words, brief = experiment.verdict(rows, plan), tuple(experiment.brief(rows, plan))
     except Exception as error:
         return Section(experiment, [], [], [], "", error=at_its_place(error))
     errors = [] if folder is None else [_draw(figure, folder) for figure in figures]
-    return Section(experiment, rows, tables, figures, words, "; ".join(filter(None, errors)))
+    return Section(experiment, rows, tables, figures, words, "; ".join(filter(None, errors)), brief)
 
 
 def _draw(figure: Figure, folder: Path) -> str:
@@ -156,20 +182,28 @@ def _difference(finding: Finding) -> str:
     return f"{finding.subject}: {finding.what}: {finding.distance:.2g}, bound {finding.bound:.2g}"
 
 
-def _agreement(findings: Sequence[Finding], plan: Plan) -> list[str]:
+def _agreement(findings: Sequence[Finding], plan: Plan) -> list[Sentence]:
     wrong = [f for f in findings if f.agrees is False]
     unclear = list(dict.fromkeys(f.subject for f in findings if f.agrees is None))
     clear = sum(f.agrees is not None for f in findings)
     if wrong:
-        which = "; ".join(map(_difference, wrong))
-        first = f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons ({which})"
+        found = [Sentence(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons.", "bad")]
+        found += [Sentence(f"{_difference(f)}.", "bad") for f in wrong]
     elif clear:
-        alone = f"the values of {plan.frameworks[0]} agree with their references"
-        who = "the frameworks agree" if len(plan.frameworks) > 1 else alone
-        first = f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}"
+        alone = f"The values of {plan.frameworks[0]} agree with their references"
+        who = "The frameworks agree" if len(plan.frameworks) > 1 else alone
+        found = [
+            Sentence(f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}.", "good")
+        ]
     else:
-        first = "nothing could be compared"
-    return [first, *([f"not comparable: {', '.join(unclear)}"] if unclear else [])]
+        found = [Sentence("Nothing could be compared.", "warning")]
+    return [*found, *([Sentence(f"Not comparable: {', '.join(unclear)}.", "warning")] if unclear else [])]
+
+
+def _not_yet(results: Results, plan: Plan) -> int:
+    """Return how many of the run's cases have no record."""
+    asked = {case for name in plan.studies for group in EVERY[name].groups(plan) for case in group.cases}
+    return len(asked - {r.case for r in results.records})
 
 
 def _machine(results: Results) -> list[str]:
@@ -178,9 +212,9 @@ def _machine(results: Results) -> list[str]:
     busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
     if busy:
         words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
-        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured")
+        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured.")
     slowed = [r for r in records if results.slowed(r)]
     if slowed:
         by = f"{100 * stats.SLOWED:.0f} %"
-        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured")
+        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured.")
     return parts

@@ -2,19 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
 
 import psutil
 import pytest
+from rich.console import Console
 
+from jaxopt_study import __main__ as entry_point
 from jaxopt_study import compare as command_line
 from jaxopt_study import folders, verdict
+from jaxopt_study import progress as progress_bar
 from jaxopt_study.bench import environment, record
 from jaxopt_study.config import Config, ConfigError, check, plan
 from jaxopt_study.studies import MAIN_JOB, STUDIES
@@ -58,7 +62,7 @@ def all_here(compare_here):
         (["--workload", "digits"], "unknown workload 'digits'"),
         (["--frameworks", "tensorflow"], "unknown framework 'tensorflow': choose from jax, torch"),
         (["--device", "cup"], 'Did you mean "cpu"?'),
-        (["--dtype", "float16"], "Choose from"),
+        (["--dtype", "float16"], "--dtype float16: choose from float32, float64; of other types no bound"),
         (["--profile", "ful"], 'Did you mean "full"?'),
         (["--learning-rate", "0"], "--learning-rate 0.0 is not a positive and finite number"),
         (["--learning-rate", "-1"], "--learning-rate -1.0 is not"),
@@ -86,6 +90,18 @@ def all_here(compare_here):
         (["--epochs"], "requires an argument"),
         (["--against", "no-such-folder"], "--against no-such-folder holds no run"),
         (["--export", "csv"], "Choose from"),
+        (["--report", "no-such-folder"], "--report no-such-folder holds no run"),
+        # What people type who know other tools.
+        (["--lr", "0.1"], "--lr is --learning-rate here"),
+        (["--lr=0.1"], "--lr is --learning-rate here"),
+        (["--format", "json"], "--format json is --json here"),
+        (["--device", "cuda"], "--device cuda is --device gpu here"),
+        (["--device=cuda:0"], "--device cuda is --device gpu here"),
+        (["--dtype", "bfloat16"], "--dtype bfloat16: choose from float32, float64"),
+        (["hessian"], "did you mean --studies hessian?"),
+        (["loops", "newton"], "did you mean --studies loops newton?"),
+        (["hesian", "--epochs", "1"], "did you mean --studies hessian?"),
+        (["nothing"], "'nothing' is no option: options begin with --"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments, words, tmp_path, capsys, monkeypatch):
@@ -237,7 +253,7 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     where = json.loads((folder / "environment.json").read_text())
     assert where["workers"]["jax"]["dtype"] == where["workers"]["torch"]["dtype"] == "float32"
     assert where["workers"]["torch"]["threads"] == "1"
-    assert "Verdict: The frameworks agree in all 3 comparisons" in said
+    assert said.startswith("The frameworks agree in all 3 comparisons.")
     assert said.rstrip().endswith(str(folder))
     report = (folder / "report.md").read_text()
     assert "![" in report
@@ -273,7 +289,8 @@ def test_one_sample_gives_no_ratio_rather_than_nan(small):
     results = verdict.evaluate([replace(r, samples=r.samples[:1]) for r in record.read(folder)], plan)
     drawn = verdict.sections(results, plan)
     assert all(r.ok and len(r.samples) == 1 for r in results.records)
-    assert "nan" not in verdict.closing(results, drawn, plan)
+    assert not any("nan" in sentence.words for sentence in verdict.opening(results, drawn, plan))
+    assert not any("nan" in words for section in drawn for words in verdict.conclusions(section))
     for table in (table for section in drawn for table in section.tables):
         assert "nan" not in " ".join(cell for row in table.rows for cell in row)
         assert " [" not in " ".join(cell for row in table.rows for cell in row)  # an interval
@@ -313,7 +330,7 @@ def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path, all_here
         "--epochs", 6, "--repeats", 1, "--profile", "smoke", "--out", tmp_path / "run",
     )  # fmt: skip
     assert answer.returncode == 0
-    assert "not comparable: optimizers/adam" in answer.stdout
+    assert "Not comparable: optimizers/adam" in answer.stdout
 
 
 def test_python_users_get_the_same(tmp_path, all_here):
@@ -406,3 +423,54 @@ def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsy
         progress("loading the frameworks", 0, 0)
         progress("loops: adam", 2, 10)
     assert capsys.readouterr().err == "0 s: loading the frameworks\n0 s: loops: adam, 2 of 10 samples\n"
+
+
+def test_where_a_terminal_is_a_finished_study_leaves_a_line(monkeypatch):
+    with StringIO() as written:
+        console = Console(file=written, force_terminal=True, width=80)
+        monkeypatch.setattr(progress_bar, "terminal_console", lambda stderr: console)
+        with command_line.Bar() as progress:
+            progress("loading the data", 0, 0)
+            progress("loops ladder: adam", 2, 10)
+            progress("loops growth: 64-10 x 1", 2, 10)
+            progress("hessian workload: digits-linear", 6, 10)
+        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", written.getvalue()).splitlines()]
+    assert [line for line in lines if "measured in" in line] == ["loops: measured in 0 s"]
+
+
+# One application for all commands.
+
+
+def test_one_command_names_all_the_others(capsys):
+    assert entry_point.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"│ {name} " in said for name in ("compare", "dictionary", "parity", "port", "report"))
+    assert entry_point.main(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["dictionary", "SGD", "lr=0.1"], 0, "optax.sgd(0.1)"),
+        (["dictionary", "SGD", "lr=x"], 2, "error: "),
+        (["compare", "--list"], 0, "digits-linear"),
+        (["--list"], 0, "digits-linear"),
+        (["compare", "hessian"], 2, "did you mean --studies hessian?"),
+        (["parity", "no.npz", "nothing.npz"], 2, "error: "),
+        (["report", "no-such-folder"], 2, "--report no-such-folder holds no run"),
+        (["report"], 2, "requires an argument"),
+    ],
+)
+def test_each_command_gets_its_own_words(arguments, status, words, capsys):
+    assert entry_point.main(arguments) == status
+    said = capsys.readouterr()
+    assert words in (said.err if status else said.out)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("compare", "--learning-rate"), ("dictionary", "OPTION=VALUE"), ("port", "--like")]
+)
+def test_each_command_has_its_own_help(name, words, capsys):
+    with suppress(SystemExit):  # argparse ends so
+        assert entry_point.main([name, "--help"]) == 0
+    assert words in capsys.readouterr().out

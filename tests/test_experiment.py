@@ -497,7 +497,7 @@ def test_functions_of_a_notebook_are_compared(tmp_path):
     exec(TEMPLATE, names)
     outcome = compare_steps(jax_step=names["jax_step"], repeats=1, out=tmp_path / "run")
     assert outcome.status == 0, outcome.verdict
-    assert "a step in JAX takes" in outcome.verdict
+    assert "A step in JAX takes" in outcome.verdict
 
 
 def test_an_error_in_a_notebook_has_its_own_line():

@@ -155,6 +155,6 @@ def test_an_interrupted_run_goes_on_with_the_same_words(tmp_path):
 def test_a_study_that_skips_every_method_says_so_once():
     rows = [{"status": "skipped", "reason": "it has no such layer"}] * 3
     table = all_skipped("Loops", rows)
-    assert (table.rows, table.notes) == ([("every one", "skipped")], ("It has no such layer.",))
+    assert (table.rows, table.reasons) == ([("every one", "skipped")], ("It has no such layer.",))
     assert all_skipped("Loops", [*rows, {"status": "ok", "reason": None}]) is None
     assert all_skipped("Loops", [*rows, {"status": "skipped", "reason": "another"}]) is None

@@ -285,7 +285,9 @@ def test_the_ratio_of_products_is_that_of_the_fastest_libraries():
     assert ratio.value == pytest.approx(1.1)
     assert "JAX's for a large matrix product: 1.10" in Calibration().verdict(rows, GROWN)
     growth = Growth().tables(Growth().rows(results, GROWN), GROWN)[0]
-    assert any("it is not here (PyTorch: model and optimizer compiled, products by oneDNN)" in n for n in growth.notes)
+    assert any(
+        "it is not here (PyTorch: model and optimizer compiled, products by oneDNN)" in n for n in growth.reasons
+    )
 
 
 @pytest.mark.parametrize("profile", ["smoke", "default", "full"])

@@ -137,14 +137,14 @@ def test_chaos_is_not_called_a_disagreement_nor_an_agreement(records):
     assert "chaotic" in finding.note
 
 
-def test_ratios_without_common_rounds_have_no_interval(records):
+def test_ratios_without_common_rounds_are_marked(records):
     """scikit-learn's record is put into another group than Newton's."""
     apart = [dataclasses.replace(r, group="other") if r.framework == "numpy" else r for r in records]
     for mine, paired in ((records, True), (apart, False)):
         rows = RACE.rows(evaluated(mine), PLAN)
         ratios = [row["ratios"]["scikit-learn newton-cholesky"] for row in rows if row["framework"] == "jax"]
         assert ratios
-        assert {np.isfinite(ratio.low) for ratio in ratios} == {paired}
+        assert all(ratio.low <= ratio.value <= ratio.high for ratio in ratios)
         assert all(("unpaired" in ratio.flags) != paired for ratio in ratios)
 
 
@@ -207,8 +207,8 @@ def test_the_sentence_names_only_targets_that_newton_reaches():
     }  # fmt: skip
     adam = row | {"method": "adam, tuned", "gap": 0.1, "targets": dict.fromkeys(reached)}
     words = Race().verdict([row, adam], PLAN)
-    start = "compilation not counted, Newton is ahead of first-order methods at 1e-02 and 1e-04 on digits-linear;"
-    assert words.startswith(start)
+    start = "compilation not counted, Newton is ahead of first-order methods at 1e-02 and 1e-04 on digits-linear"
+    assert words.splitlines()[0] == start
     assert "1e-08" not in words
 
 

@@ -18,7 +18,7 @@ numbers = st.one_of(st.just(math.nan), st.integers().map(lambda n: n / 7))
 
 
 @given(
-    samples=st.lists(st.integers(0, 10**9).map(lambda n: n / 1e8), max_size=5).map(tuple),
+    samples=st.lists(st.integers(1, 10**9).map(lambda n: n / 1e8), max_size=5).map(tuple),
     losses=st.lists(numbers, max_size=5),
     reason=st.text(max_size=20),
 )
@@ -64,6 +64,40 @@ def test_a_line_that_was_cut_off_is_passed_over_and_can_be_dropped(tmp_path):
 def test_a_line_that_is_no_record_is_named(tmp_path, line):
     (tmp_path / record.RECORDS).write_text(line + "\n")
     with pytest.raises(ValueError, match=r"records.jsonl:1 is not a record"):
+        record.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": [1.0, None]}, "Expected `float`, got `null`"),
+        ({"samples": ["1"]}, "Expected `float`, got `str`"),
+        ({"samples": [0.0]}, "samples are not all positive"),
+        ({"samples": "12"}, "Expected `array`, got `str`"),
+        ({"machine_seconds": [-1.0]}, "machine_seconds are not all positive"),
+        ({"value": []}, "Expected `object`, got `array`"),
+        ({"status": None}, "Expected `str`, got `null`"),
+        ({"steps": 0}, "laps and steps are not all at least 1"),
+        ({"steps": 1.5}, "Expected `int`"),
+        ({"mine": 1}, "its field 'mine' is unknown"),
+        ({"schema": 5}, "it is not of schema 4"),
+        ({"stages": {"compile": "long"}}, "Expected `float`, got `str`"),
+    ],
+)
+def test_a_field_of_another_type_is_named_in_one_line(tmp_path, change, words):
+    good = record.plain(a_record(samples=(1.0, 2.0)))
+    (tmp_path / record.RECORDS).write_text(f"{json.dumps(good)}\n{json.dumps(good | change)}\n")
+    with pytest.raises(ValueError, match=r"records.jsonl:2 is not a record") as error:
+        record.read(tmp_path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    found, wrong = record.readable(tmp_path)
+    assert (len(found), len(wrong)) == (1, 1)
+
+
+def test_deep_nesting_is_named(tmp_path):
+    (tmp_path / record.RECORDS).write_text("[" * 10**5 + "]" * 10**5 + "\n")
+    with pytest.raises(ValueError, match="is not a record"):
         record.read(tmp_path)
 
 

@@ -102,7 +102,9 @@ def test_a_ratio_needs_the_same_rounds_and_values_that_agree():
     assert Results((one, other), ()).ratio(one, one) is None
     wrong = compare("losses", [other.case], 1.0, 0.1)
     assert Results((one, other), (wrong,)).ratio(other, one) is None
-    assert ratio.of_medians(later, one).flags == (ratio.UNPAIRED,)
+    unpaired = ratio.of_medians(later, one)
+    assert unpaired.flags == (ratio.UNPAIRED,)
+    assert (unpaired.low, unpaired.value, unpaired.high) == (2, 2, 2)
 
 
 def test_runs_of_two_days_are_compared_without_pairs():

@@ -65,7 +65,7 @@ NAMES_ALONE = {
             "hessian_functional_forward": "torch.autograd.functional, PyTorch's older interface",
             "hessian_functional_vectorized": "torch.autograd.functional, PyTorch's older interface",
         },
-        "loops": dict.fromkeys(("foreach", "fused", "notebook", "prepared"), "a way to call torch.optim"),
+        "loops": dict.fromkeys(("foreach", "fused", "notebook", "prepared", "quickest"), "a way to call torch.optim"),
         "models": {"onednn_network": "a remedy for a slow matrix product of MKL"},
         "newton": {"peers": "other libraries' minimizers in PyTorch"},
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),

@@ -133,7 +133,7 @@ def test_a_figure_that_cannot_be_drawn_says_so(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr(type(optimizers), "figures", broken)
     outcome = session.report(plan, tmp_path / "run")
     assert outcome.status == 1
-    assert "the report of optimizers FAILED: KeyError: 'planted' (test_verdict.py:" in outcome.verdict
+    assert "The report of optimizers FAILED: KeyError: 'planted' (test_verdict.py:" in outcome.verdict
     assert any(table.title.startswith("What was learned") for table in outcome.tables)
     assert "not drawn: KeyError" in (tmp_path / "run" / "time_per_step.svg").read_text()
 

@@ -8,11 +8,12 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from jaxopt_study import __version__
@@ -161,16 +162,39 @@ def versions() -> dict[str, str | None]:
     return {"jaxopt_study": __version__, "python": platform.python_version(), **packages}
 
 
+@dataclass(frozen=True)
+class Environment:
+    """What an environment must have to be read; `capture` writes it. Other entries are kept as they are."""
+
+    key: str
+    plan: dict[str, Any]
+    started: str
+    startup_seconds: float
+    busy_percent: float
+    import_seconds: dict[str, float]
+    seconds_per_unit: dict[str, dict[str, float]]
+    versions: dict[str, str | None]
+    commit: str | None
+    system: str
+    cpu: str
+    cores: dict[str, Any]
+    affinity: str
+    memory_bytes: int
+    variables: dict[str, str]
+    workers: dict[str, dict[str, str]]
+
+
 def plan_of(environment: Mapping[str, Any]) -> Plan:
     """Return what the run of a recorded environment was asked for.
 
     Raises:
         ValueError: This version knows no such plan.
     """
-    entries: Any = {name: tuple(x) if isinstance(x, list) else x for name, x in environment["plan"].items()}
+    if unknown := sorted(set(environment["plan"]) - {field.name for field in fields(Plan)}):
+        raise ValueError(f"its plan is another version's: {unknown[0]!r} is unknown")
     try:
-        return Plan(**entries)
-    except TypeError as error:
+        return msgspec.convert(environment["plan"], Plan)
+    except msgspec.ValidationError as error:
         raise ValueError(f"its plan is another version's: {error}") from None
 
 
@@ -213,9 +237,11 @@ def read(folder: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is none.
     """
-    found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not isinstance(found.get("plan"), dict):
-        raise ValueError(f"{folder / ENVIRONMENT} holds no plan")  # noqa: TRY004 - wrong in a file, not in a call
+    try:
+        found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        msgspec.convert(found, Environment)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"{folder / ENVIRONMENT}: {error}") from None
     return found
 
 

@@ -25,7 +25,7 @@ FLAGS = {
     UNSTABLE: f"an equal run may give a ratio that is more than {100 * stats.UNSTABLE:.0f} % away, because the ratio "
     "varied over the rounds, its interval is wide, the machine slowed down, or the method's time is known to vary by "
     "process",
-    UNPAIRED: "the two were not measured in the same rounds, so there is no interval",
+    UNPAIRED: "the two were not measured in the same rounds, so that the interval leaves out a drift of the machine",
     OTHER_SPEED: f"a fixed piece of Python took over {100 * stats.UNSTABLE:.0f} % more or less time in the other run",
 }
 """What each flag of a ratio means."""
@@ -66,9 +66,9 @@ def paired(numerator: Record, denominator: Record, slowed: bool) -> Ratio | None
 
 
 def of_medians(numerator: Record, denominator: Record) -> Ratio:
-    """Return the ratio of two cases' median times, without an interval: they were not measured in the same rounds."""
-    value = float(np.median(numerator.step_seconds) / np.median(denominator.step_seconds))
-    return Ratio(value, float("nan"), float("nan"), (UNPAIRED,))
+    """Return the ratio of two cases' median times, not measured in the same rounds, with a bootstrap interval."""
+    found = stats.ratio_of_runs(numerator.step_seconds, denominator.step_seconds)
+    return Ratio(found.value, found.low, found.high, (UNPAIRED,))
 
 
 def between_runs(after: Record, before: Record) -> Ratio:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from jaxopt_study.bench import stats
@@ -21,6 +22,8 @@ from jaxopt_study.bench.task import Value
 
 SCHEMA = 5
 RECORDS = "records.jsonl"
+NULLABLE = ("value", "first_seconds")
+"""The fields in which null is a number that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +209,25 @@ def read(folder: Path) -> list[Record]:
     Raises:
         ValueError: A line is not a record of this schema.
     """
+    records, wrong = readable(folder)
+    if wrong:
+        raise ValueError(wrong[0])
+    return records
+
+
+def readable(folder: Path) -> tuple[list[Record], list[str]]:
+    """Return the same of the lines that can be read, and for each other one what is wrong with it."""
     latest: dict[Case, Record] = {}
+    wrong = []
     lines = (folder / RECORDS).read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
-        record = _parse(line, f"{folder / RECORDS}:{number}")
-        latest[record.case] = record
-    return list(latest.values())
+        try:
+            record = _parse(line)
+        except ValueError as error:
+            wrong.append(f"{folder / RECORDS}:{number} is not a record: {error}")
+        else:
+            latest[record.case] = record
+    return list(latest.values()), wrong
 
 
 def drop_cut_line(folder: Path) -> None:
@@ -222,17 +238,27 @@ def drop_cut_line(folder: Path) -> None:
         os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def _parse(line: str, where: str) -> Record:
+def _parse(line: str) -> Record:
     try:
-        row = _unfinite(json.loads(line))
-        known = {f.name for f in fields(Record)}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{where} is not a record: {error}") from None
-    whole = isinstance(row, dict) and row.get("schema") == SCHEMA and set(row) == known
-    lists = whole and all(isinstance(row[name], list) for name in ("samples", "machine_seconds"))
-    if not (lists and isinstance(row["value"], dict)):
-        raise ValueError(f"{where} is not a record of schema {SCHEMA}")
-    return Record(**{**row, "samples": tuple(row["samples"]), "machine_seconds": tuple(row["machine_seconds"])})
+        row = json.loads(line)
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+            raise ValueError(f"it is not of schema {SCHEMA}")
+        if unknown := sorted(set(row) - {f.name for f in fields(Record)}):
+            raise ValueError(f"its field {unknown[0]!r} is unknown")
+        found = msgspec.convert({name: _unfinite(x) if name in NULLABLE else x for name, x in row.items()}, Record)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    _check(found)
+    return found
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError where a number cannot be one that was measured."""
+    for name in ("samples", "machine_seconds"):
+        if not all(math.isfinite(seconds) and seconds > 0 for seconds in getattr(record, name)):
+            raise ValueError(f"its {name} are not all positive and finite")
+    if min(record.sample_laps, record.laps, record.steps) < 1:
+        raise ValueError("its laps and steps are not all at least 1")
 
 
 def _unfinite(node: Any) -> Any:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from jaxopt_study.config import spelling
 from jaxopt_study.config.choices import read_data
 from jaxopt_study.config.engines import connect
 from jaxopt_study.config.options import DEVICES, DTYPES, FRAMEWORKS, Config
-from jaxopt_study.config.plan import check
+from jaxopt_study.config.plan import check, check_beside
 from jaxopt_study.config.values import ConfigError
 
-__all__ = ["DEVICES", "DTYPES", "FRAMEWORKS", "Config", "ConfigError", "check", "connect", "read_data"]
+__all__ = [
+    "DEVICES",
+    "DTYPES",
+    "FRAMEWORKS",
+    "Config",
+    "ConfigError",
+    "check",
+    "check_beside",
+    "connect",
+    "read_data",
+    "spelling",
+]

@@ -92,12 +92,16 @@ class Config:
     """The folder to write, which must be new or empty. Default: runs/<date and time>."""
     resume: Path | None = None
     """The folder of an interrupted run, which is finished. Give the options that it was started with."""
+    report: Path | None = None
+    """The folder of a run, also of one that was cut off: its report is drawn again from its records, nothing is run."""
     against: Path | None = None
     """The folder of another run. This run is compared with it, case by case; what changed around them is listed."""
     fail_on_slower: float | None = None
     """With --against: exit with status 1 where a case became slower by more than this many percent."""
     export: Literal["pyperf"] | None = None
     """Another format for the times: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
+    verbose: Switch = False
+    """Show all tables in full, with what their columns mean, as the report has them."""
     json: Switch = False
     """Print the summary as JSON on standard output, and nothing else there."""
     list: Switch = False

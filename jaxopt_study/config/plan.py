@@ -23,7 +23,7 @@ from jaxopt_study.report.export import FORMATS
 from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
 from jaxopt_study.studies.steps import source
 
-__all__ = ["check"]
+__all__ = ["check", "check_beside"]
 
 STEPS = ("steps",)
 ELSEWHERE = (
@@ -80,10 +80,6 @@ def check(config: Config, given: Given | None = None) -> Plan:
         experiment_digest="" if config.experiment is None else user_code.digest(config.experiment),
     )
     plan = replace(plan, **of_the_user(config, given))
-    if config.fail_on_slower is not None:
-        positive("--fail-on-slower", config.fail_on_slower)
-        if config.against is None:
-            raise ConfigError("--fail-on-slower needs the folder of another run: --against DIR")
     at_hand = len(cores_at_hand())
     if plan.threads > at_hand:
         raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
@@ -95,11 +91,24 @@ def check(config: Config, given: Given | None = None) -> Plan:
     if "jax" in plan.frameworks:
         _refuse_variables()
     _installed(plan.frameworks)
+    check_beside(config)
+    return plan
+
+
+def check_beside(config: Config) -> None:
+    """Look at the options for what is made beside a report.
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
+    if config.fail_on_slower is not None:
+        positive("--fail-on-slower", config.fail_on_slower)
+        if config.against is None:
+            raise ConfigError("--fail-on-slower needs the folder of another run: --against DIR")
     if config.export is not None and find_spec(FORMATS[one_of("export", config.export, FORMATS)]) is None:
         raise ConfigError(
             f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
         )
-    return plan
 
 
 def _given(config: Config) -> tuple[str, ...]:

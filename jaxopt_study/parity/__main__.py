@@ -32,13 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     return int(not report.same)
 
 
-def run() -> int:
+def run(arguments: list[str] | None = None) -> int:
     """Run the command line; its reader may know ASCII alone, and may go before the end."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
         try:
-            return main()
+            return main(arguments)
         finally:
             print(end="", flush=True)
     except OSError as error:

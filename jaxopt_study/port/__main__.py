@@ -8,10 +8,10 @@ from jaxopt_study import terminal
 from jaxopt_study.port.arguments import parser
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, and port; a signal ends it at once."""
     terminal.exit_on_signals()
-    given = parser().parse_intermixed_args()
+    given = parser().parse_intermixed_args(arguments)
     from jaxopt_study.port import command  # both frameworks: seconds
 
     return command.main(given)

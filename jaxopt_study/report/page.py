@@ -15,16 +15,25 @@ REPORT = "report.md"
 
 def write(
     folder: Path,
-    verdict: str,
+    sentences: Sequence[str],
     sections: Sequence[tuple[str, Iterable[Table], Iterable[Figure]]],
     environment: Mapping[str, Any],
 ) -> None:
-    """Write report.md into `folder`, which holds the figures; a section is (question, tables, figures)."""
-    parts = ["# jaxopt_study: what was run, what agreed, what it took\n", f"**{verdict}**\n"]
+    """Write report.md into `folder`, which holds the figures.
+
+    Args:
+        folder: The run's folder.
+        sentences: What the run came to.
+        sections: (question, tables, figures) of each.
+        environment: Where it was run.
+    """
+    facts = "".join(f"- {tables.in_markdown(words)}\n" for words in sentences)
+    parts = ["# jaxopt_study: what was run, what agreed, what it took\n", facts]
     for question, section_tables, figures in sections:
         parts.append(f"# {question}\n")
         parts += [tables.markdown(table) for table in section_tables]
-        parts += [f"![{figure.caption}]({figure.name}.png)\n\n{figure.caption}\n" for figure in figures]
+        captions = [(figure.name, tables.in_markdown(figure.caption)) for figure in figures]
+        parts += [f"![{caption}]({name}.png)\n\n{caption}\n" for name, caption in captions]
     parts.append(tables.markdown(environment_table(environment)))
     (folder / REPORT).write_text("\n".join(parts), encoding="utf-8", errors="replace")  # a path may be any bytes
 
@@ -42,7 +51,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
     rows = [
         ("started", environment["started"]),
         ("processor", environment["cpu"]),
-        ("cores", f"{plan['threads']} used of {environment['cores']['at hand']} at hand"),
+        ("cores", f"{plan['threads']} used of {environment['cores'].get('at hand', '?')} at hand"),
         ("memory", f"{environment['memory_bytes'] / 2**30:.0f} GiB"),
         ("system", environment["system"]),
         ("busy before the run", f"{environment['busy_percent']:.0f} %"),

@@ -4,64 +4,84 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from io import StringIO
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from jaxopt_study.bench.ratio import FLAGS, NO_DIFFERENCE, Ratio
 from jaxopt_study.bench.stats import Interval
+from jaxopt_study.terminal import visible
 
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a title; the first column names the row, the others are set to the right, but for `left`."""
+    """Rows of text under a title; the first column names the row.
+
+    Attributes:
+        notes: What the columns mean.
+        left: Columns of words, which are set to the left; the others, but for the first, are set to the right.
+        main: Columns that a terminal too narrow for all shows first, the most important one before the others.
+        reasons: Why something is not in the table.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = field(default_factory=tuple)
-    left: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    left: Sequence[str] = ()
+    main: Sequence[str] = ()
+    reasons: Sequence[str] = ()
 
 
 def show(table: Table, console: Console) -> None:
     """Print `table` on a terminal; one too narrow for it shows long lines rather than half a number."""
-    rich = _rich(table, box.SIMPLE_HEAD, table.title, padding=(0, 1, 0, 0))
+    rich = rich_table(table, box.SIMPLE_HEAD, visible(table.title), padding=(0, 1, 0, 0))
     natural = Measurement.get(console, console.options.update(max_width=1000), rich).maximum
     terminal = console.width
     console.width = max(natural, terminal)
     console.print(rich)
     console.width = terminal
-    for note in table.notes:
-        console.print(note, style="dim", markup=False, highlight=False)
+    for note in (*table.notes, *table.reasons):
+        console.print(visible(note), style="dim", markup=False, highlight=False)
 
 
 def markdown(table: Table) -> str:
     """Return `table` as a section of a Markdown page."""
     text = StringIO()
-    plain = replace(table, rows=[[cell.replace("|", "\\|") for cell in row] for row in table.rows])
+    columns, *rows = ([in_markdown(cell).replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows))
+    plain = replace(table, columns=columns, rows=rows, left=[in_markdown(name) for name in table.left])
     # Wide enough that no cell is folded: Markdown knows no folded cells. In a Jupyter kernel rich would display the
     # table, and write nothing.
     console = Console(file=text, width=10_000, color_system=None, force_jupyter=False)
-    console.print(_rich(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
+    console.print(rich_table(plain, box.MARKDOWN, None, padding=(0, 1, 0, 1)))
     lines = [line.strip() for line in text.getvalue().strip().splitlines()]
-    notes = "".join(f"\n{note}\n" for note in table.notes)
-    return f"## {table.title}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
+    notes = "".join(f"\n{in_markdown(note)}\n" for note in (*table.notes, *table.reasons))
+    return f"## {in_markdown(table.title)}\n\n" + "\n".join(line for line in lines if line) + f"\n{notes}"
 
 
-def _rich(table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int]) -> RichTable:
-    rich = RichTable(title=title, box=style, title_justify="left", title_style="bold", padding=padding)
+def in_markdown(text: str) -> str:
+    """Return a text of a user's as a page shows it: on one line, and never as HTML."""
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def rich_table(
+    table: Table, style: box.Box, title: str | None, padding: tuple[int, int, int, int], show_edge: bool = True
+) -> RichTable:
+    """Return the table as rich draws it; no cell is folded, and what looks like markup is text."""
+    heading = None if title is None else Text(title, "bold")
+    rich = RichTable(title=heading, box=style, title_justify="left", padding=padding, show_edge=show_edge)
     for number, column in enumerate(table.columns):
         to_the_right = number and column not in table.left
-        rich.add_column(escape(column), justify="right" if to_the_right else "left", no_wrap=True)
+        rich.add_column(Text(visible(column)), justify="right" if to_the_right else "left", no_wrap=True)
     for row in table.rows:
-        rich.add_row(*map(escape, row))
+        rich.add_row(*(Text(visible(cell)) for cell in row))
     return rich
 
 

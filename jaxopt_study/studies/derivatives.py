@@ -44,7 +44,7 @@ class Derivatives(Experiment):
     def groups(self, plan: Plan) -> list[Group]:
         """Return one group."""
         cases = [self.case("a^2 b", f, method) for f in plan.frameworks for method in METHODS[f]]
-        return [Group(tuple(cases), plan.repeats)]
+        return [Group(tuple(cases), 1 if plan.overview else plan.repeats)]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the gradient and the Hessian of the toy."""
@@ -81,7 +81,7 @@ class Derivatives(Experiment):
         by_hand = ("by hand", *(f"{value:g}" for value in EXPECTED.values()), ABSENT)
         columns = ("method", *(name.replace("df/", "").replace("d2f/", "") for name in EXPECTED), "time")
         title = "Derivatives of f(a, b) = a² b at (2, 3): df/da, df/db, d2f/da2, ...; time of gradient and Hessian"
-        return [Table(title, columns, [by_hand, *map(_line, rows)])]
+        return [Table(title, columns, [by_hand, *map(_line, rows)], main=("time",))]
 
 
 DERIVATIVES = Study("Derivatives: do the frameworks differentiate the notebook's toy alike?", (Derivatives(),))

@@ -76,12 +76,16 @@ class Experiment(ABC):
         """Return the same as text; `rows` are what the method of that name returned."""
         return []
 
+    def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return the short tables that a terminal shows of the main job; without any it shows the verdict."""
+        return []
+
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the records as charts."""
         return []
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
-        """Return the result in one sentence, or an empty string."""
+        """Return the result, a fact on each line, without its full stop; or an empty string."""
         return ""
 
     def case(self, subject: str, framework: str, method: str) -> Case:
@@ -110,7 +114,8 @@ def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
     if len(reasons) != 1 or any(row["status"] != "skipped" for row in rows):
         return None
     reason = reasons.pop()
-    return Table(title, ("method", "status"), [("every one", "skipped")], (f"{reason[0].upper()}{reason[1:]}.",))
+    said = f"{reason[0].upper()}{reason[1:]}."
+    return Table(title, ("method", "status"), [("every one", "skipped")], reasons=(said,))
 
 
 @dataclass(frozen=True)

@@ -246,10 +246,11 @@ def _case_table(rows: Sequence[Row], plan: Plan) -> Table:
         "No IQR: a single sample. A large Hessian is made once; it is compiled before that call.",
         "In gradients: the time divided by that of the same framework's gradient, which another process measured.",
         f"Random inputs, since {plan.workload} does not fit the widths: {', '.join(random) or 'none'}.",
-        *reasons(rows),
     )
     columns = ("problem", "parameters", "method", *COLUMNS, "in gradients", "peak MiB")
-    return Table(f"Cost curves: a process for each case, {plan.dtype}", columns, lines, notes)
+    return Table(
+        f"Cost curves: a process for each case, {plan.dtype}", columns, lines, notes, reasons=tuple(reasons(rows))
+    )
 
 
 def _fits(rows: Sequence[Row], plan: Plan) -> Table:

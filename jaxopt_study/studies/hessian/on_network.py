@@ -25,7 +25,7 @@ from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.methods import METHODS, short
 from jaxopt_study.studies.hessian.references import DIRECTIONS, directions
-from jaxopt_study.studies.hessian.rows import COLUMNS, cells, label, reasons, row_of
+from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, label, reasons, row_of
 from jaxopt_study.studies.tolerances import HESSIAN, PRODUCTS
 
 ROUTES = ("hessian_forward_over_reverse", "hessian_reverse_over_reverse", "hessian_blocked")
@@ -140,9 +140,9 @@ class OnNetwork(Experiment):
             "of the gradient, from that of the first framework.",
             "In gradients: the time divided by that of the same framework's gradient.",
             *text.flags(r["in_gradients"] for r in rows),
-            *reasons(rows),
         )
-        return [all_skipped(title, rows) or Table(title, ("method", *COLUMNS, "in gradients [95 %]"), lines, notes)]
+        columns, why = ("method", *COLUMNS, "in gradients [95 %]"), tuple(reasons(rows))
+        return [all_skipped(title, rows) or Table(title, columns, lines, notes, (), MAIN_COLUMNS, why)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the fastest dense Hessian takes in each framework."""

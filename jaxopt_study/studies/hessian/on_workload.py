@@ -19,7 +19,7 @@ from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, short
-from jaxopt_study.studies.hessian.rows import COLUMNS, cells, draw, label, quartiles, reasons
+from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, draw, label, quartiles, reasons
 
 FRAMEWORKS_OWN = {"jax": "jax.hessian", "torch": "torch.func.hessian"}
 
@@ -95,6 +95,8 @@ class OnWorkload(HessianExperiment):
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the frameworks' fastest automatic differentiation takes, and what blocks save."""
         fastest = [r for r in rows if r["fastest"]]
+        if plan.overview:
+            return _in_short(fastest, plan)
         times = " and ".join(
             f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest
         )
@@ -108,7 +110,15 @@ class OnWorkload(HessianExperiment):
                     memory = f" and {_part(other['memory'])} of its temporary memory" if other["memory"] else ""
                     own = FRAMEWORKS_OWN[r["framework"]]
                     words.append(f"blocks take {text.ratio(other['time'])} of {own}'s time{memory}")
-        return "; ".join(words)
+        return "\n".join(words)
+
+
+def _in_short(fastest: Sequence[Row], plan: Plan) -> str:
+    """Say what the fastest automatic differentiation takes in each framework, and their ratio."""
+    times = " and ".join(f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest)
+    across = [o["time"] for r in fastest for o in r["ratios"] if o["framework"] != r["framework"]]
+    ratio = f"; JAX / PyTorch {text.ratio(across[0])}" if across else ""
+    return f"dense Hessian of {plan.workload}: {times}{ratio}" if fastest else ""
 
 
 def _fastest(shown: Sequence[Record], framework: str) -> Record | None:
@@ -158,11 +168,10 @@ def _method_table(rows: Sequence[Row], plan: Plan) -> Table:
         "the result; PyTorch does not say.",
         "Class pair products: the matrix products of the closed form alone.",
         *text.flags(r["in_gradients"] for r in rows),
-        *reasons(rows),
     )
     columns = ("method", *COLUMNS, "in gradients [95 %]", "temporary MB")
     title = f"Second derivatives of the loss: {plan.workload}{size}, {plan.dtype}"
-    return all_skipped(title, rows) or Table(title, columns, lines, notes)
+    return all_skipped(title, rows) or Table(title, columns, lines, notes, (), MAIN_COLUMNS, tuple(reasons(rows)))
 
 
 def _ratio_table(rows: Sequence[Row]) -> Table:

@@ -19,6 +19,8 @@ from jaxopt_study.studies.hessian.methods import short
 
 COLUMNS = ("residual", "first call", "time", "IQR")
 """What `cells` returns."""
+MAIN_COLUMNS = ("time", "residual", "first call")
+"""What a narrow terminal shows of them."""
 
 Point = tuple[float, float, float]
 """Low end, value, high end."""

@@ -127,7 +127,7 @@ METHODS: dict[str, dict[str, Method]] = {
     },
     "torch": {
         "functional": Method("functional", "torch.func step", 56, COMPILED, "pure"),
-        "notebook": Method("notebook", "the notebook's loop", 56),
+        "notebook": Method("notebook", "the notebook as written", 56),
         "prepared": Method("prepared", "rows prepared, no .item()", 56, simpler="notebook"),
         "foreach": Method("foreach", "rows prepared, foreach", 56, simpler="prepared"),
         "fused": Method("fused", "rows prepared, fused", 56, simpler="prepared"),

@@ -66,6 +66,9 @@ SMOKE_CURVES: dict[str, tuple[Size, ...]] = {"batch": (Size((64, 32, 10), 1), Si
 GPU_WORK = Size((64, 2048, 2048, 10), 2048)
 """What a GPU needs for products to take most of a step."""
 
+OVERVIEW_WORK = {"cpu": Size((64, 1024, 1024, 10), 256), "gpu": GPU_WORK}
+"""The main job's only size, by device: on a CPU a step takes 30 ms, and products are most of it."""
+
 COMPILED_SIZES = {
     "smoke": frozenset(),
     "default": frozenset({CURVES["batch"][0], CURVES["width"][-1], CURVES["work"][-1]}),
@@ -74,17 +77,27 @@ COMPILED_SIZES = {
 """By profile, the sizes at which a method is tried that takes seconds to compile at each size."""
 
 
-def curves(profile: str, device: str) -> dict[str, tuple[Size, ...]]:
-    """Return the growth curves of a profile: what grows -> sizes, in the order in which they grow."""
+def curves(profile: str, device: str, overview: bool = False) -> dict[str, tuple[Size, ...]]:
+    """Return the growth curves of a profile: what grows -> sizes, in the order in which they grow.
+
+    Args:
+        profile: One of `PROFILES`.
+        device: The device, as what is much work depends on it.
+        overview: Whether this is the main job, which has one size, where there is much work.
+    """
     if profile == "smoke":
-        return SMOKE_CURVES
+        return {"batch": SMOKE_CURVES["batch"][-1:]} if overview else SMOKE_CURVES
+    if overview:
+        return {"work": (OVERVIEW_WORK[device],)}
     every = CURVES | ({"work": (*CURVES["work"], GPU_WORK)} if device == "gpu" else {})
     return every if profile == "full" else {name: sizes[::-2][::-1] for name, sizes in every.items()}
 
 
 def sizes(plan: Plan) -> dict[str, Size]:
     """Return the sizes on the growth curves by their names."""
-    return {size.name: size for members in curves(plan.profile, plan.device).values() for size in members}
+    return {
+        size.name: size for members in curves(plan.profile, plan.device, plan.overview).values() for size in members
+    }
 
 
 def _at_all(size: Size) -> bool:

@@ -95,17 +95,17 @@ def _name(row: Row) -> str:
 
 def verdict(rows: Sequence[Row], plan: Plan) -> str:
     """Say which targets Newton reaches first, and when, on the run's workload; then on the small problems."""
+    if plan.overview:
+        return _in_short(rows, plan)
     newton, others = _rivals(rows, plan.workload)
     reached = [target for target in TARGETS if newton and newton["targets"][str(target)]]
     if newton is None or not others or not reached:
         return ""
-    if plan.overview:
-        return f"Newton comes within {reached[-1]:.0e} of the optimal value in {_when(newton, reached[-1])}"
     parts = [
         f"compilation not counted, Newton is ahead of first-order methods {_where(newton, others)} on {plan.workload}"
     ]
     parts += [
-        f"it comes within {target:.0e} of the optimal value in {_when(newton, target)}; {_best(others, target)}"
+        f"it comes within {target:.0e} of the optimal value in {_when(newton, target)}, and {_best(others, target)}"
         for target in dict.fromkeys([reached[0], reached[-1]])
     ]
     for name in dict.fromkeys(row["problem"] for row in rows if row["problem"] != plan.workload):
@@ -113,7 +113,18 @@ def verdict(rows: Sequence[Row], plan: Plan) -> str:
         parts += [f"on {name}, it is ahead {_where(small, rest)}"] if small and rest else []
     parts.append(f"Newton's first run, compilation included, takes {text.seconds(newton['first_seconds'])}")
     parts += [f"a run takes {text.ratio(ratio)} times as long as {name}" for name, ratio in newton["ratios"].items()]
-    return "; ".join(parts)
+    return "\n".join(parts)
+
+
+def _in_short(rows: Sequence[Row], plan: Plan) -> str:
+    """Say how near to the optimum Newton's method comes in each framework, and in what time."""
+    shown = [row for row in rows if row["problem"] == plan.workload and "seconds" in row and row["method"] == NEWTON]
+    reached = [t for t in TARGETS if shown and all(row["targets"][str(t)] for row in shown)]
+    if not reached:
+        return ""
+    times = " and ".join(f"{_when(row, reached[-1])} in {row['framework']}" for row in shown)
+    steps = " and ".join(dict.fromkeys(str(row["steps"]) for row in shown))
+    return f"Newton's method: {reached[-1]:.0e} from the optimal value in {times} ({steps} steps, without compilation)"
 
 
 def _rivals(rows: Sequence[Row], problem: str) -> tuple[Row | None, list[Row]]:

@@ -112,13 +112,10 @@ class Check(Experiment):
         columns = ("step", *(f"loss of {FUNCTIONS[row['framework']]}" for row in rows))
         shown = [0, 1, 2, STEPS - 1]
         lines = [(str(n + 1), *(f"{row['losses'][n]:.7g}" for row in rows)) for n in shown]
-        notes = [f"Parameters: {row['report']}" for row in rows if row["report"]]
-        notes += [
-            f"Parameters read: {_listed(rows[0]['leaves'])}.",
-            "The loss of a step is that before its update.",
-        ]
+        found = tuple(f"Parameters: {row['report']}" for row in rows if row["report"])
+        notes = (f"Parameters read: {_listed(rows[0]['leaves'])}.", "The loss of a step is that before its update.")
         question = "Do they train alike" if len(rows) > 1 else "How does it train"
-        return [Table(f"{question}? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes)]
+        return [Table(f"{question}? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes, reasons=found)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say how the parameters differ, where they do."""

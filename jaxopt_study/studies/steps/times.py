@@ -154,6 +154,7 @@ class Times(Experiment):
                 columns,
                 lines,
                 _notes(rows),
+                reasons=_reasons(rows),
             )
         ]
 
@@ -176,7 +177,7 @@ class Times(Experiment):
         between = next((row["torch_best_over_it"] for row in rows if row["torch_best_over_it"]), None)
         if between:
             parts.append(f"PyTorch's fastest takes {text.ratio(between)} times as long as JAX's fastest")
-        return "; ".join(parts)
+        return "\n".join(parts)
 
 
 def run_of(backend: Backend, loop: Any, data: Sequence[Any]) -> Callable[[Any], Iterator[Any]]:
@@ -251,15 +252,18 @@ def _line(row: Row) -> tuple[str, ...]:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
+    return [
+        "Max. difference: of the losses from those of the step as given, in the same framework.",
+        f"Per step: median of the samples, each of whole runs of {STEPS} steps. Batches lie on the device before.",
+        *text.flags(row.get("given_over_it") for row in rows),
+    ]
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["status"] != "ok":
             reasons.setdefault(f"{row['status']}: {row['reason']}", []).append(
                 f"{LABELS[row['framework']]}, {_words(row)}"
             )
-    return [
-        "Max. difference: of the losses from those of the step as given, in the same framework.",
-        f"Per step: median of the samples, each of whole runs of {STEPS} steps. Batches lie on the device before.",
-        *text.flags(row.get("given_over_it") for row in rows),
-        *(f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in reasons.items()),
-    ]
+    return [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in reasons.items()]

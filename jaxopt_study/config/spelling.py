@@ -1,0 +1,58 @@
+"""What people type who know other tools, and what it is here: said in one line before the command line is read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from jaxopt_study.config.options import DTYPES
+from jaxopt_study.config.values import ConfigError
+
+OPTIONS = {
+    "--lr": "--learning-rate",
+    "--rate": "--learning-rate",
+    "--bs": "--batch-size",
+    "--dataset": "--workload",
+    "--output": "--out",
+    "--format json": "--json",
+    "--output-format json": "--json",
+    "--cuda": "--device gpu",
+    "--gpu": "--device gpu",
+    "--quick": "--profile smoke",
+    "--fast": "--profile smoke",
+    "--device cuda": "--device gpu",
+    "--dtype double": "--dtype float64",
+    "--dtype float": "--dtype float32",
+    "--dtype single": "--dtype float32",
+}
+"""What is typed, an option or an option with its value -> what it is here."""
+NARROW = ("bfloat16", "bf16", "float16", "fp16", "half")
+"""Types for which no bound was measured."""
+
+
+def check(arguments: Sequence[str], studies: Iterable[str]) -> None:
+    """Look for what is known to be written in another way here.
+
+    Raises:
+        ConfigError: Something is; the line says how it is written.
+    """
+    if arguments and not arguments[0].startswith("-"):
+        _refuse_word(arguments, list(studies))
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        value = value.partition(":")[0]  # cuda:0
+        for typed in (f"{option} {value}", option):
+            if typed in OPTIONS:
+                raise ConfigError(f"{typed} is {OPTIONS[typed]} here; see --help")
+        if option == "--dtype" and value in NARROW:
+            raise ConfigError(f"--dtype {value}: choose from {', '.join(DTYPES)}; of other types no bound was measured")
+
+
+def _refuse_word(arguments: Sequence[str], studies: list[str]) -> None:
+    """Refuse a command line that begins with a word: it has options alone."""
+    word = arguments[0]
+    near = difflib.get_close_matches(word.lower(), studies, n=1)
+    if not near:
+        raise ConfigError(f"{word!r} is no option: options begin with --; see --help")
+    named = [name for name in arguments if name in studies] or near
+    raise ConfigError(f"a study is asked for by --studies: did you mean --studies {' '.join(named)}?")
