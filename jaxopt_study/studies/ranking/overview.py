@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
@@ -13,6 +16,8 @@ from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import points, tables
 from jaxopt_study.studies.ranking.beforehand import NATIVE
+from jaxopt_study.studies.ranking.rows import REFERENCE
+from jaxopt_study.studies.ranking.statistics import BETTER, TIED
 from jaxopt_study.studies.ranking.sweep import Sweep
 
 
@@ -38,7 +43,17 @@ class Overview(Sweep):
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the test losses in one table."""
-        return [tables.short(rows, plan)] if rows else []
+        return tables.of_workload(plan.workload, rows, plan)[:1] if rows else []
+
+    def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return the same with the answer, and the signs explained."""
+        size = points.size(plan)
+        signs = (
+            f"+ better than Adam, = tied, - worse (paired test over {size.initializations} initial parameters). Tuned: "
+            f"the best of {size.rates} learning rates and {len(points.SCHEDULES)} schedules."
+        )
+        answer = [f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines()]
+        return [replace(table, notes=(*answer, signs)) for table in self.tables(rows, plan)]
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return none."""
@@ -46,4 +61,15 @@ class Overview(Sweep):
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say whether Adam has the least test loss."""
-        return tables.short_verdict(rows)
+        others = [row for row in rows if f"default_against_{REFERENCE}" in row]
+        if not others:
+            return ""
+        parts = []
+        for at, words in (("default", "at default learning rates"), ("tuned", "when each is tuned")):
+            standing = {row["optimizer"]: row[f"{at}_against_{REFERENCE}"] for row in others}
+            better = [row for row in others if standing[row["optimizer"]] == BETTER]
+            best = min(better, key=lambda row: np.median(row[f"{at}_test"]), default=None)
+            tied = TIED in standing.values()
+            answer = f"worse than {best['optimizer']}" if best else "tied for the best" if tied else "the best one"
+            parts.append(f"{answer} {words}")
+        return f"by test loss on {plan.workload}, Adam is {' and '.join(parts)}"

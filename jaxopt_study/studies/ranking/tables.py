@@ -22,7 +22,7 @@ BUDGETS = ("default", *map(str, TRIALS), "all")
 def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     """Return the tables of a run."""
     names = list(dict.fromkeys(row["workload"] for row in rows))
-    found = [table for name in names for table in _of_workload(name, [r for r in rows if r["workload"] == name], plan)]
+    found = [table for name in names for table in of_workload(name, [r for r in rows if r["workload"] == name], plan)]
     whole = complete(rows)
     return [*found, *(_over_all(whole) if whole else [])]
 
@@ -39,11 +39,6 @@ def _over_all(whole: dict[str, list[Row]]) -> list[Table]:
     ]
 
 
-def short(rows: Sequence[Row], plan: Plan) -> Table:
-    """Return the main job's table: the test losses of one workload."""
-    return _of_workload(rows[0]["workload"], rows, plan)[0]
-
-
 def complete(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return optimizer -> its rows, one for each workload, of the optimizers that have a result on every workload.
 
@@ -57,7 +52,7 @@ def complete(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def losses(whole: dict[str, list[Row]], budget: str) -> np.ndarray:
     """Return the median test loss (workloads, optimizers) of a budget: `default`, a number of trials, or `all`."""
-    return np.array([[_loss(row, budget) for row in mine] for mine in whole.values()]).T
+    return np.array([[loss(row, budget) for row in mine] for mine in whole.values()]).T
 
 
 def steps(whole: dict[str, list[Row]], at: str) -> np.ndarray:
@@ -82,33 +77,19 @@ def verdict(rows: Sequence[Row]) -> str:
     return f"Adam is best or tied {', '.join(parts)}"
 
 
-def short_verdict(rows: Sequence[Row]) -> str:
-    """Say of one workload whether Adam is best, at the default learning rates and when tuned."""
-    others = [row for row in rows if f"default_against_{REFERENCE}" in row]
-    if not others:
-        return ""
-    parts = []
-    for at, words in (("default", "at default learning rates"), ("tuned", "when each is tuned")):
-        better = [row for row in others if row[f"{at}_against_{REFERENCE}"] == BETTER]
-        tied = any(row[f"{at}_against_{REFERENCE}"] == TIED for row in others)
-        best = min(better, key=lambda row: _loss(row, "all" if at == "tuned" else at), default=None)
-        answer = f"worse than {best['optimizer']}" if best else "tied for the best" if tied else "the best one"
-        parts.append(f"{answer} {words}")
-    return f"by test loss on {others[0]['workload']}, Adam is {' and '.join(parts)}"
-
-
 def _compared(row: Row, workload: str) -> bool:
     return row["workload"] == workload and f"default_against_{REFERENCE}" in row
 
 
-def _loss(row: Row, budget: str) -> float:
+def loss(row: Row, budget: str) -> float:
     if budget in ("default", "all"):
         return float(np.median(row["default_test" if budget == "default" else "tuned_test"]))
     return float(row["test_with_trials"][budget])
 
 
-def _of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
-    done = sorted((r for r in rows if r["status"] == "ok"), key=lambda r: _loss(r, "all"))
+def of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
+    """Return the tables of one workload: the test losses, the sensitivity to the rate, and the target."""
+    done = sorted((r for r in rows if r["status"] == "ok"), key=lambda r: loss(r, "all"))
     reasons = tuple(f"{r['optimizer']}: {r['status']}, {r['reason']}" for r in rows if r["status"] != "ok")
     if not done:
         return [Table(name, ("optimizer", "status"), [(r["optimizer"], r["status"]) for r in rows], reasons)]
