@@ -207,7 +207,7 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     screen.show(outcome.screen, console, config.verbose)
     took = "" if config.report else f"Took {text.seconds(process_age())}. "
     where = f"{took}Report, figures and records: {outcome.folder}"
-    console.print(where, markup=False, highlight=False, soft_wrap=True)
+    console.print(where, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return outcome.status
 
 

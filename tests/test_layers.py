@@ -36,6 +36,7 @@ LAYERS = (
 )
 # Beside lower layers:
 EXTRA = {
+    "jaxopt_study.__main__": {"jaxopt_study.parity"},
     "jaxopt_study.studies": {"jaxopt_study.backends.numpy", "jaxopt_study.parity"},
     "jaxopt_study.dictionary.build": {"jax", "optax"},
     "jaxopt_study.dictionary.transforms": {"jax", "optax"},

@@ -197,6 +197,18 @@ def test_what_was_not_measured_is_refused(capsys, folder):
 
 # Hostile names.
 
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", ":smile:", "[link=x]y[/link]", "[/]"])
+def test_markup_is_text(name):
+    marked = Table(name, (name, "time"), [(name, "1.00")], (name,))
+    out = StringIO()
+    screen.show(Screen([Sentence(name)], [Part([marked], [name])]), Console(file=out, width=80))
+    assert out.getvalue().count(name) == 6
+    assert table.markdown(marked).count(name) == 4
+    table.show(marked, Console(file=out, width=80))
+    assert out.getvalue().count(name) == 10
+
+
 HOSTILE = st.one_of(
     st.sampled_from(
         ["<script>alert(1)</script>", "[red]x[/red]", "\x1b[31mred\x1b[0m", "a" * 300, "עברית", "\u202eabc"]

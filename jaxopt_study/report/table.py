@@ -49,7 +49,7 @@ def show(table: Table, console: Console) -> None:
     console.print(rich)
     console.width = terminal
     for note in (*table.notes, *table.reasons):
-        console.print(visible(note), style="dim", markup=False, highlight=False)
+        console.print(Text(visible(note), "dim"), highlight=False)
 
 
 def markdown(table: Table) -> str:
