@@ -10,10 +10,12 @@ import threading
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from importlib.util import find_spec
+from io import StringIO
 from itertools import count
 
 import psutil
 import pytest
+from rich.console import Console
 
 from jaxopt_study import compare as command_line
 from jaxopt_study import measuring, session
@@ -291,6 +293,15 @@ def test_the_progress_tells_runs_rate_time_left_and_what_is_finished():
     ]
     assert tally.words.startswith("ranking diagnostics: 3,900 of 3,900 runs, ")
     assert tally.words.endswith("/s, 0:00 left")
+
+
+def test_what_is_finished_is_a_line_on_a_terminal_alone(monkeypatch):
+    for terminal, shown in ((True, "diabetes: 780 runs\n"), (False, "")):
+        console = Console(force_terminal=terminal, file=StringIO())
+        monkeypatch.setattr(command_line, "terminal_console", lambda stderr, console=console: console)
+        with command_line.Bar() as progress:
+            progress.tell("diabetes: 780 runs")
+        assert console.file.getvalue() == shown
 
 
 # Addresses.
