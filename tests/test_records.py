@@ -80,7 +80,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path, line):
         ({"steps": 0}, "laps and steps are not all at least 1"),
         ({"steps": 1.5}, "Expected `int`"),
         ({"mine": 1}, "its field 'mine' is unknown"),
-        ({"schema": 5}, "it is not of schema 4"),
+        ({"schema": 6}, "it is not of schema 4 or 5"),
         ({"stages": {"compile": "long"}}, "Expected `float`, got `str`"),
     ],
 )

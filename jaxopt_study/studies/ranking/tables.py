@@ -82,6 +82,7 @@ def _compared(row: Row, workload: str) -> bool:
 
 
 def loss(row: Row, budget: str) -> float:
+    """Return the median test loss of a row with this budget: see `losses`."""
     if budget in ("default", "all"):
         return float(np.median(row["default_test" if budget == "default" else "tuned_test"]))
     return float(row["test_with_trials"][budget])
