@@ -1,5 +1,6 @@
 """What several tests need: plans, whole runs, and the command line as a user calls it."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -20,11 +21,16 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-# Fused loops take a third of the tests' time to compile, and no time is cited from here. XLA aborts where it does not
-# know a flag, so that it is set for the JAX that it was tried with.
+# What takes time to compile, and changes no value: fused loops, a program in many parts, the place of each operation in
+# the source. No time is cited from here. XLA aborts where it does not know a flag, so that both are set for the JAX that
+# they were tried with.
 if version("jax").startswith("0.10."):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = flags.strip()
+    quicker = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quicker}".strip()
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+
+# JAX's traces are many objects that live on, through which each collection would go.
+gc.set_threshold(100_000, 50, 100)
 
 # How much is drawn: `pytest --hypothesis-profile full` takes hours.
 settings.register_profile("quick", deadline=None, max_examples=2, derandomize=True, database=None)
