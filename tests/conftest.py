@@ -39,8 +39,13 @@ settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the file that is one long run, so that no process is alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_recipes.py")
+    """Begin with the file that is one long run, and with a long one of the last, so that no process is idle long."""
+    items.sort(key=lambda item: item.path.name not in ("test_recipes.py", "test_workloads.py"))
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of collections that something asks for."""
+    gc.freeze()
 
 
 def make_plan(**changes):
