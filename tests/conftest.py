@@ -1,5 +1,6 @@
 """What several tests need: plans, whole runs, and the command line as a user calls it."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -20,11 +21,16 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-# Fused loops take a third of the tests' time to compile, and no time is cited from here. XLA aborts where it does not
-# know a flag, so that it is set for the JAX that it was tried with.
+# What takes time to compile, and changes no value: fused loops, a program in many parts, the place of each operation in
+# the source. No time is cited from here. XLA aborts where it does not know a flag, so that these are set for the JAX
+# that they were tried with.
 if version("jax").startswith("0.10."):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = flags.strip()
+    quicker = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quicker}".strip()
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+
+# JAX's traces are many objects that live on, through which each collection would go.
+gc.set_threshold(100_000, 50, 100)
 
 # How much is drawn: `pytest --hypothesis-profile full` takes hours.
 settings.register_profile("quick", deadline=None, max_examples=2, derandomize=True, database=None)
@@ -33,8 +39,13 @@ settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the file that is one long run, so that no process is alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_recipes.py")
+    """Begin with the file that is one long run, and with a long one of the last, so that no process is idle long."""
+    items.sort(key=lambda item: item.path.name not in ("test_recipes.py", "test_workloads.py"))
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of collections that something asks for."""
+    gc.freeze()
 
 
 def make_plan(**changes):
@@ -96,7 +107,7 @@ def load_backend(name, dtype="float64"):
 
 
 @contextmanager
-def compiled_quickly():
+def compiled_quickly(quickly=True):
     """Let XLA compile without most of its optimizations: for programs that run once, in milliseconds.
 
     It computes in another order then, so that a bound that is measured beside it is a bound of these tests alone.
@@ -104,29 +115,41 @@ def compiled_quickly():
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", quickly)
     try:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process():
+    """Compile quickly here: what runs for milliseconds is not worth optimizing for seconds. Workers optimize."""
+    with compiled_quickly():
+        yield
+
+
+@pytest.fixture
+def optimized():
+    """Let XLA optimize, as in a worker: for tests of the program that it makes."""
+    with compiled_quickly(False):
+        yield
+
+
 @pytest.fixture(scope="module")
 def backends():
-    """Both backends. What is compiled here runs for milliseconds, so it is not worth optimizing for seconds."""
-    loaded = {name: load_backend(name) for name in ("jax", "torch")}
-    with compiled_quickly():
-        yield loaded
+    """Both backends, in float64."""
+    return {name: load_backend(name) for name in ("jax", "torch")}
 
 
 @pytest.fixture(scope="module")
 def float32():
-    """Set both frameworks as they are when nothing was set, and let XLA compile quickly."""
+    """Set both frameworks as they are when nothing was set."""
     import jax
     import torch
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    with jax.enable_x64(False), compiled_quickly():
+    with jax.enable_x64(False):
         yield
     torch.set_default_dtype(before)

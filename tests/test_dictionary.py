@@ -37,7 +37,7 @@ from jaxopt_study.studies.dictionary import bounds, paths
 from jaxopt_study.studies.dictionary.growth import Growth
 from jaxopt_study.studies.dictionary.paths import FIRST, ROWS, Trainer
 from jaxopt_study.studies.dictionary.rows import LBFGS_STEPS, Configurations, steps_of
-from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.conftest import load_backend, make_plan
 from tests.here import workers_here
 from torch_reference import defects as torch_defects
 
@@ -49,17 +49,6 @@ CLASSES = sorted(
     if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
 )
 SEARCHLESS = [row for row in TABLE if not row.options.get("line_search_fn")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-    with compiled_quickly():
-        yield
-
-
-@pytest.fixture(scope="module")
-def backends():
-    return {name: load_backend(name) for name in ("jax", "torch")}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from jaxopt_study.studies.steps.check import Check
 from jaxopt_study.studies.steps.reference import reference
 from jaxopt_study.studies.steps.side import STEPS, side
 from jaxopt_study.studies.steps.times import METHODS, UNCOMPILED_LAP, Times
-from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.conftest import load_backend, make_plan
 from tests.here import WorkerHere, workers_here
 
 HERE = Path(__file__).parent / "experiments"
@@ -40,8 +40,7 @@ TORCH_RETURNS = 'lr=1e-3)), "step": step, "batches": BATCHES}'
 def both():
     """Both backends, in float32 as the command line has them."""
     loaded = {name: load_backend(name, "float32") for name in ("jax", "torch")}
-    with compiled_quickly():
-        yield loaded
+    yield loaded
     for name in loaded:
         load_backend(name)
 

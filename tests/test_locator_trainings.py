@@ -16,8 +16,6 @@ import numpy as np
 import optax
 import torch
 
-from tests.conftest import compiled_quickly
-
 STEPS = 30
 
 
@@ -196,7 +194,7 @@ def shown(t, params, ema):
 @functools.cache
 def jax_run(t: Training, dtype, seed=0, steps=STEPS):
     """Return the trajectory of the right port in JAX."""
-    with jax.enable_x64(dtype == "float64"), compiled_quickly():
+    with jax.enable_x64(dtype == "float64"):
         rule, step = _jax_step(t, dtype)
         params = {name: jnp.asarray(leaf) for name, leaf in initial(t.model, dtype, seed).items()}
         state = (params, rule.init(params), dict(params))

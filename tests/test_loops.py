@@ -90,7 +90,7 @@ def test_what_is_compiled_ahead_is_what_runs(name):
     assert backend.runtime.compilations() == before
 
 
-def test_the_native_scan_is_one_function_in_what_xla_compiled():
+def test_the_native_scan_is_one_function_in_what_xla_compiled(optimized):
     """Not a matter of time: XLA's own text says whether it took the loop as one call. A new version may not."""
     backend, workload = load_backend("jax"), digits_linear(0, 1)
 

@@ -6,7 +6,7 @@ from jaxopt_study import session, studies
 from jaxopt_study.dictionary.packages import PEERS, Peer
 from jaxopt_study.studies.dictionary import packages
 from jaxopt_study.studies.experiment import Study
-from tests.conftest import compiled_quickly, make_plan
+from tests.conftest import make_plan
 from tests.here import workers_here
 
 CODE = """
@@ -49,7 +49,7 @@ def outcome(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     (folder / "planted_optimizers.py").write_text(CODE)
     (folder / "planted_broken.py").write_text("import another_package_that_is_not_there")
-    with pytest.MonkeyPatch.context() as patch, workers_here("jax", "torch"), compiled_quickly():
+    with pytest.MonkeyPatch.context() as patch, workers_here("jax", "torch"):
         patch.syspath_prepend(folder)
         patch.setattr(packages, "PEERS", PLANTED)
         patch.setattr(packages, "BY_KEY", {peer.key: peer for peer in PLANTED})

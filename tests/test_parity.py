@@ -1,6 +1,7 @@
 """The frameworks agree: whole runs as the main job makes them, in the processes in which it times them."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from jaxopt_study.studies import derivatives, optimizers
 from jaxopt_study.studies.registry import NOTEBOOK, OPTIMIZERS
 from jaxopt_study.studies.tolerances import BEGINNING, HESSIAN
 from tests.cases import a_record
-from tests.conftest import load_backend, make_plan
+from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.here import workers_here
 
 # The notebook's 15 epochs, in its dtype. In float64 an error of the code is far above rounding after 2.
 EPOCHS = {"float64": 2, "float32": 15}
@@ -22,13 +24,17 @@ in_the_notebooks_dtype = pytest.mark.parametrize("whole", ["float32"], indirect=
 
 @pytest.fixture(scope="module", params=EPOCHS)
 def whole(request, tmp_path_factory):
-    """Training with every optimizer; in the notebook's dtype the toy's derivatives and the Hessian's methods too."""
+    """Training with every optimizer; in the notebook's dtype the toy's derivatives and the Hessian's methods too.
+
+    There its workers are the main job's; the other's are here, compiled as the main job's are.
+    """
     studies = ("optimizers", "derivatives", "hessian") if request.param == "float32" else ("optimizers",)
     # The main job's loop in PyTorch over all epochs, and the notebook's.
     main_job = request.param == "float32"
     plan = make_plan(studies=studies, overview=main_job, dtype=request.param, epochs=EPOCHS[request.param])
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    outcome = session.run(plan, folder, False, lambda *_: None)
+    with nullcontext() if request.param == "float32" else workers_here("jax", "torch"), compiled_quickly(False):
+        outcome = session.run(plan, folder, False, lambda *_: None)
     return plan, record.read(folder), outcome
 
 

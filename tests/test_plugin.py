@@ -19,7 +19,7 @@ from jaxopt_study.studies import trained
 from jaxopt_study.studies.loops import usual
 from jaxopt_study.studies.optimizers import Optimizers, method_of
 from jaxopt_study.studies.own import chosen, spelled, twins
-from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.conftest import load_backend, make_plan
 from tests.here import workers_here
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugin.md").read_text()
@@ -77,8 +77,7 @@ def attached(**options):
     def call(framework, place, *arguments):
         module, _, name = place.partition(":")
         backend = load_backend(framework, plan.dtype)
-        with compiled_quickly():
-            return getattr(importlib.import_module(module), name)(backend, plan, *arguments)
+        return getattr(importlib.import_module(module), name)(backend, plan, *arguments)
 
     try:
         return twins.attach(chosen.workload(plan, None), plan, plan.frameworks, call), plan
@@ -105,7 +104,7 @@ def test_models_losses_and_optimizers_of_a_user_train_alike(written, tmp_path, d
     optimizers = (name, "lion") if model == "small" else (name,)
     options = {"loss": "smooth", "optimizers": optimizers, "dtype": dtype, "model": model, "epochs": 1}
     config = Config(plugin=written(), out=tmp_path / "out", **(ASKED | options))
-    with workers_here("jax", "torch"), compiled_quickly():
+    with workers_here("jax", "torch"):
         outcome = run(config)
     assert outcome.status == 0
     records = {(r.subject, r.framework): r for r in outcome.results.records}
@@ -143,7 +142,7 @@ def test_parameters_get_to_each_framework_and_back_to_the_bit(written):
 def test_a_model_for_one_framework_alone_runs_there(written, tmp_path, other):
     path = written("jax=jax_small, ", "") if other == "jax" else written(", torch=torch_small", "")
     config = Config(plugin=path, out=tmp_path / "out", optimizers=("sgd",), epochs=1, **(ASKED | {"model": "small"}))
-    with workers_here("jax", "torch"), compiled_quickly():
+    with workers_here("jax", "torch"):
         outcome = run(config)
     assert outcome.status == 0
     by_framework = {r.framework: r for r in outcome.results.records}
@@ -158,7 +157,7 @@ def test_what_a_notebook_registers_is_sent_to_the_workers(written, tmp_path, mon
     user_code.run(tmp_path / written().rpartition("/")[2])
     user_code.run(tmp_path / "mine0.py")  # a cell that is run again
     config = Config(out=tmp_path / "out", optimizers=("decayed",), epochs=1, **(ASKED | {"model": "small"}))
-    with workers_here("jax", "torch"), compiled_quickly():
+    with workers_here("jax", "torch"):
         assert run(config).status == 0
     with pytest.raises(ConfigError, match=r"unknown optimizer 'decoyed'.*did you mean 'decayed'"):
         run(Config(plugin=str(tmp_path / "mine0.py"), optimizers=("decoyed",)))
@@ -375,8 +374,7 @@ def test_a_framework_without_a_worker_is_not_asked(written):
         module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)(load_backend(framework, plan.dtype), plan, *arguments)
 
-    with compiled_quickly():
-        assert twins.attach(chosen.workload(plan, None), plan, ["jax"], call).params
+    assert twins.attach(chosen.workload(plan, None), plan, ["jax"], call).params
     load_backend("jax")
     assert asked == ["jax"]
 

@@ -16,19 +16,13 @@ from jaxopt_study.studies.newton.methods import METHODS, runs
 from jaxopt_study.studies.newton.problems import SMALL as SMALL_PROBLEMS
 from jaxopt_study.studies.newton.race import LARGE, SMALL
 from tests.cases import a_record
-from tests.conftest import compiled_quickly, load_backend, make_plan
+from tests.conftest import load_backend, make_plan
 
 PLAN = make_plan(studies=("newton",), profile="default", repeats=13)
 RACE, _, REGRESSIONS = NEWTON.experiments
 SUBJECT = "breast-cancer-standardized"
 DESCENT = "adam, default"  # the study runs it on the run's own workload only
 RACED = [(framework, method) for framework, names in SMALL.items() for method in names]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-    with compiled_quickly():
-        yield
 
 
 @pytest.fixture(scope="module")

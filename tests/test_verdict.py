@@ -14,7 +14,7 @@ from jaxopt_study.report import export
 from jaxopt_study.session import Beside
 from jaxopt_study.studies import STUDIES
 from tests.cases import a_record
-from tests.conftest import compiled_quickly, make_plan
+from tests.conftest import make_plan
 from tests.here import workers_here
 
 STUDIED = ("optimizers", "spread", "derivatives")
@@ -25,7 +25,7 @@ def ran(tmp_path_factory):
     """The outcome of a whole run of three studies that share their subjects' names."""
     folder = tmp_path_factory.mktemp("recorded") / "run"
     plan = make_plan(studies=STUDIED, optimizers=("adam", "sgd"), dtype="float32", repeats=2)
-    with workers_here("jax", "torch"), compiled_quickly():
+    with workers_here("jax", "torch"):
         return session.run(plan, folder, False, lambda *_: None)
 
 

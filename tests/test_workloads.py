@@ -13,7 +13,7 @@ from jaxopt_study.bench import stats
 from jaxopt_study.data.networks import Convolutional
 from jaxopt_study.data.workload import draw_order, ravel, split, stack_params, standardize
 from jaxopt_study.data.workloads import WORKLOADS, whole_breast_cancer
-from tests.conftest import compiled_quickly, load_backend
+from tests.conftest import load_backend
 
 EPOCHS, STEPS, BATCH_SIZE = 2, 4, 16  # of an epoch its first steps
 
@@ -59,8 +59,7 @@ def in_jax(workload, dtype):
 
     params = backend.runtime.params_from_numpy(workload.params)
     start = [backend.training.State(params, rule.init(params)) for rule in rules]
-    with compiled_quickly():
-        states, losses = jax.jit(lambda *given: jax.lax.scan(step, *given))(start, workload.steps)
+    states, losses = jax.jit(lambda *given: jax.lax.scan(step, *given))(start, workload.steps)
     return {
         name: (np.asarray(losses[:, number]), ravel(backend.runtime.params_to_numpy(states[number].params)))
         for number, name in enumerate(OPTIMIZERS)
