@@ -66,6 +66,8 @@ def test_the_main_job_measures_what_its_headline_needs():
     cases = {(c.experiment, c.subject, c.framework, c.method) for group in (*ladder, *growth) for c in group.cases}
     assert TIMES.keys() <= cases
     assert ("ladder", "adam", "torch", "fused") in cases
+    (smoke,) = Ladder().groups(replace(PLAN, profile="smoke"))
+    assert {c.method for c in smoke.cases} == {c[3] for c in cases if c[0] == "ladder"} - {"compiled"}
 
 
 def scored(optimizer, missed, loss=1.0):

@@ -74,7 +74,7 @@ class Ladder(Experiment):
         a minute, and profile smoke is for seconds.
         """
         if plan.overview:
-            return [Group(self._cases(plan.optimizers[0], SHORT[plan.device], plan), (plan.repeats + 1) // 2)]
+            return [Group(self._cases(plan.optimizers[0], _short(plan), plan), (plan.repeats + 1) // 2)]
         every = {
             f: [name for name, method in mine.items() if method.ladder and (plan.profile == "full" or not method.full)]
             for f, mine in METHODS.items()
@@ -165,6 +165,15 @@ class Ladder(Experiment):
             f"depending on the loop alone, a step of {optimizer} takes {text.seconds(slow['step_seconds'])} "
             f"({caption(slow)}) to {text.seconds(fast['step_seconds'])} ({caption(fast)})"
         )
+
+
+def _short(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the main job's methods; profile smoke, which is for seconds, has none that `torch.compile` compiles."""
+    skipped = methods.COMPILED if plan.profile == "smoke" else None
+    return {
+        f: tuple(name for name in names if METHODS[f][name].module != skipped)
+        for f, names in SHORT[plan.device].items()
+    }
 
 
 def _row(record: Record, peers: Mapping[str, Record], results: Results) -> dict[str, Any]:
