@@ -260,7 +260,7 @@ def test_a_target_that_no_run_reaches_is_said_in_words(target, words):
     found = [row | {"target": target} for row in rows(planted(np.random.default_rng(0)))]
     for row in found if words else ():
         row |= dict.fromkeys(("default_steps", "tuned_steps"), [np.inf] * 10)
-    shown = tables._of_workload("diabetes", [row for row in found if row["workload"] == "diabetes"], PLAN)
+    shown = tables.of_workload("diabetes", [row for row in found if row["workload"] == "diabetes"], PLAN)
     assert [table.title.endswith("to the target") for table in shown] == [False, False, True][: 2 if words else 3]
     assert (words in shown[1].notes) if words else all("arget" not in note for note in shown[1].notes)
 
