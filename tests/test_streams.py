@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from jaxopt_study.backends.numpy import surfaces as formulas
 from jaxopt_study.bench.results import Results
@@ -76,6 +77,22 @@ def test_noise_is_that_of_the_start_for_every_rate_and_a_path_ends_where_a_desce
         np.testing.assert_allclose(last[name][1, 1], stream.value(point), rtol=1e-12)
         assert walked[name].shape == (2, steps + 1, stream.numbers)
         np.testing.assert_array_equal(walked[name][:, 0], starts[name][[1, 1]])
+
+
+def test_as_many_runs_as_the_study_has_are_those_of_the_formula(backend):
+    import jax
+
+    steps, starts, rates = 5, np.random.default_rng(0).uniform(-2, 2, (1000, 10)), np.logspace(-3, 0, 13)
+    sparse, keys = backend.streams.streams(steps)["sparse"], backend.surfaces.keys(0, 1000)
+    run = backend.surfaces.descend({"sparse": sparse}, backend.optimizers.OPTIMIZERS["sgd"], steps)
+    drawn = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (steps, 3)))(keys))
+    frequencies = 1 / np.arange(1, 11) / (1 / np.arange(1, 11)).sum()
+    points, every = np.stack([starts] * 13), np.arange(1000)
+    for noise, chooses, _ in drawn.transpose(1, 2, 0):
+        place = (chooses[:, None] > norm.ppf(np.cumsum(frequencies)[:-1])).sum(axis=1)
+        points[:, every, place] -= rates[:, None] * (points[:, every, place] - 0.1 * noise)
+    expected = (frequencies * points**2).sum(axis=-1) / 2
+    np.testing.assert_allclose(run({"sparse": starts}, keys, rates)["sparse"], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", formulas.SURFACES)
