@@ -83,16 +83,18 @@ def test_as_many_runs_as_the_study_has_are_those_of_the_formula(backend):
     import jax
 
     steps, starts, rates = 5, np.random.default_rng(0).uniform(-2, 2, (1000, 10)), np.logspace(-3, 0, 13)
-    sparse, keys = backend.streams.streams(steps)["sparse"], backend.surfaces.keys(0, 1000)
-    run = backend.surfaces.descend({"sparse": sparse}, backend.optimizers.OPTIMIZERS["sgd"], steps)
-    drawn = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (steps, 3)))(keys))
+    with jax.enable_x64(False):  # the run's own type: it is there that XLA was wrong
+        sparse, keys = backend.streams.streams(steps)["sparse"], backend.surfaces.keys(0, 1000)
+        run = backend.surfaces.descend({"sparse": sparse}, backend.optimizers.OPTIMIZERS["sgd"], steps)
+        drawn = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (steps, 3)))(keys))
+        found = run({"sparse": starts.astype(np.float32)}, keys, rates.astype(np.float32))["sparse"]
     frequencies = 1 / np.arange(1, 11) / (1 / np.arange(1, 11)).sum()
     points, every = np.stack([starts] * 13), np.arange(1000)
     for noise, chooses, _ in drawn.transpose(1, 2, 0):
         place = (chooses[:, None] > norm.ppf(np.cumsum(frequencies)[:-1])).sum(axis=1)
         points[:, every, place] -= rates[:, None] * (points[:, every, place] - 0.1 * noise)
     expected = (frequencies * points**2).sum(axis=-1) / 2
-    np.testing.assert_allclose(run({"sparse": starts}, keys, rates)["sparse"], expected, rtol=1e-12)
+    np.testing.assert_allclose(found, expected, atol=2.5e-6)  # 2.5e-7 measured
 
 
 @pytest.mark.parametrize("name", formulas.SURFACES)
