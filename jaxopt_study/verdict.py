@@ -211,10 +211,10 @@ def _machine(results: Results) -> list[str]:
     records, parts = results.records, []
     busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
     if busy:
-        words = f"other programs took up to {100 * max(busy):.0f} % of all cores"
-        parts.append(f"THE MACHINE WAS BUSY: {words} while {len(busy)} of {len(records)} cases were measured.")
+        words = f"up to {100 * max(busy):.0f} % of it"
+        parts.append(f"THE MACHINE WAS BUSY, {words}, in {len(busy)} of {len(records)} cases.")
     slowed = [r for r in records if results.slowed(r)]
     if slowed:
         by = f"{100 * stats.SLOWED:.0f} %"
-        parts.append(f"THE MACHINE SLOWED DOWN by over {by} while {len(slowed)} of {len(records)} cases were measured.")
+        parts.append(f"THE MACHINE SLOWED DOWN by over {by} in {len(slowed)} of {len(records)} cases.")
     return parts

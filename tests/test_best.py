@@ -99,7 +99,7 @@ def test_the_best_optimizer_is_named_with_those_that_do_not_differ():
     ]
     assert best.sentences(rows) == [
         "lowest training loss here: adam (0.100)",
-        "highest test accuracy here: sgd (0.9200); no difference from it: adam (0.9000)",
+        "highest test accuracy: sgd (0.9200); no difference: adam (0.9000)",
     ]
     assert best.sentences(rows[:1]) == []
 

@@ -17,8 +17,8 @@ from jaxopt_study.report.table import Table, rich_table
 from jaxopt_study.terminal import visible
 
 LEGEND = {
-    NO_DIFFERENCE: f"the interval comes within {100 * RESOLUTION:.0f} % of 1",
-    UNSTABLE: f"an equal run may give a ratio that is more than {100 * TOO_FAR:.0f} % away",
+    NO_DIFFERENCE: f"within {100 * RESOLUTION:.0f} % of 1",
+    UNSTABLE: f"an equal run may be over {100 * TOO_FAR:.0f} % away",
 }
 """The flags of ratios, in short."""
 SHARES = (2, 3, 4)
@@ -154,6 +154,6 @@ def _say(words: str, console: Console, style: str = "") -> None:
 
 def _legend(shown: Iterable[str]) -> list[str]:
     raised = [flag for flag in FLAGS if any(f"({flag}" in words or f", {flag}" in words for words in shown)]
-    found = ["[..]: the 95 % interval. " if any(" [" in words for words in shown) else ""]
+    found = ["[..]: 95 %. " if any(" [" in words for words in shown) else ""]
     found += [f"{flag.capitalize()}: {LEGEND.get(flag, FLAGS[flag])}. " for flag in raised]
     return [line] if (line := "".join(found).strip()) else []

@@ -37,7 +37,7 @@ def as_good(records: Iterable[Record]) -> dict[str, bool]:
     return found
 
 
-def sentences(rows: Sequence[Row]) -> list[str]:
+def sentences(rows: Sequence[Row], numbers: bool = True) -> list[str]:
     """Say which optimizer has the lowest loss and which predicts best, and which of the others do not differ."""
     ended = [row for row in _of_one_framework(rows) if np.isfinite(row["final_loss"])]
     if len(ended) < 2:
@@ -47,7 +47,11 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     for score, words in TEST.items():
         scored = sorted((row for row in ended if np.isfinite(row.get(score, np.nan))), key=lambda row: -row[score])
         if len(scored) > 1:
-            found.append(f"highest {words} here: {_named(scored[0], score)}{_equals(scored[1:], score)}")
+            named = [_named(row, score) if numbers else str(row["optimizer"]) for row in scored]
+            equal = [name for name, row in zip(named[1:], scored[1:], strict=True) if row.get("as_good")]
+            found.append(
+                f"highest {words}: {named[0]}" + (f"; no difference: {', '.join(equal)}" if equal else "")
+            )
     return found
 
 
@@ -75,8 +79,9 @@ def tables(rows: Sequence[Row], plan: Plan, loops: str) -> list[Table]:
         "PyTorch",
     )
     epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
-    title = f"Final training loss, test accuracy, time of a step: {plan.workload}, {epochs}"
-    words = [f"{said[0].upper()}{said[1:]}." for said in sentences(rows)]
+    title = f"Loss, accuracy, time of a step: {plan.workload}, {epochs}"
+    # The numbers stand in the table; which accuracies do not differ, it does not say.
+    words = [f"{said[0].upper()}{said[1:]}." for said in sentences(rows, numbers=False)[-1:]]
     return [Table(title, columns, lines, (*words, loops))] if rows else []
 
 
@@ -90,11 +95,6 @@ def _of_one_framework(rows: Sequence[Row]) -> list[Row]:
 
 def _named(row: Row, score: str) -> str:
     return f"{row['optimizer']} ({row[score]:.4f})"
-
-
-def _equals(others: Sequence[Row], score: str) -> str:
-    equal = [_named(row, score) for row in others if row.get("as_good")]
-    return f"; no difference from it: {', '.join(equal)}" if equal else ""
 
 
 def _learned(row: Row | None, score: str) -> tuple[str, str, str]:

@@ -96,7 +96,7 @@ class OnWorkload(HessianExperiment):
         """Say what the frameworks' fastest automatic differentiation takes, and what blocks save."""
         fastest = [r for r in rows if r["fastest"]]
         if plan.overview:
-            return _in_short(fastest, plan)
+            return _in_short(fastest)
         times = " and ".join(
             f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest
         )
@@ -113,12 +113,13 @@ class OnWorkload(HessianExperiment):
         return "\n".join(words)
 
 
-def _in_short(fastest: Sequence[Row], plan: Plan) -> str:
+def _in_short(fastest: Sequence[Row]) -> str:
     """Say what the fastest automatic differentiation takes in each framework, and their ratio."""
-    times = " and ".join(f"{text.seconds(r['seconds'])} in {r['framework']} ({short(r['method'])})" for r in fastest)
+    times = ", ".join(f"{text.seconds(r['seconds'])} in {r['framework']}" for r in fastest)
+    by = " and ".join(dict.fromkeys(short(r["method"]) for r in fastest))
     across = [o["time"] for r in fastest for o in r["ratios"] if o["framework"] != r["framework"]]
     ratio = f"; JAX / PyTorch {text.ratio(across[0])}" if across else ""
-    return f"dense Hessian of {plan.workload}: {times}{ratio}" if fastest else ""
+    return f"dense Hessian ({by}): {times}{ratio}" if fastest else ""
 
 
 def _fastest(shown: Sequence[Record], framework: str) -> Record | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,14 +47,13 @@ class Overview(Sweep):
         return tables.of_workload(plan.workload, rows, plan)[:1] if rows else []
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
-        """Return the same with the answer, and the signs explained."""
-        size = points.size(plan)
-        signs = (
-            f"+ better than Adam, = tied, - worse (paired test over {size.initializations} initial parameters). Tuned: "
-            f"the best of {size.rates} learning rates and {len(points.SCHEDULES)} schedules."
-        )
-        answer = [f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines()]
-        return [replace(table, notes=(*answer, signs)) for table in self.tables(rows, plan)]
+        """Return the medians alone, with the answer."""
+        title = "Test loss (+ better than Adam, = tied, - worse)"
+        notes = tuple(f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines())
+        return [
+            replace(table, title=title, rows=[[_median(cell) for cell in row] for row in table.rows], notes=notes)
+            for table in self.tables(rows, plan)
+        ]
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return none."""
@@ -65,11 +65,16 @@ class Overview(Sweep):
         if not others:
             return ""
         parts = []
-        for at, words in (("default", "at default learning rates"), ("tuned", "when each is tuned")):
+        for at, words in (("default", "at default learning rates"), ("tuned", "tuned")):
             standing = {row["optimizer"]: row[f"{at}_against_{REFERENCE}"] for row in others}
             better = [row for row in others if standing[row["optimizer"]] == BETTER]
             best = min(better, key=lambda row: np.median(row[f"{at}_test"]), default=None)
             tied = TIED in standing.values()
-            answer = f"worse than {best['optimizer']}" if best else "tied for the best" if tied else "the best one"
+            answer = f"worse than that of {best['optimizer']}" if best else "tied for the best" if tied else "the best"
             parts.append(f"{answer} {words}")
-        return f"by test loss on {plan.workload}, Adam is {' and '.join(parts)}"
+        return f"Adam's test loss is {', and '.join(parts)}"
+
+
+def _median(cell: str) -> str:
+    """Return a cell without its interval."""
+    return re.sub(r" \[.*\]", "", cell)
