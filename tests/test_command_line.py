@@ -115,7 +115,7 @@ def test_a_wrong_command_line_is_one_line(arguments, words, tmp_path, capsys, mo
 
 
 def test_without_a_word_the_main_job_is_run(monkeypatch):
-    """What README names first. Up to 2026-11-28 the look for other tools' words failed on a command line without any."""
+    """The first command of README. The look for other tools' words once failed on a command line without any."""
     ran = []
     monkeypatch.setattr(command_line, "app", lambda words, **_: ran.append(list(words)))
     assert command_line.main([]) == entry_point.main([]) == 0
