@@ -114,6 +114,14 @@ def test_a_wrong_command_line_is_one_line(arguments, words, tmp_path, capsys, mo
     assert not list(tmp_path.iterdir())
 
 
+def test_without_a_word_the_main_job_is_run(monkeypatch):
+    """The first command of README. The look for other tools' words once failed on a command line without any."""
+    ran = []
+    monkeypatch.setattr(command_line, "app", lambda words, **_: ran.append(list(words)))
+    assert command_line.main([]) == entry_point.main([]) == 0
+    assert ran == [[], []]
+
+
 def test_a_wrong_command_line_ends_with_status_2(tmp_path):
     answer = compare("--optimizers", "adm", "--out", tmp_path / "run")
     assert answer.returncode == 2

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from torch_reference import runtime
-from torch_reference.inspection import kept_bytes
+from torch_reference.inspection import Normalizations, kept_bytes
 from torch_reference.validation import check_block_size, checked
 
 __all__ = ["block_size_for", "diagonal_exact", "diagonal_hutchinson", "gauss_newton", "hessian_blocked"]
@@ -154,7 +154,10 @@ def hessian_product(loss: Loss, params: Params, *args: Any) -> tuple[Tensor, Cal
     vector = vector.detach()
     # jacrev instead of grad: its axis of length one changes the layout of the matrix products, so that a batch of them
     # takes a third of the time (on digits 15 ms instead of 48).
-    _, pull = torch.func.vjp(torch.func.jacrev(lambda v: loss(unravel(v), *args)), vector)
+    with Normalizations() as normalizations:
+        _, pull = torch.func.vjp(torch.func.jacrev(lambda v: loss(unravel(v), *args)), vector)
+    if normalizations.found:  # jacrev batches the first backward pass, and theirs has a wrong derivative then
+        _, pull = torch.func.vjp(torch.func.grad(lambda v: loss(unravel(v), *args)), vector)
     return vector, lambda direction: pull(direction)[0]
 
 

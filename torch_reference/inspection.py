@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Inspection", "inspect", "kept_bytes"]
+__all__ = ["Inspection", "Normalizations", "inspect", "kept_bytes"]
 
 # Operations whose second derivative does not exist everywhere, by the names of autograd's nodes. Automatic
 # differentiation takes the derivative of one side there.
@@ -104,6 +104,21 @@ class Choices(TorchFunctionMode):
             self.words[id(tensor)] = words | new
             self.kept.append(tensor)
         return result
+
+
+class Normalizations(TorchFunctionMode):
+    """Finds normalizations by layers, batches and instances.
+
+    Their backward pass, batched by vmap, takes the saved mean and deviation for constants when it is differentiated
+    (torch 2.13). So `torch.func.hessian` has wrong rows for their weights.
+    """
+
+    found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        """Call the function, and see whether it normalizes."""
+        self.found |= getattr(func, "__name__", "").endswith(("layer_norm", "batch_norm", "instance_norm"))
+        return func(*args, **(kwargs or {}))
 
 
 class Unchanged(TorchDispatchMode):

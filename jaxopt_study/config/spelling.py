@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from jaxopt_study.config.options import DTYPES
 from jaxopt_study.config.values import ConfigError
@@ -39,7 +40,7 @@ def check(arguments: Sequence[str], studies: Iterable[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         _refuse_word(arguments, list(studies))
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    for option, value in zip(words, [*words[1:], ""], strict=True):
+    for option, value in pairwise([*words, ""]):
         value = value.partition(":")[0]  # cuda:0
         for typed in (f"{option} {value}", option):
             if typed in OPTIONS:
