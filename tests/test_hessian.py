@@ -147,10 +147,10 @@ def test_the_closed_form_is_computed_once_for_the_same_arrays():
     first = references.hessian(same)
     assert references.hessian(problems.make("5-3 x 20", WORKLOAD, seed=1)) is first
     for changed in (dataclasses.replace(same, params=other.params), dataclasses.replace(same, batch=other.batch)):
+        references.hessian(same)
         assert np.array_equal(
             references.hessian(changed), closed_form.hessian_closed_form(changed.params, changed.batch)
         )
-        assert not np.array_equal(references.hessian(changed), first)
 
 
 def test_the_network_gradient_by_hand_is_a_gradient():
