@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from jaxopt_study.backends.numpy import closed_form
 from jaxopt_study.backends.numpy import derivatives as by_formula
 from jaxopt_study.bench import stats
 from jaxopt_study.bench.record import Record
@@ -18,7 +19,7 @@ from jaxopt_study.data import problem as problems
 from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import draw_params, ravel
 from jaxopt_study.data.workloads import WORKLOADS, digits_linear
-from jaxopt_study.studies.hessian import curves
+from jaxopt_study.studies.hessian import curves, references
 from jaxopt_study.studies.hessian.curves import Curves
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, places
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
@@ -139,6 +140,17 @@ def test_the_compiler_is_asked_where_the_formula_says_no(optimized):
     kept = run("jax", "hessian_forward_over_forward", "64-10 x 300").value
     assert kept["estimated_bytes"] > 2**35
     assert kept["residual"] < 1e-13
+
+
+def test_the_closed_form_is_computed_once_for_the_same_arrays():
+    same, other = problems.make("5-3 x 20", WORKLOAD, seed=1), problems.make("5-3 x 20", WORKLOAD, seed=2)
+    first = references.hessian(same)
+    assert references.hessian(problems.make("5-3 x 20", WORKLOAD, seed=1)) is first
+    for changed in (dataclasses.replace(same, params=other.params), dataclasses.replace(same, batch=other.batch)):
+        references.hessian(same)
+        assert np.array_equal(
+            references.hessian(changed), closed_form.hessian_closed_form(changed.params, changed.batch)
+        )
 
 
 def test_the_network_gradient_by_hand_is_a_gradient():

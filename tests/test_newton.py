@@ -110,7 +110,9 @@ def assert_sound(name, result, x, sure):
         assert result.reason.startswith(("Stopped", "No minimum"))
         return
     slope, hessian = map(np.asarray, derivatives(name)(x))
-    assert np.abs(slope).max() <= 2e-8
+    # What one unit in the last place of x changes: 9e-6 where Beale's function falls, at (-4e4, 1); else below 1e-9.
+    rounding = np.finfo(float).eps * np.abs(hessian) @ np.abs(x)
+    assert (np.abs(slope) <= 2e-8 + rounding).all()
     assert np.linalg.eigvalsh(hessian)[0] >= -1e-6 * np.abs(hessian).max(), "a saddle"
     if name == "beale" and np.abs(x).max() > 1e3:
         return  # it falls towards infinity, so gently that the gradient is within the tolerance at 1e4

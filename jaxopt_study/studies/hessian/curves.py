@@ -81,7 +81,7 @@ CURVES = (
     Curve(
         "parameters, by features and classes",
         "parameters",
-        {"smoke": _linear((16, 5)), "default": _linear(*SMALL), "full": _linear(*SMALL, (128, 16), (256, 20))},
+        {"smoke": (), "default": _linear(*SMALL), "full": _linear(*SMALL, (128, 16), (256, 20))},
         (*BOTH_WAYS, "hessian_closed_form"),
     ),
     Curve(

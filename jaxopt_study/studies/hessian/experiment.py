@@ -116,8 +116,7 @@ class HessianExperiment(Experiment):
         kept["products_residual"] = stats.residual(value["products"], references.products(problem))
         kept["asymmetry"] = float(value["asymmetry"])
         if "matrix" in value:
-            reference = closed_form.hessian_closed_form(problem.params, problem.batch)
-            kept["residual"] = stats.residual(value["matrix"], reference)
+            kept["residual"] = stats.residual(value["matrix"], references.hessian(problem))
         return kept
 
     def findings(self, records: Sequence[Record], plan: Plan) -> list[Finding]:

@@ -26,6 +26,7 @@ from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
+from jaxopt_study.studies.hessian import references
 from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.hessian.on_workload import softmax_regression
 from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, draw, label, quartiles, reasons, row_of
@@ -77,7 +78,7 @@ class NewtonStep(Experiment):
             return _summarize_epoch(value, workload)
         problem = problems.whole(workload)
         damping = 0.0 if case.method == "hessian" else DAMPING
-        matrix = closed_form.hessian_closed_form(problem.params, problem.batch) + damping * np.eye(problem.size)
+        matrix = references.hessian(problem) + damping * np.eye(problem.size)
         if "matrix" in value:
             return {"residual": stats.residual(value["matrix"], matrix)}
         slope = closed_form.gradient_closed_form(problem.params, problem.batch)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 import numpy as np
 
 from jaxopt_study.backends.numpy import closed_form, derivatives
 from jaxopt_study.data.problem import Problem
-from jaxopt_study.data.workload import Array
+from jaxopt_study.data.workload import Array, ravel
 from jaxopt_study.studies.hessian.methods import Method
 
 DIRECTIONS = 3
@@ -34,10 +37,15 @@ def vector(method: Method, problem: Problem) -> Array:
     if method.result == "products":
         rows, weights = closed_form.rows_and_weights(problem.params, problem.batch)
         return np.einsum("ni,pn,nj->pij", rows, weights, rows, optimize=True).ravel()
-    matrix, given = closed_form.hessian_closed_form(problem.params, problem.batch), vectors(method, problem)
+    matrix, given = hessian(problem), vectors(method, problem)
     if given is None:
         return np.diag(matrix)
     return matrix @ given if given.ndim == 1 else np.mean([z * (matrix @ z) for z in given], axis=0)
+
+
+def hessian(problem: Problem) -> Array:
+    """Return the Hessian's closed form, read-only: one array for all cases of a problem."""
+    return _hessian(_Key(problem.widths, ravel(problem.params).tobytes(), problem.batch[0].tobytes(), problem))
 
 
 def products(problem: Problem) -> Array:
@@ -60,6 +68,23 @@ def project(matrix: Array, places: Array, problem: Problem) -> dict[str, Array]:
     moved[places] = directions(problem.size).T
     value = {"products": (matrix @ moved.astype(matrix.dtype))[places], "asymmetry": np.array(_asymmetry(matrix))}
     return value | ({"matrix": matrix[np.ix_(places, places)]} if problem.linear else {})
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A problem, known by what it holds: each case makes its own."""
+
+    widths: tuple[int, ...]
+    params: bytes
+    inputs: bytes
+    problem: Problem = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _hessian(key: _Key) -> Array:
+    matrix = closed_form.hessian_closed_form(key.problem.params, key.problem.batch)
+    matrix.flags.writeable = False
+    return matrix
 
 
 def _asymmetry(matrix: Array) -> float:

@@ -32,17 +32,19 @@ class Method:
         repeats: Samples, where one is enough (1), or a run takes seconds and compiles nothing (0, see `Group`); by
             default as the plan says.
         full: Whether it takes so long that it runs only in profile `full`.
+        smoke: Whether it runs in profile `smoke` too, where methods like it stand for the others.
     """
 
     kind: str
     name: str
     repeats: int | None = None
     full: bool = False
+    smoke: bool = True
 
 
 FIRST_ORDER = ("adam", "rmsprop", "sgd", "adagrad", "momentum")
-ROW_BY_ROW = ("adam", "sgd")
-"""These run row by row in profile `default` too."""
+FEW = ("adam", "sgd")
+"""Of the first-order methods, profile `smoke` has these alone; they run row by row in profile `default` too."""
 
 METHODS: dict[str, dict[str, Method]] = {
     "jax": {
@@ -52,9 +54,9 @@ METHODS: dict[str, dict[str, Method]] = {
         "Newton-CG": Method("newton", "newton_cg"),
         "trust region, Krylov": Method("newton", "trust_krylov", full=True),
         "L-BFGS": Method("newton", "lbfgs"),
-        **{f"{name}, default": Method("default", name, repeats=1) for name in FIRST_ORDER},
-        **{f"{name}, tuned": Method("tuned", name, repeats=1) for name in FIRST_ORDER},
-        **{f"{name}, row by row": Method("rows", name, repeats=1, full=name not in ROW_BY_ROW) for name in FIRST_ORDER},
+        **{f"{name}, default": Method("default", name, repeats=1, smoke=name in FEW) for name in FIRST_ORDER},
+        **{f"{name}, tuned": Method("tuned", name, repeats=1, smoke=name in FEW) for name in FIRST_ORDER},
+        **{f"{name}, row by row": Method("rows", name, repeats=1, full=name not in FEW) for name in FIRST_ORDER},
     },
     "torch": {
         "Newton": Method("newton", "exact"),
@@ -63,7 +65,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "Newton-CG": Method("newton", "newton_cg", repeats=0),
         "trust region, Krylov": Method("newton", "trust_krylov", repeats=0, full=True),
         "L-BFGS": Method("newton", "lbfgs", repeats=0, full=True),
-        **{f"{name}, default": Method("default", name, repeats=0) for name in FIRST_ORDER},
+        **{f"{name}, default": Method("default", name, repeats=0, smoke=name in FEW) for name in FIRST_ORDER},
         **{f"{name}, tuned": Method("tuned", name, repeats=0, full=True) for name in FIRST_ORDER},
         **{f"{name}, row by row": Method("rows", name, repeats=0, full=True) for name in FIRST_ORDER},
         "torch.optim.LBFGS": Method("torch_lbfgs", "", repeats=0),
@@ -95,7 +97,9 @@ def method_of(case: Case | Record) -> Method:
 
 def runs(plan: Plan, framework: str, method: str) -> bool:
     """Say whether a method runs in this profile, with these frameworks."""
-    return framework in (*plan.frameworks, "numpy") and (plan.profile == "full" or not METHODS[framework][method].full)
+    row = METHODS[framework][method]
+    in_profile = {"smoke": row.smoke and not row.full, "default": not row.full, "full": True}[plan.profile]
+    return in_profile and framework in (*plan.frameworks, "numpy")
 
 
 def task(backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
