@@ -460,14 +460,14 @@ def test_a_new_file_runs_as_written_and_is_compared_with_its_next_run(tmp_path, 
         rows = json.loads(first.stdout)["studies"]["steps"]["times"]
         assert {row["method"] for row in rows} == METHODS["jax"].keys()
         assert all(row["low"] <= row["step_seconds"] <= row["high"] for row in rows if row["status"] == "ok")
-        options = (*options, "--against", "first", "--fail-on-slower")
-        assert compare_here(*options, 10**6, "--out", "second").returncode == 0
+        against = ("--json", "--against", "first", "--fail-on-slower")
+        assert compare_here(*options, *against[1:], 10**6, "--out", "second").returncode == 0
         lines = Path("first/records.jsonl").read_text().splitlines()
         faster = [json.loads(line) for line in lines]
         for row in faster:
             row["samples"] = [seconds / 1000 for seconds in row["samples"]]
         Path("first/records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in faster))
-        slower = compare_here(*options, 10, "--out", "third")
+        slower = compare_here("--report", "second", *against, 10)
     assert slower.returncode == 1
     assert "SLOWER by more than 10 %: steps/times/mine/jax/" in json.loads(slower.stdout)["verdict"]
 

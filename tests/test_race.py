@@ -192,6 +192,14 @@ def test_full_runs_all_methods_and_the_default_not_those_that_take_seconds():
     }
 
 
+def test_profile_smoke_has_each_kind_of_method_of_the_default():
+    def kinds(profile):
+        plan = dataclasses.replace(PLAN, profile=profile)
+        return {(c.framework, METHODS[c.framework][c.method].kind) for group in RACE.groups(plan) for c in group.cases}
+
+    assert kinds("smoke") == kinds("default")
+
+
 def test_the_sentence_names_only_targets_that_newton_reaches():
     """In float32 Newton ends above 1e-8, and must not be said to come there."""
     reached = {"1e-08": None, "0.0001": {"seconds": 0.2}, "0.01": {"seconds": 0.1}}
