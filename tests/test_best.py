@@ -107,6 +107,7 @@ def test_the_best_optimizer_is_named_with_those_that_do_not_differ():
 def test_an_optimizer_has_one_line_with_both_frameworks_times():
     rows = [a_row("adam", 0.1, 0.9), a_row("adam", 0.1, 0.9, "torch", step_seconds=2e-3)]
     (table,) = best.tables(rows, PLAN, "loops")
+    assert f"Learning rate: {PLAN.learning_rate:g}, or the lr of a call." in table.notes
     assert table.rows == [("adam", "0.100", "1.0e-06", "0.9000", "1.00 µs", "2.00 ms")]
     wrong = [row | {"agrees": False} for row in rows]
     for row in wrong:

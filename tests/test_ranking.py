@@ -120,6 +120,7 @@ def test_the_main_job_says_of_its_workload_whether_adam_is_best(factors, words):
     plan, overview = replace(PLAN, studies=("optimizers", "ranking"), overview=True), Overview()
     found = overview.rows(Results(records, ()), plan)
     assert overview.verdict(found, plan).startswith(f"by test loss on digits-linear, Adam is {words}")
+    assert "Default: the learning rate of torch.optim" in overview.brief(found, plan)[0].notes[-1]
     (table,) = overview.tables(found, plan)
     assert factors[table.rows[0][0]] == min(factors.values())
 

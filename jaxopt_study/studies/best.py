@@ -77,7 +77,8 @@ def tables(rows: Sequence[Row], plan: Plan, loops: str) -> list[Table]:
     epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
     title = f"Final training loss, test accuracy, time of a step: {plan.workload}, {epochs}"
     words = [f"{said[0].upper()}{said[1:]}." for said in sentences(rows)]
-    return [Table(title, columns, lines, (*words, loops))] if rows else []
+    rate = f"Learning rate: {plan.learning_rate:g}, or the lr of a call."
+    return [Table(title, columns, lines, (*words, rate, loops))] if rows else []
 
 
 def _of_one_framework(rows: Sequence[Row]) -> list[Row]:

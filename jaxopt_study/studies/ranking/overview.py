@@ -49,8 +49,9 @@ class Overview(Sweep):
         """Return the same with the answer, and the signs explained."""
         size = points.size(plan)
         signs = (
-            f"+ better than Adam, = tied, - worse (paired test over {size.initializations} initial parameters). Tuned: "
-            f"the best of {size.rates} learning rates and {len(points.SCHEDULES)} schedules."
+            f"+ better than Adam, = tied, - worse (paired test over {size.initializations} initial parameters). "
+            "Default: the learning rate of torch.optim or of a call, constant. "
+            f"Tuned: the best of {size.rates} learning rates and {len(points.SCHEDULES)} schedules."
         )
         answer = [f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines()]
         return [replace(table, notes=(*answer, signs)) for table in self.tables(rows, plan)]
