@@ -26,8 +26,8 @@ from jaxopt_study.bench.process import CaseFailed, WorkerDied
 from jaxopt_study.bench.stock import Stock, Work
 from jaxopt_study.config import engines
 from jaxopt_study.data.workloads import digits_linear
-from jaxopt_study.progress import Tally
 from jaxopt_study.studies import EVERY
+from jaxopt_study.tally import Tally
 from tests.cases import a_record
 from tests.conftest import make_plan
 from tests.processes import lines, wait_for

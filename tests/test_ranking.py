@@ -113,7 +113,7 @@ def test_where_all_are_tied_the_verdict_is_no_difference():
         ({"adam": 0.8, "sgd": 0.8}, "tied for the best at default learning rates, and tied for the best tuned"),
         (
             {"sgd": 0.7, "adamw": 0.8},
-            "worse than that of sgd at default learning rates, and worse than that of sgd tuned",
+            "worse than sgd and adamw at default learning rates, and worse than sgd and adamw tuned",
         ),
     ],
 )
@@ -122,7 +122,9 @@ def test_the_main_job_says_of_its_workload_whether_adam_is_best(factors, words):
     records = tuple(replace(r, experiment="overview", method="natively") for r in mine)
     plan, overview = replace(PLAN, studies=("optimizers", "ranking"), overview=True), Overview()
     found = overview.rows(Results(records, ()), plan)
-    assert overview.verdict(found, plan).startswith(f"Adam's test loss is {words}")
+    assert overview.verdict(found, plan).startswith(f"by test loss, Adam is {words}")
+    (short,) = overview.brief(found, plan)
+    assert " at 0.001" in short.rows[0][1]
     (table,) = overview.tables(found, plan)
     assert factors[table.rows[0][0]] == min(factors.values())
 

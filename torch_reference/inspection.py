@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Inspection", "Normalizations", "inspect", "kept_bytes"]
+__all__ = ["Inspection", "inspect", "kept_bytes"]
 
 # Operations whose second derivative does not exist everywhere, by the names of autograd's nodes. Automatic
 # differentiation takes the derivative of one side there.

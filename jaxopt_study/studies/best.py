@@ -49,9 +49,7 @@ def sentences(rows: Sequence[Row], numbers: bool = True) -> list[str]:
         if len(scored) > 1:
             named = [_named(row, score) if numbers else str(row["optimizer"]) for row in scored]
             equal = [name for name, row in zip(named[1:], scored[1:], strict=True) if row.get("as_good")]
-            found.append(
-                f"highest {words}: {named[0]}" + (f"; no difference: {', '.join(equal)}" if equal else "")
-            )
+            found.append(f"highest {words}: {named[0]}" + (f"; no difference: {', '.join(equal)}" if equal else ""))
     return found
 
 
@@ -78,8 +76,7 @@ def tables(rows: Sequence[Row], plan: Plan, loops: str) -> list[Table]:
         "JAX",
         "PyTorch",
     )
-    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
-    title = f"Loss, accuracy, time of a step: {plan.workload}, {epochs}"
+    title = f"Loss, accuracy, time per step: {plan.workload}, rate {plan.learning_rate:g}"
     # The numbers stand in the table; which accuracies do not differ, it does not say.
     words = [f"{said[0].upper()}{said[1:]}." for said in sentences(rows, numbers=False)[-1:]]
     return [Table(title, columns, lines, (*words, loops))] if rows else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -48,12 +46,19 @@ class Overview(Sweep):
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the medians alone, with the answer."""
-        title = "Test loss (+ better than Adam, = tied, - worse)"
         notes = tuple(f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines())
-        return [
-            replace(table, title=title, rows=[[_median(cell) for cell in row] for row in table.rows], notes=notes)
-            for table in self.tables(rows, plan)
+        done = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: np.median(row["tuned_test"]))
+        lines = [
+            (
+                row["optimizer"],
+                f"{_standing(row, 'default')} at {row['default_rate']:g}",
+                _standing(row, "tuned"),
+                tables.tuned_rate(row),
+            )
+            for row in done
         ]
+        title = "Test loss (+ better than Adam, = tied, - worse)"
+        return [Table(title, ("optimizer", "at the default rate", "tuned", "tuned rate"), lines, notes)] if done else []
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return none."""
@@ -68,13 +73,14 @@ class Overview(Sweep):
         for at, words in (("default", "at default learning rates"), ("tuned", "tuned")):
             standing = {row["optimizer"]: row[f"{at}_against_{REFERENCE}"] for row in others}
             better = [row for row in others if standing[row["optimizer"]] == BETTER]
-            best = min(better, key=lambda row: np.median(row[f"{at}_test"]), default=None)
+            names = [row["optimizer"] for row in sorted(better, key=lambda row: np.median(row[f"{at}_test"]))]
             tied = TIED in standing.values()
-            answer = f"worse than that of {best['optimizer']}" if best else "tied for the best" if tied else "the best"
+            answer = f"worse than {' and '.join(names)}" if names else "tied for the best" if tied else "the best"
             parts.append(f"{answer} {words}")
-        return f"Adam's test loss is {', and '.join(parts)}"
+        return f"by test loss, Adam is {', and '.join(parts)}"
 
 
-def _median(cell: str) -> str:
-    """Return a cell without its interval."""
-    return re.sub(r" \[.*\]", "", cell)
+def _standing(row: Row, at: str) -> str:
+    """Return the median test loss, and how it stands against Adam's."""
+    sign = tables.SIGNS.get(row.get(f"{at}_against_{REFERENCE}", ""), " ")
+    return f"{tables.number(float(np.median(row[f'{at}_test'])))} {sign}"

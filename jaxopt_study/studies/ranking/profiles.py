@@ -23,7 +23,7 @@ def performance(names: Sequence[str], steps: Mapping[str, Array], same: Sequence
     """
     notes = (
         "The part of all initializations of all workloads in which the optimizer reached the target within so many "
-        "times the steps of the fastest one. First four columns: at the default learning rate; last four: tuned.",
+        "times the steps of the fastest one. d: at the default learning rate; t: tuned.",
         *([f"PyTorch took as many steps as JAX in {sum(same)} of {len(same)} runs."] if same else []),
     )
     return _table("Over all workloads: performance profile", names, steps, STEPS, notes)
@@ -40,7 +40,7 @@ def quality(names: Sequence[str], losses: Mapping[str, Array]) -> list[Table]:
         return []
     notes = (
         "The part of the workloads on which the optimizer's median test loss is at most so many times the least one. "
-        "First four columns: at the default learning rate; last four: tuned.",
+        "d: at the default learning rate; t: tuned.",
     )
     return [_table("Over all workloads: quality profile", names, losses, LOSSES, notes)]
 
@@ -55,5 +55,5 @@ def _table(
 ) -> Table:
     parts = [statistics.profile(found, factors) for found in values.values()]
     lines = [(name, *(f"{100 * x:.0f} %" for part in parts for x in part[:, n])) for n, name in enumerate(names)]
-    columns = [f"{factor:g}x" for factor in factors]
-    return Table(title, ("optimizer", *columns, *(f"{name} " for name in columns)), lines, notes)
+    columns = [f"{at[0]} {factor:g}" for at in values for factor in factors]
+    return Table(title, ("optimizer", *columns), lines, notes)

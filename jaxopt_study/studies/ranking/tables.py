@@ -99,7 +99,7 @@ def of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
         (
             row["optimizer"],
             *(f"{_interval(row[f'{at}_test'])} {SIGNS.get(row.get(f'{at}_against_adam', ''), ' ')}" for at in POINTS),
-            f"{row['tuned_rate']:.2g}" + (", cosine" if row["tuned_schedule"] == "cosine" else ""),
+            tuned_rate(row),
         )
         for row in done
     ]
@@ -167,11 +167,17 @@ def _scatter(rows: Sequence[Row]) -> str:
 def _interval(values: Sequence[float]) -> str:
     found = statistics.median(np.array(values))
     if np.isnan(found.low):  # too few values
-        return _number(found.value)
-    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+        return number(found.value)
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
-def _number(value: float) -> str:
+def tuned_rate(row: Row) -> str:
+    """Return the learning rate and the schedule that validation chose."""
+    return f"{row['tuned_rate']:.2g}" + (", cosine" if row["tuned_schedule"] == "cosine" else "")
+
+
+def number(value: float) -> str:
+    """Return a loss as text; an infinite one is a miss."""
     return f"{value:.3g}" if np.isfinite(value) else "miss"
 
 
