@@ -31,6 +31,9 @@ app = cyclopts.App(
 )
 
 
+COMMANDS = ("compare", "dictionary", "parity", "port", "report")
+
+
 def _command(name: str) -> cyclopts.App:
     """Return a command whose words are read by its own parser, --help and --version too."""
     return cyclopts.App(name=name, help_flags=(), version_flags=(), help_format="plaintext")
@@ -44,6 +47,16 @@ app.command(_report := _command("report"))
 
 
 @app.default
+def without_command(*words: Words) -> int:
+    """Run `compare`, unless the first word is meant as a command."""
+    from jaxopt_study.studies import STUDIES
+
+    if words and not words[0].startswith("-") and words[0] not in STUDIES:
+        terminal.say(f"error: {words[0]!r} is no command: choose from {', '.join(COMMANDS)}")
+        return 2
+    return compare(*words)
+
+
 @_compare.default
 def compare(*words: Words) -> int:
     """Run the experiments in both frameworks, check that they agree, and time them."""
@@ -81,6 +94,9 @@ def report(*words: Words) -> int:
     """Draw the report of a run again from its records, also of a run that was cut off."""
     from jaxopt_study import compare as command
 
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        terminal.say("error: report needs the folder of a run first, as in: report runs/2026-11-22T12-00-00")
+        return 2
     return command.main(["--report", *words])
 
 

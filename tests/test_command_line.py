@@ -466,7 +466,7 @@ def test_one_command_names_all_the_others(capsys):
         (["compare", "hessian"], 2, "did you mean --studies hessian?"),
         (["parity", "no.npz", "nothing.npz"], 2, "error: "),
         (["report", "no-such-folder"], 2, "--report no-such-folder holds no run"),
-        (["report"], 2, "requires an argument"),
+        (["report"], 2, "report needs the folder of a run first"),
     ],
 )
 def test_each_command_gets_its_own_words(arguments, status, words, capsys):
@@ -482,3 +482,18 @@ def test_each_command_has_its_own_help(name, words, capsys):
     with suppress(SystemExit):  # argparse ends so
         assert entry_point.main([name, "--help"]) == 0
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dictionery"], "'dictionery' is no command: choose from compare, dictionary, parity, port, report"),
+        (["report", "--json"], "report needs the folder of a run first"),
+        (["hessian"], "did you mean --studies hessian?"),
+    ],
+)
+def test_a_word_that_is_no_command_is_answered_with_the_commands(arguments, words, capsys):
+    assert entry_point.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
