@@ -34,8 +34,7 @@ class Spread(Experiment):
         """Return one case for each optimizer, in JAX alone, which trains all of them at once."""
         if "jax" not in plan.frameworks:
             return []
-        # A sample is all runs, half a second. The main job shows no time of them, so that the first call is all.
-        repeats = 0 if plan.overview else max(1, plan.repeats // 6)
+        repeats = max(1, plan.repeats // 6)  # a sample is all runs: half a second
         return [Group((self.case(name, "jax", "scan under vmap"),), repeats) for name in plan.optimizers]
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
