@@ -62,9 +62,9 @@ class Chosen:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns."""
-        if is_traced(arguments):
-            return self._plain(*arguments)
         leaves, structure = jax.tree.flatten(arguments)
+        if is_traced(leaves):
+            return self._plain(*arguments)
         key = (structure, *map(jax.typeof, leaves))
         if key not in self._ways:
             self._ways[key], words = self._choose(arguments)

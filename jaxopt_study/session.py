@@ -189,8 +189,9 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     comparisons = [verdict.comparisons(results.findings)]
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
     page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
+    words = " ".join(sentences)
     summary |= {
-        "verdict": " ".join(sentences),
+        "verdict": words,
         "sentences": sentences,
         "status": status,
         "folder": str(folder),
@@ -201,8 +202,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     shown += [verdict.comparisons(doubtful)] if doubtful else []
     figures = tuple(figure for _, _, figures in sections for figure in figures)
     screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)), not plan.overview)
-    verdict_words = " ".join(sentences)
-    return Outcome(folder, verdict_words, status, list(results.findings), shown, summary, results, figures, screen)
+    return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures, screen)
 
 
 def _in_order(records: Iterable[Record], plan: Plan) -> list[Record]:

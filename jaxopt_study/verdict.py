@@ -99,7 +99,7 @@ def opening(results: Results, drawn: Sequence[Section], plan: Plan) -> list[Sent
 
 def conclusions(section: Section) -> list[str]:
     """Return what an experiment concludes, one fact in a sentence."""
-    return [f"{line[0].upper()}{line[1:]}." for line in section.verdict.splitlines() if line]
+    return [text.sentence(line) for line in section.verdict.splitlines() if line]
 
 
 def parts(drawn: Sequence[Section], plan: Plan, others: Sequence[Table]) -> list[Part]:

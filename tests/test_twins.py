@@ -38,7 +38,7 @@ MODULES_ALONE = {
 }
 NAMES_ALONE = {
     "jax": {
-        "grid": dict.fromkeys(("natively", "sequential", "vmapped"), "a whole grid is one compiled program"),
+        "grid": dict.fromkeys(("compiled", "natively", "sequential", "vmapped"), "a whole grid is one program"),
         "loops": dict.fromkeys(
             ("donated", "flat_scan", "jitted", "native_scan", "operator_by_operator", "scan", "unrolled_scan"),
             "a way to loop under jax.jit, or without it",

@@ -63,7 +63,7 @@ class Config:
     batch_size: Annotated[int | None, Parameter(converter=_whole)] = None
     """The rows of a training step. Default: 1, as in the notebook; 32 with --data."""
     profile: Literal["smoke", "default", "full"] = "default"
-    """How much is measured: smoke takes seconds, default under a minute, full several minutes."""
+    """How much is measured: smoke takes less, full several times as much as default."""
     dtype: Literal["float32", "float64"] = "float32"
     """The floating point type of all frameworks."""
     device: Literal["cpu", "gpu"] = "cpu"

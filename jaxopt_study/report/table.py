@@ -85,6 +85,11 @@ def rich_table(
     return rich
 
 
+def sentence(words: str) -> str:
+    """Return the words as a sentence: with a capital and a full stop."""
+    return f"{words[0].upper()}{words[1:]}."
+
+
 def seconds(value: float) -> str:
     """Write a time with three digits and the unit that fits."""
     if not math.isfinite(value):

@@ -37,7 +37,7 @@ EVERY: Mapping[str, Study] = ChainMap(STUDIES, {"steps": STEPS_STUDY})
 """These, and the study of a user's steps, which `--experiment` asks for."""
 
 MAIN_JOB = ("optimizers", "loops", "ranking", "derivatives", "hessian", "newton")
-"""The studies that run when none is named; together they take less than a minute."""
+"""The studies that run when none is named; together they take one to one and a half minutes."""
 
 
 def experiment(case: Case) -> Experiment:

@@ -78,7 +78,7 @@ def tables(rows: Sequence[Row], plan: Plan, loops: str) -> list[Table]:
     )
     title = f"Loss, accuracy, time per step: {plan.workload}, rate {plan.learning_rate:g}"
     # The numbers stand in the table; which accuracies do not differ, it does not say.
-    words = [f"{said[0].upper()}{said[1:]}." for said in sentences(rows, numbers=False)[-1:]]
+    words = [text.sentence(said) for said in sentences(rows, numbers=False)[-1:]]
     return [Table(title, columns, lines, (*words, loops))] if rows else []
 
 

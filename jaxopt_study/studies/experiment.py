@@ -15,7 +15,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.report.figure import Figure
-from jaxopt_study.report.table import Table
+from jaxopt_study.report.table import Table, sentence
 
 Row = Mapping[str, Any]
 Rows = list[dict[str, Any]]
@@ -114,8 +114,7 @@ def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
     if len(reasons) != 1 or any(row["status"] != "skipped" for row in rows):
         return None
     reason = reasons.pop()
-    said = f"{reason[0].upper()}{reason[1:]}."
-    return Table(title, ("method", "status"), [("every one", "skipped")], reasons=(said,))
+    return Table(title, ("method", "status"), [("every one", "skipped")], reasons=(sentence(reason),))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax import more_optimizers
+from jaxopt_study.backends.jax import grid, more_optimizers
 
 __all__ = ["DRAWN", "SURFACES", "Surface", "descend", "keys", "paths"]
 
@@ -103,7 +103,7 @@ def descend(surfaces: Mapping[str, Surface], optimizer: Optimizer, steps: int) -
         last = jax.lax.fori_loop(0, steps, lambda n, carried: step(carried, n, drawn, rate), begin(points, rate))
         return {name: surfaces[name].value(point) for name, point in points_of(last).items()}
 
-    return _compiled(jax.vmap(jax.vmap(run, (0, 0, None)), (None, None, 0)))
+    return grid.compiled(jax.vmap(jax.vmap(run, (0, 0, None)), (None, None, 0)))
 
 
 def paths(surfaces: Mapping[str, Surface], optimizer: Optimizer, steps: int) -> Callable[..., dict[str, Array]]:
@@ -122,7 +122,7 @@ def paths(surfaces: Mapping[str, Surface], optimizer: Optimizer, steps: int) -> 
         last, found = jax.lax.scan(kept, begin(points, rate), jnp.arange(steps))
         return {name: jnp.concatenate([found[name], point[None]]) for name, point in points_of(last).items()}
 
-    return _compiled(jax.vmap(run, (None, None, 0)))
+    return grid.compiled(jax.vmap(run, (None, None, 0)))
 
 
 def _stepper(surfaces: Mapping[str, Surface], optimizer: Optimizer, steps: int) -> tuple[Any, Any, Any]:
@@ -145,9 +145,3 @@ def _stepper(surfaces: Mapping[str, Surface], optimizer: Optimizer, steps: int) 
         return optax.apply_updates(points, updates), state
 
     return begin, step, lambda carried: more_optimizers.evaluated(*carried)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function under `jax.jit`; on a CPU at XLA's level 1, at which it compiles in half of the time."""
-    on_cpu = jax.default_backend() == "cpu"
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if on_cpu else None)

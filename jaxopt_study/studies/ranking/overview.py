@@ -11,7 +11,7 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report.figure import Figure
-from jaxopt_study.report.table import Table
+from jaxopt_study.report.table import Table, sentence
 from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import points, tables
 from jaxopt_study.studies.ranking.beforehand import NATIVE
@@ -46,7 +46,7 @@ class Overview(Sweep):
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the medians alone, with the answer."""
-        notes = tuple(f"{line[0].upper()}{line[1:]}." for line in self.verdict(rows, plan).splitlines())
+        notes = tuple(map(sentence, self.verdict(rows, plan).splitlines()))
         done = sorted((row for row in rows if row["status"] == "ok"), key=lambda row: np.median(row["tuned_test"]))
         lines = [
             (
