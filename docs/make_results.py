@@ -16,6 +16,8 @@ from jaxopt_study.report.table import Table
 
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "results", HERE / "results.md"
+RUNS = ("main_job", "loops", "hessian", "newton", "ranking")
+"""The folders of `KEPT`, in the order of the page."""
 HEAD = """# Results by machine
 
 `python docs/make_results.py` writes this page from the records in
@@ -28,7 +30,7 @@ days, whose records were not kept, are in [earlier.md](earlier.md).
 
 def page() -> str:
     """Return the text of the page."""
-    return "\n".join([HEAD, *map(of_run, sorted(path.parent for path in KEPT.glob("*/environment.json")))])
+    return "\n".join([HEAD, *(of_run(KEPT / name) for name in RUNS)])
 
 
 def of_run(folder: Path) -> str:

@@ -10,4 +10,5 @@ def test_the_page_is_what_the_kept_records_say():
     spec = importlib.util.spec_from_file_location("make_results", DOCS / "make_results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    assert {path.name for path in module.KEPT.iterdir()} == set(module.RUNS)
     assert module.page() == module.PAGE.read_text()
