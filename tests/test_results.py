@@ -3,12 +3,38 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from jaxopt_study.report import screen, table
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_is_what_the_kept_records_say():
+@pytest.fixture(scope="module")
+def made():
+    """The module that makes the page, the page, and the tables in it."""
     spec = importlib.util.spec_from_file_location("make_results", DOCS / "make_results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    tables = []
+    with pytest.MonkeyPatch.context() as patch:
+        markdown = table.markdown
+        patch.setattr(table, "markdown", lambda found: tables.append(found) or markdown(found))
+        return module, module.page(), tables
+
+
+def test_the_page_is_what_the_kept_records_say(made):
+    module, page, _ = made
     assert {path.name for path in module.KEPT.iterdir()} == set(module.RUNS)
-    assert module.page() == module.PAGE.read_text()
+    assert page == module.PAGE.read_text()
+
+
+def test_a_table_too_wide_for_a_terminal_says_what_is_shown_first(made):
+    _, _, tables = made
+    console = Console(width=80)
+    wide = [found for found in tables if screen.fit(found, console).columns != found.columns]
+    assert len(wide) > 10
+    for found in wide:
+        assert found.main, found.title
+        assert found.main[0] in screen.fit(found, console).columns, found.title

@@ -69,7 +69,7 @@ SMALL = ((16, 5), (12, 12), (32, 10), (48, 11), (64, 12))
 # What XLA takes to compile is most of a curve's time, and grows with depth; so `default` has not what tells least.
 CURVES = (
     Curve(
-        "parameters, by hidden units",
+        "parameters (hidden units)",
         "parameters",
         {
             "smoke": _hidden(2, 4),
@@ -79,7 +79,7 @@ CURVES = (
         BOTH_WAYS,
     ),
     Curve(
-        "parameters, by features and classes",
+        "parameters (features, classes)",
         "parameters",
         {"smoke": (), "default": _linear(*SMALL), "full": _linear(*SMALL, (128, 16), (256, 20))},
         (*BOTH_WAYS, "hessian_closed_form"),
@@ -248,9 +248,9 @@ def _case_table(rows: Sequence[Row], plan: Plan) -> Table:
         f"Random inputs, since {plan.workload} does not fit the widths: {', '.join(random) or 'none'}.",
     )
     columns = ("problem", "parameters", "method", *COLUMNS, "in gradients", "peak MiB")
-    return Table(
-        f"Cost curves: a process for each case, {plan.dtype}", columns, lines, notes, reasons=tuple(reasons(rows))
-    )
+    title = f"Cost curves: a process for each case, {plan.dtype}"
+    main = ("time", "method", "parameters", "in gradients")
+    return Table(title, columns, lines, notes, ("method",), main, tuple(reasons(rows)))
 
 
 def _fits(rows: Sequence[Row], plan: Plan) -> Table:
@@ -262,18 +262,22 @@ def _fits(rows: Sequence[Row], plan: Plan) -> Table:
             for grows, pair, points, e in growth(rows, plan)
         ],
         ("Least squares on logarithms; the interval is Student's, from how far the sizes lie off the line.",),
+        left=("method",),
+        main=("exponent [95 %]", "method"),
     )
 
 
 def _crossovers(rows: Sequence[Row], plan: Plan) -> Table:
     return Table(
         "Where one method overtakes another",
-        ("what grows", "one", "other", "at", "faster beyond"),
+        ("faster", "than", "beyond", "what grows"),
         [
-            (grows, _name(one), _name(other), f"{size:.0f}", _name(faster))
+            (_name(faster), _name(other if faster == one else one), f"{size:.0f} {grows.split()[0]}", grows)
             for grows, one, other, size, faster in crossovers(rows, plan)
         ],
         (f"Times that differ by less than {100 * stats.UNSTABLE:.0f} % count as equal.",),
+        left=("than", "what grows"),
+        main=("than", "beyond"),
     )
 
 

@@ -179,13 +179,13 @@ def _ratio_table(rows: Sequence[Row]) -> Table:
     pairs = [(r, other) for r in rows for other in r["ratios"]]
     return Table(
         "The same as ratios of times measured in the same rounds",
-        ("method", "divided by", "time [95 %]", "temporary memory"),
-        [(label(r), label(other), text.ratio(other["time"]), _part(other["memory"])) for r, other in pairs],
+        ("method / other", "time [95 %]", "temporary memory"),
+        [(f"{label(r)} / {label(other)}", text.ratio(other["time"]), _part(other["memory"])) for r, other in pairs],
         (
             "Forward over reverse is jax.hessian and torch.func.hessian.",
             *text.flags(other["time"] for _, other in pairs),
         ),
-        left=("divided by",),
+        main=("time [95 %]",),
     )
 
 

@@ -247,7 +247,8 @@ def _overhead_table(rows: Sequence[Row]) -> Table:
         "intervals say by how much.",
     )
     title = "Fixed overhead per step, and time per FLOP: seconds = a + b x FLOP"
-    return Table(title, ("method", "sizes", "a, µs [95 %]", "b, ps/FLOP [95 %]"), lines, notes)
+    main = ("a, µs [95 %]", "b, ps/FLOP [95 %]")
+    return Table(title, ("method", "sizes", *main), lines, notes, main=main)
 
 
 def _draw_ratio(axes: Any, rows: Sequence[Row]) -> None:

@@ -107,7 +107,8 @@ class OwnLoss(Experiment):
             "convex, two frameworks may end at two minima.",
             *{f"{r['status'].capitalize()}: {r['reason']}." for r in rows if r["status"] != "ok"},
         )
-        return [all_skipped(title, rows) or Table(title, columns, [_line(row) for row in rows], notes)]
+        main = ("loss", "time", "steps")
+        return [all_skipped(title, rows) or Table(title, columns, [_line(row) for row in rows], notes, main=main)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say which minimizer reaches the lowest loss."""

@@ -57,7 +57,8 @@ def _ends(title: str, rows: Sequence[Row], notes: tuple[str, ...]) -> Table:
         "method", "gap", "steps", "work", "first call", "per run", "time / newton-cholesky's [95 %]", "accuracy",
     )  # fmt: skip
     flags = text.flags(row["ratios"].get(REFERENCE[1]) for row in rows)
-    return Table(title, columns, [*map(_end, rows)], (*notes, *flags))
+    main = ("per run", "gap", "time / newton-cholesky's [95 %]", "first call")
+    return Table(title, columns, [*map(_end, rows)], (*notes, *flags), main=main)
 
 
 def _end(row: Row) -> tuple[str, ...]:
@@ -82,7 +83,8 @@ def _arrivals(name: str, rows: Sequence[Row], notes: tuple[str, ...]) -> Table:
     lines = [(_name(row), *(_arrival(row["targets"][str(target)]) for target in TARGETS)) for row in near]
     others = [_name(row) for row in rows if row["status"] == "ok" and row not in near]
     notes += (f"Did not reach {TARGETS[0]:.0e}: {'; '.join(others)}.",) if others else ()
-    return Table(f"Near the optimum of {name}", ("method", *(f"to {t:.0e}" for t in TARGETS)), lines, notes)
+    targets = tuple(f"to {t:.0e}" for t in TARGETS)
+    return Table(f"Near the optimum of {name}", ("method", *targets), lines, notes, main=targets)
 
 
 def _arrival(reached: Mapping[str, float] | None) -> str:

@@ -124,8 +124,8 @@ class Beforehand(Experiment):
             "makes one training in its usual loop. *: the way that the sweep takes.",
             *text.flags(row["torch_over_this"] for row in rows),
         )
-        columns = ("workload", "way", "per step and run", "torch / this [95 %]")
-        return [Table("Trainings of Adam: the time of one step of one run", columns, lines, notes)]
+        title, main = "Trainings of Adam: the time of one step of one run", ("torch / this [95 %]", "way")
+        return [Table(title, ("workload", "way", "per step and run", main[0]), lines, notes, ("way",), main)]
 
 
 def target(records: Sequence[Record], workload: str) -> float:
