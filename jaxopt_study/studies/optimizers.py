@@ -53,10 +53,10 @@ class Method:
 
 
 METHODS = {
-    "jax": Method("native_scan", "the whole run in one compiled function", lap="run", moved=True),
+    "jax": Method("native_scan", "the run in one function", lap="run", moved=True),
     "torch": Method("notebook", "the notebook as written", lap="epoch", moved=False),
 }
-OVERVIEW = METHODS | {"torch": Method("quickest", "rows prepared, the optimizer fused", lap="epoch", moved=False)}
+OVERVIEW = METHODS | {"torch": Method("quickest", "rows prepared, fused", lap="epoch", moved=False)}
 """Those of the main job, whose ladder has the notebook's loop."""
 
 
@@ -181,7 +181,7 @@ class Optimizers(Experiment):
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return one line for each optimizer."""
-        return best.tables(rows, plan, f"Loops: {_loops(plan)}.")
+        return best.tables(rows, plan, f"{_loops(plan)}.")
 
 
 OPTIMIZERS_STUDY = Study("Optimizers: do the frameworks train alike, and what does a step cost?", (Optimizers(),))
