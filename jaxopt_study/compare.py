@@ -217,23 +217,25 @@ def choices() -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def main(arguments: list[str] | None = None, application: cyclopts.App | None = None) -> int:
+    """Run the command line of `compare`, or of another application that ends in it; return its exit status."""
     terminal.write_any_character()
     with terminal.stop_on_signals():
-        status = _status(sys.argv[1:] if arguments is None else arguments)
+        status = _status(sys.argv[1:] if arguments is None else arguments, app if application is None else application)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             terminal.flush(stream)
     return status
 
 
-def _status(arguments: list[str]) -> int:
+def _status(arguments: list[str], application: cyclopts.App) -> int:
     """Run the command line; whatever ends it early is one line, or two, on standard error."""
     try:
-        spelling.check(arguments, STUDIES)
+        spelling.check(arguments, STUDIES if application is app else None)
         console = terminal_console()
-        status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
+        status = application(
+            arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         terminal.flush(sys.stdout)
     except (cyclopts.CycloptsError, ConfigError) as error:
         terminal.say(f"error: {' '.join(str(error).split())}")

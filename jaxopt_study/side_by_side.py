@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,11 @@ def report(paths: Sequence[Path], out: Path | None, fail_on_slower: float | None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         answer = Answer("What became faster or slower?", [Part(tables, [s.words for s in words])])
-        page.write(out, "report", [sentence.words for sentence in opening], [answer])
+        title = f"{len(runs)} runs side by side"
+        page.write(out, title, [sentence.words for sentence in opening], [answer])
         export.write(formats, out, exported.of_runs(rows, tables))
-    screen = Screen((*opening, *words), (Part(tables),))
+    around, times = tables
+    screen = Screen((*opening, *words), (Part([around, replace(times, notes=())]),), legends=True)
     return Outcome(folder, " ".join(said), status, list(last.findings), tables, summary, last, (), screen)
 
 

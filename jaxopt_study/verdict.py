@@ -125,10 +125,14 @@ def answers(drawn: Sequence[Section], plan: Plan) -> list[Answer]:
     found = []
     for study in plan.studies:
         mine = [s for s in drawn if s.experiment.study == study]
-        parts = [Part(s.brief or [replace(t, notes=()) for t in s.tables], conclusions(s)) for s in mine]
-        if mine:
+        parts = [Part(_short(s, plan), () if plan.overview and s.brief else conclusions(s)) for s in mine]
+        if any(part.tables or part.sentences for part in parts):
             found.append(Answer(EVERY[study].question, parts, [f for s in mine for f in s.figures]))
     return found
+
+
+def _short(section: Section, plan: Plan) -> Sequence[Table]:
+    return section.brief or ([] if plan.overview else [replace(t, notes=()) for t in section.tables])
 
 
 def status(results: Results, drawn: Sequence[Section]) -> int:

@@ -10,16 +10,17 @@ import numpy as np
 
 from jaxopt_study.bench import ratio
 from jaxopt_study.bench.case import Case, Plan
-from jaxopt_study.bench.ratio import NO_DIFFERENCE, Ratio
+from jaxopt_study.bench.ratio import NO_DIFFERENCE, OTHER_SPEED, UNSTABLE, Ratio
 from jaxopt_study.bench.record import Record
 from jaxopt_study.report import differences
 from jaxopt_study.report import table as text
 from jaxopt_study.report.differences import Run
 from jaxopt_study.report.table import Table
 
-COLUMNS = ("case", "runs", "then, per step", "now", "now / then [95 %]", "verdict", "same value")
+COLUMNS = ("case", "runs", "then, per step", "now", "now / then [95 %]", "verdict", "machine speed", "same value")
 MAIN_COLUMNS = ("now / then [95 %]", "verdict", "runs", "now", "then, per step")
-SLOWER, FASTER, ONE_SAMPLE, OTHER_WORK = "slower", "faster", "one sample: no interval", "not comparable"
+SLOWER, FASTER, ONE_SAMPLE, OTHER_WORK = "slower", "faster", "one sample", "not comparable"
+DIFFERENT = (SLOWER, FASTER)
 ORDER = (SLOWER, FASTER, ONE_SAMPLE, OTHER_WORK, NO_DIFFERENCE)
 """The verdicts, in the order in which cases are listed."""
 
@@ -71,6 +72,8 @@ def sentences(compared: Sequence[Row], runs: Sequence[Run]) -> list[str]:
         counted = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
         found.append(f"Run {after} beside run {before}: of {len(mine)} cases {counted}.")
         found += _slowed_down(mine)
+        if other_speed := sum(_has(row, OTHER_SPEED) for row in mine):
+            found.append(f"The machine's own speed was another in {other_speed} of these cases.")
         found += _no_ratio(runs[before - 1].plan, runs[after - 1].plan, before, after)
     alone = _in_one_run(runs)
     return [*found, *([f"Cases that only one run has a time of: {alone}."] if alone else [])]
@@ -85,7 +88,8 @@ def tables(compared: Sequence[Row], runs: Sequence[Run]) -> list[Table]:
             text.seconds(row["before_seconds"]),
             text.seconds(row["after_seconds"]),
             text.ABSENT if row["ratio"] is None else text.interval(row["ratio"]),
-            _with_flags(row),
+            f"{row['verdict']} (unstable)" if _has(row, UNSTABLE) and row["verdict"] in DIFFERENT else row["verdict"],
+            "differs" if _has(row, OTHER_SPEED) else "",
             "yes" if row["same_value"] else "no",
         )
         for row in compared
@@ -94,9 +98,9 @@ def tables(compared: Sequence[Row], runs: Sequence[Run]) -> list[Table]:
         "Now / then: the ratio of medians, with a bootstrap interval over the samples of each run. The runs were made "
         "at different times; the interval does not include the machine's drift between them.",
         *text.flags(row["ratio"] for row in compared),
-        "Same value: to the last bit.",
+        "One sample: there is no interval. Same value: to the last bit.",
     )
-    shown = Table("Then and now", COLUMNS, lines, notes, left=("verdict",), main=MAIN_COLUMNS)
+    shown = Table("Then and now", COLUMNS, lines, notes, left=("verdict", "machine speed"), main=MAIN_COLUMNS)
     return [differences.table(runs), shown]
 
 
@@ -123,15 +127,14 @@ def _verdict(found: Ratio) -> str:
     return SLOWER if found.value > 1 else FASTER
 
 
-def _with_flags(row: Row) -> str:
-    flags = [flag for flag in (row["ratio"].flags if row["ratio"] else ()) if flag != NO_DIFFERENCE]
-    return row["verdict"] + (f" ({', '.join(flags)})" if flags else "")
+def _has(row: Row, flag: str) -> bool:
+    return row["ratio"] is not None and flag in row["ratio"].flags
 
 
 def _slowed_down(compared: Sequence[Row]) -> list[str]:
     """Return which cases are slower beyond noise: the interval says so, and an equal run would say the same."""
     found = [row for row in compared if row["verdict"] == SLOWER]
-    stable = [f"{row['case']} ({text.plain(row['ratio'].value)} times)" for row in found if not row["ratio"].unstable]
+    stable = [f"{row['case']} ({text.plain(row['ratio'].value)} times)" for row in found if not _has(row, UNSTABLE)]
     if not found:
         return []
     doubtful = len(found) - len(stable)

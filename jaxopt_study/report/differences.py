@@ -15,6 +15,11 @@ WORK = ("dtype", "workload", "batch_size", "model", "loss", "built_in", "data", 
 WORK_OF = {"spread": ("initializations",)}
 """More of them, of single studies."""
 ABSENT = "none"
+NAMED = (
+    *("processor", "jax", "torch", "optax", "python", "commit", "workload", "batch size", "dtype", "device", "threads"),
+    *("profile", "epochs"),
+)
+"""What a reader is told where it is the same in all runs."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ def table(runs: Sequence[Run]) -> Table:
         numbers = {value: [str(n) for n, other in enumerate(values, 1) if other == value] for value in values}
         if len(numbers) > 1:
             rows += [(name, value, ", ".join(where)) for value, where in numbers.items()]
-        elif _says_much(name, values[0]):
+        elif name in NAMED and values[0] != ABSENT:
             same.append(f"{name} {values[0]}")
-    notes = (f"The same in all: {', '.join(same)}.",) if same else ()
+    notes = (f"The same in all: {', '.join([*same, 'and what is not named here'])}.",)
     return Table("The runs: what differs", ("what", "value", "runs"), rows, notes, left=("value", "runs"))
 
 
@@ -68,7 +73,7 @@ def _facts(run: Run) -> dict[str, str]:
     where = run.environment
     found: dict[str, Any] = {
         "folder": run.folder,
-        "started": where["started"][:19],
+        "started": where["started"][:19].replace("T", " "),
         "processor": where["cpu"],
         "cores at hand": where["cores"].get("at hand"),
         "memory": f"{where['memory_bytes'] / 2**30:.0f} GiB",
@@ -76,15 +81,10 @@ def _facts(run: Run) -> dict[str, str]:
         "affinity": where["affinity"],
         "commit": where["commit"],
         **where["versions"],
-        **{f"{name}": value for name, value in vars(run.plan).items()},
+        **{name.replace("_", " "): value for name, value in vars(run.plan).items()},
         **{f"variable {name}": value for name, value in where["variables"].items()},
         **{f"{name}: {what}": value for name, words in where["workers"].items() for what, value in words.items()},
     }
     return {
         name.replace("_", " ") if name in vars(run.plan) else name: in_words(value) for name, value in found.items()
     }
-
-
-def _says_much(name: str, value: str) -> bool:
-    """Say whether a reader is told what is the same in all runs: not of what is absent, a switch, a variable."""
-    return value not in (ABSENT, "True", "False") and not name.startswith("variable ") and ": " not in name

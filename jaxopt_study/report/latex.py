@@ -34,7 +34,7 @@ def latex(table: Table, name: str) -> str:
     frame = pd.DataFrame([[escaped(cell) for cell in row] for row in table.rows], columns=range(len(sides)))
     written: str = frame.to_latex(
         index=False,
-        header=[escaped(column) for column in table.columns],
+        header=[escaped(column).replace("{", "{{").replace("}", "}}") for column in table.columns],  # pandas formats it
         escape=False,
         column_format="".join(sides),
         caption=escaped(table.title),

@@ -18,7 +18,7 @@ from jaxopt_study.report.table import Table
 
 REPORT = "report.md"
 LINES = 60
-WIDTH = 80
+WIDTH = 120
 FEWEST_ROWS = 3
 """A table of which fewer rows than these have a place is left to the full report."""
 SENTENCES = 12
@@ -53,14 +53,15 @@ def write(
         closing: Where it was run, in a few lines, and where the rest is.
     """
     head = [f"# {tables.in_markdown(title)}", "", *_bullets(sentences), ""]
-    end = _bullets(closing)
+    end = ["## Environment", *_bullets(closing)] if closing else []
     texts = [_text(answer) for answer in answers]
-    room = LINES - sum(map(len, (head, end, *texts)))
+    figures = [_figure(answer) for answer in answers]
+    room = LINES - sum(map(len, (head, end, *texts, *figures)))
     found = list(head)
-    for answer, text in zip(answers, texts, strict=True):
-        shown = _tables([table for part in answer.parts for table in part.tables], room)
+    for answer, text, figure in zip(answers, texts, figures, strict=True):
+        shown = _tables([table for part in answer.parts for table in part.tables if table.rows], room)
         room -= len(shown)
-        found += [*text, *shown, *_figure(answer)]
+        found += [*text, *shown, *figure]
     page = "\n".join([*found, *end]) + "\n"
     (folder / REPORT).write_text(page, encoding="utf-8", errors="replace")  # a path may be any bytes
 
@@ -69,7 +70,11 @@ def environment_lines(environment: Mapping[str, Any]) -> list[str]:
     """Return in five lines where a run was made, and with what settings."""
     plan, versions = environment["plan"], environment["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    settings = ", ".join(f"{name} {value}" for name, value in plan.items() if name not in _silent(plan))
+    settings = ", ".join(
+        f"{name.replace('_', ' ')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in plan.items()
+        if value and value is not True and name not in ("studies", *_silent(plan))
+    )
     cores = f"{plan['threads']} of {environment['cores'].get('at hand', '?')} cores"
     return [
         f"Machine: {environment['cpu']}, {cores}, {environment['memory_bytes'] / 2**30:.0f} GiB.",
@@ -81,13 +86,14 @@ def environment_lines(environment: Mapping[str, Any]) -> list[str]:
 
 
 def _text(answer: Answer) -> list[str]:
-    """Return the lines of an answer but for its tables and its figure; those that they need are counted by a blank."""
+    """Return the lines of an answer but for its tables and its figure."""
     said = [words for part in answer.parts for words in part.sentences]
-    return [f"## {tables.in_markdown(answer.question)}", "", *_bullets(said), *([""] if said else [])]
+    return [f"## {tables.in_markdown(answer.question)}", *_bullets(said), *([""] if said else [])]
 
 
 def _figure(answer: Answer) -> list[str]:
-    return [f"![{tables.in_markdown(figure.caption)}]({figure.name}.png)\n" for figure in answer.figures[:1]]
+    drawn = [f"![{tables.in_markdown(figure.caption)}]({figure.name}.png)" for figure in answer.figures[:1]]
+    return [*drawn, ""] if drawn else []
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
@@ -112,11 +118,12 @@ def _tables(found: Sequence[Table], room: int) -> list[str]:
         lines += _lines(screen.fit(replace(table, rows=table.rows[:rows]), console))
         if rows < len(table.rows):
             lines += [f"... and {len(table.rows) - rows} more rows.", ""]
-    return lines + ([f"{absent} more tables are in the full report.", ""] if absent else [])
+    return lines + ([f"Tables that are in the full report alone: {absent}.", ""] if absent else [])
 
 
 def _lines(table: Table) -> list[str]:
-    return f"#{tables.markdown(table)}".split("\n")
+    heading, drawn, *notes = tables.markdown(table).rstrip().split("\n\n")
+    return [f"#{heading}", *drawn.split("\n"), "", *notes, *([""] if notes else [])]
 
 
 def _silent(plan: Mapping[str, Any]) -> tuple[str, ...]:
