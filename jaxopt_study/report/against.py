@@ -66,11 +66,13 @@ def slower(compared: Sequence[Row], percent: float) -> str:
 def sentences(compared: Sequence[Row], runs: Sequence[Run]) -> list[str]:
     """Return how many cases became slower or faster beyond noise, and what cannot be compared."""
     found = []
-    for before, after in dict.fromkeys((row["before"], row["after"]) for row in compared):
+    with_first = [(1, number) for number in range(2, len(runs) + 1)]
+    for before, after in dict.fromkeys([*with_first, *((row["before"], row["after"]) for row in compared)]):
         mine = [row for row in compared if (row["before"], row["after"]) == (before, after)]
         counts = [(verdict, sum(row["verdict"] == verdict for row in mine)) for verdict in ORDER]
         counted = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-        found.append(f"Run {after} beside run {before}: of {len(mine)} cases {counted}.")
+        words = f"of {len(mine)} cases {counted}" if mine else "no case has a time in both"
+        found.append(f"Run {after} beside run {before}: {words}.")
         found += _slowed_down(mine)
         if other_speed := sum(_has(row, OTHER_SPEED) for row in mine):
             found.append(f"The machine's own speed was another in {other_speed} of these cases.")
