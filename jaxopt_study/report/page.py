@@ -21,6 +21,8 @@ LINES = 60
 WIDTH = 120
 FEWEST_ROWS = 3
 """A table of which fewer rows than these have a place is left to the full report."""
+MOST_ROWS = 12
+"""So many rows of a table are kept where there are other tables."""
 SENTENCES = 12
 """So many of the first sentences are kept."""
 
@@ -52,22 +54,23 @@ def write(
         answers: What is answered, in order.
         closing: Where it was run, in a few lines, and where the rest is.
     """
-    head = [f"# {tables.in_markdown(title)}", "", *_bullets(sentences), ""]
+    head = [f"# {tables.in_markdown(title)}", *_bullets(sentences), ""]
     end = ["## Environment", *_bullets(closing)] if closing else []
-    texts = [_text(answer) for answer in answers]
-    figures = [_figure(answer) for answer in answers]
+    texts, figures = [_text(answer) for answer in answers], [_figure(answer) for answer in answers]
     room = LINES - sum(map(len, (head, end, *texts, *figures)))
     found = list(head)
     for answer, text, figure in zip(answers, texts, figures, strict=True):
         shown = _tables([table for part in answer.parts for table in part.tables if table.rows], room)
         room -= len(shown)
         found += [*text, *shown, *figure]
+    if len(found) + len(end) > LINES:
+        found = [*found[: LINES - len(end) - 2], "... and more in the full report.", ""]
     page = "\n".join([*found, *end]) + "\n"
     (folder / REPORT).write_text(page, encoding="utf-8", errors="replace")  # a path may be any bytes
 
 
 def environment_lines(environment: Mapping[str, Any]) -> list[str]:
-    """Return in five lines where a run was made, and with what settings."""
+    """Return in four lines where a run was made, and with what settings."""
     plan, versions = environment["plan"], environment["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     settings = ", ".join(
@@ -76,9 +79,9 @@ def environment_lines(environment: Mapping[str, Any]) -> list[str]:
         if value and value is not True and name not in ("studies", *_silent(plan))
     )
     cores = f"{plan['threads']} of {environment['cores'].get('at hand', '?')} cores"
+    memory = f"{environment['memory_bytes'] / 2**30:.0f} GiB"
     return [
-        f"Machine: {environment['cpu']}, {cores}, {environment['memory_bytes'] / 2**30:.0f} GiB.",
-        f"System: {environment['system']}.",
+        f"Machine: {environment['cpu']}, {cores}, {memory}; {environment['system']}.",
         f"Versions: {named}.",
         f"Started: {environment['started'][:19]}. Commit: {environment['commit'] or 'not run from a checkout'}.",
         f"Settings: {settings}.",
@@ -97,28 +100,39 @@ def _figure(answer: Answer) -> list[str]:
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
+    more = len(sentences) - SENTENCES
     lines = [f"- {tables.in_markdown(words)}" for words in sentences[:SENTENCES]]
-    return lines + [f"- ... and {len(sentences) - SENTENCES} more."] * (len(sentences) > SENTENCES)
+    return lines + ([f"- ... and {more} more."] if more > 0 else [])
 
 
 def _tables(found: Sequence[Table], room: int) -> list[str]:
-    """Return the tables that have a place in so many lines, the last one cut, and how many have none."""
+    """Return the tables that have a place in so many lines, and how many have none."""
+    lines, absent = _fitted(found, room)
+    if absent:
+        lines, absent = _fitted(found, room - 2)
+        lines += [f"Tables that are in the full report alone: {absent}.", ""]
+    return lines
+
+
+def _fitted(found: Sequence[Table], room: int) -> tuple[list[str], int]:
+    """Return the tables that have a place, long ones cut, and the number of the others."""
     console = Console(file=StringIO(), width=WIDTH)
     lines: list[str] = []
     absent = 0
     for table in found:
-        space = room - len(lines)
+        space, rows = room - len(lines), len(table.rows)
         frame = len(_lines(replace(table, rows=table.rows[:1]))) - 1
-        rows = len(table.rows)
         if frame + rows > space:
-            rows = space - frame - 2
+            rows = space - frame - 2  # for the line that says so
+        if len(found) > 1:
+            rows = min(rows, MOST_ROWS)
         if rows < min(FEWEST_ROWS, len(table.rows)):
             absent += 1
             continue
         lines += _lines(screen.fit(replace(table, rows=table.rows[:rows]), console))
         if rows < len(table.rows):
             lines += [f"... and {len(table.rows) - rows} more rows.", ""]
-    return lines + ([f"Tables that are in the full report alone: {absent}.", ""] if absent else [])
+    return lines, absent
 
 
 def _lines(table: Table) -> list[str]:
