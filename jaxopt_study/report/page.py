@@ -129,10 +129,17 @@ def _fitted(found: Sequence[Table], room: int) -> tuple[list[str], int]:
         if rows < min(FEWEST_ROWS, len(table.rows)):
             absent += 1
             continue
-        lines += _lines(screen.fit(replace(table, rows=table.rows[:rows]), console))
+        lines += _lines(_narrowed(replace(table, rows=table.rows[:rows]), console))
         if rows < len(table.rows):
             lines += [f"... and {len(table.rows) - rows} more rows.", ""]
     return lines, absent
+
+
+def _narrowed(table: Table, console: Console) -> Table:
+    """Return the table with the columns that a wide terminal shows, no cell cut: Markdown has place for long ones."""
+    columns = screen.fit(table, console).columns
+    places = [list(table.columns).index(column) for column in columns]
+    return replace(table, columns=columns, rows=[[row[place] for place in places] for row in table.rows])
 
 
 def _lines(table: Table) -> list[str]:
