@@ -91,21 +91,18 @@ def port(*words: Words) -> int:
 
 @_report.default
 def report(*words: Words) -> int:
-    """Draw the report of a run again from its records, also of a run that was cut off."""
-    from jaxopt_study import compare as command
+    """Draw reports again from records, also of a run that was cut off, and set several runs side by side."""
+    from jaxopt_study import reporting as command
 
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
-        terminal.say("error: report needs the folder of a run first, as in: report runs/2026-11-22T12-00-00")
-        return 2
-    return command.main(["--report", *words])
+    return command.main(list(words))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     terminal.exit_on_signals()
     words = sys.argv[1:] if arguments is None else arguments
-    status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
-    return status or 0
+    # Each command serves its own output; this is for the help and the version of all.
+    return terminal.serve(lambda: app(words, exit_on_error=False, print_error=False, result_action="return_value") or 0)
 
 
 if __name__ == "__main__":

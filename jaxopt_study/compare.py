@@ -22,8 +22,7 @@ from typing import Any
 
 import cyclopts
 
-from jaxopt_study import __version__, folders, plugin, register, session, user_code
-from jaxopt_study.bench import environment
+from jaxopt_study import __version__, folders, plugin, redraw, register, session, user_code
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.bench.timing import process_age
 from jaxopt_study.config import (
@@ -33,7 +32,6 @@ from jaxopt_study.config import (
     Config,
     ConfigError,
     check,
-    check_beside,
     connect,
     read_data,
     spelling,
@@ -70,10 +68,6 @@ app = cyclopts.App(
 )
 
 
-OF_A_REPORT = ("report", "against", "fail_on_slower", "export", "json", "verbose")
-"""The options that say something to --report."""
-
-
 def silent(words: str, done: int, samples: int) -> None:
     """Show no progress."""
     del words, done, samples
@@ -99,11 +93,11 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
             written = Path(temporary) / f"plugin{user_code.PICKLED}"
             written.write_bytes(mine)
             return run(replace(config, plugin=str(written)), progress)
-    if config.report is not None:
-        return _drawn_again(config)
+    if config.report:
+        return redraw.report(config)
     given = read_data(config)
     plan = check(config, given)
-    beside = _beside(config)
+    beside = redraw.beside(config)
     if config.resume is not None:
         if config.out is not None:
             raise ConfigError(f"--out {config.out} cannot be given with --resume {config.resume}")
@@ -114,30 +108,6 @@ def run(config: Config = Config(), progress: Progress | None = None) -> Outcome:
     tell = progress.tell if isinstance(progress, Bar) else lambda _: None
     resumed, pool = config.resume is not None, connect(config, plan)
     return session.run(plan, folder, resumed, progress, beside, given, pool, tell)
-
-
-def _beside(config: Config) -> session.Beside:
-    """Return what is made beside the report; the run to compare with was looked at."""
-    against = None if config.against is None else folders.old("--against", Path(config.against))
-    if against is not None:
-        folders.check_readable("--against", against)
-    return session.Beside(against, config.fail_on_slower, config.export, again=config.report is not None)
-
-
-def _drawn_again(config: Config) -> Outcome:
-    """Draw the report of a run from its records.
-
-    Raises:
-        ConfigError: It cannot be read, or an option is given that says nothing to it.
-    """
-    for field in fields(Config):
-        if field.name not in OF_A_REPORT and getattr(config, field.name) != field.default:
-            option = f"--{field.name.replace('_', '-')}"
-            raise ConfigError(f"{option} says nothing to --report {config.report}, which draws what was measured")
-    folder = folders.old("--report", Path(config.report or ""))
-    folders.check_readable("--report", folder)
-    check_beside(config)
-    return session.report(environment.plan_of(environment.read(folder)), folder, _beside(config))
 
 
 def _registered(config: Config) -> bytes:
@@ -205,9 +175,10 @@ def compare(config: Config = Config()) -> int:  # noqa: B008 - frozen
     for table in outcome.tables if config.verbose else ():
         show(table, console)
     screen.show(outcome.screen, console, config.verbose)
-    took = "" if config.report else f"Took {text.seconds(process_age())}. "
-    where = f"{took}Report, figures and records: {outcome.folder}"
-    console.print(where, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if outcome.summary["folder"] is not None:
+        took = "" if config.report else f"Took {text.seconds(process_age())}. "
+        where = f"{took}Report, figures and records: {outcome.folder}"
+        console.print(where, markup=False, emoji=False, highlight=False, soft_wrap=True)
     return outcome.status
 
 
@@ -246,23 +217,25 @@ def choices() -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status."""
+def main(arguments: list[str] | None = None, application: cyclopts.App | None = None) -> int:
+    """Run the command line of `compare`, or of another application that ends in it; return its exit status."""
     terminal.write_any_character()
     with terminal.stop_on_signals():
-        status = _status(sys.argv[1:] if arguments is None else arguments)
+        status = _status(sys.argv[1:] if arguments is None else arguments, app if application is None else application)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             terminal.flush(stream)
     return status
 
 
-def _status(arguments: list[str]) -> int:
+def _status(arguments: list[str], application: cyclopts.App) -> int:
     """Run the command line; whatever ends it early is one line, or two, on standard error."""
     try:
-        spelling.check(arguments, STUDIES)
+        spelling.check(arguments, STUDIES if application is app else None)
         console = terminal_console()
-        status = app(arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value")
+        status = application(
+            arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         terminal.flush(sys.stdout)
     except (cyclopts.CycloptsError, ConfigError) as error:
         terminal.say(f"error: {' '.join(str(error).split())}")

@@ -83,7 +83,7 @@ class Outcome:
     @property
     def records(self) -> DataFrame:
         """All cases, a row each; see `table`."""
-        return _frame([self._row(record) for record in self.results.records])
+        return _frame([row(self.results, record) for record in self.results.records])
 
     def table(self, study: str) -> DataFrame:
         """Return the cases of a study, a row each.
@@ -97,7 +97,7 @@ class Outcome:
         """
         if study not in self.studies:
             raise ValueError(f"this run has no study {study!r}: choose from {', '.join(self.studies)}")
-        return _frame([self._row(record) for record in self.results.records if record.study == study])
+        return _frame([row(self.results, record) for record in self.results.records if record.study == study])
 
     def figure(self, name: str) -> Canvas:
         """Return a chart as a matplotlib figure.
@@ -111,15 +111,17 @@ class Outcome:
         names = ", ".join(figure.name for figure in self.figures) or "it has none"
         raise ValueError(f"this run has no figure {name!r}: choose from {names}")
 
-    def _row(self, record: Record) -> dict[str, Any]:
-        shown = self.results.shows(record)
-        seconds = np.quantile(record.step_seconds, [0.5, 0.25, 0.75]) if shown else np.full(3, np.nan)
-        names = ("study", "experiment", "subject", "framework", "method", "status", "reason")
-        return {name: getattr(record, name) for name in names} | {
-            **dict(zip(("step_seconds", "low", "high"), seconds, strict=True)),
-            "first_seconds": record.first_seconds if shown else np.nan,
-            "peak_bytes": record.peak_bytes,
-        }
+
+def row(results: Results, record: Record) -> dict[str, Any]:
+    """Return a case as a row of `Outcome.table`."""
+    shown = results.shows(record)
+    seconds = np.quantile(record.step_seconds, [0.5, 0.25, 0.75]) if shown else np.full(3, np.nan)
+    names = ("study", "experiment", "subject", "framework", "method", "status", "reason")
+    return {name: getattr(record, name) for name in names} | {
+        **dict(zip(("step_seconds", "low", "high"), map(float, seconds), strict=True)),
+        "first_seconds": record.first_seconds if shown else np.nan,
+        "peak_bytes": record.peak_bytes,
+    }
 
 
 def _frame(rows: list[dict[str, Any]]) -> DataFrame:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from jaxopt_study import folders, measuring, terminal, verdict
+from jaxopt_study import exported, folders, measuring, side_by_side, terminal, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.engine import Engine
@@ -25,9 +25,10 @@ from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
-from jaxopt_study.report import against, export, page
+from jaxopt_study.report import page
 from jaxopt_study.report import table as text
-from jaxopt_study.report.screen import Screen, Sentence
+from jaxopt_study.report.page import Answer
+from jaxopt_study.report.screen import Part, Screen
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.own import chosen, twins
@@ -40,14 +41,22 @@ class Beside:
     Attributes:
         against: The folder of another run, to compare this one with.
         fail_on_slower: The run's status is 1 where a case became slower by surely more than so many percent.
-        export: A format of `report.export`.
+        export: Formats of `report.export`.
         again: Whether the report is drawn again, long after the run.
+        out: The folder to write into; the run's own by default.
     """
 
     against: Path | None = None
     fail_on_slower: float | None = None
-    export: str | None = None
+    export: tuple[str, ...] = ()
     again: bool = False
+    out: Path | None = None
+
+
+REST = (
+    "The rest: report.html in the run's folder has all tables in full, all comparisons and notes; so has "
+    "`jaxopt-study report DIR --verbose`, and `--export csv` writes them as files."
+)
 
 
 class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -162,71 +171,57 @@ def _kept(folder: Path) -> Iterator[None]:
 
 def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     """Draw the report of the records in `folder`, and return what they say."""
-    found, unreadable = record.readable(folder) if beside.again else (record.read(folder), [])
-    results, where = verdict.evaluate(_in_order(found, plan), plan), environment.read(folder)
-    drawn = verdict.sections(results, plan, folder)
+    run = side_by_side.read(folder, plan, whole=not beside.again)
+    results, where, into = run.results, run.environment, beside.out or folder
+    into.mkdir(parents=True, exist_ok=True)
+    drawn = verdict.sections(results, plan, into)
     opening, status = verdict.opening(results, drawn, plan), verdict.status(results, drawn)
-    if unreadable:
-        first = f"Lines of {record.RECORDS} that cannot be read: {len(unreadable)}; the first: {unreadable[0]}."
-        opening.insert(1, Sentence(first, "warning"))
+    opening[1:1] = run.warnings
     others = [_data(plan)] if plan.data else []
     data: list[tuple[str, list[Table], list[Any]]] = (
         [("The data: what is trained on?", [*others], [])] if plan.data else []
     )
-    sections, summary = [*data, *verdict.by_study(drawn, plan)], verdict.summary(results, drawn, plan)
-    timed = [r for r in results.records if results.shows(r)]
+    sections = [*data, *verdict.by_study(drawn, plan)]
+    summary, answers, parts = verdict.summary(results, drawn, plan), verdict.answers(drawn, plan), []
     if beside.against is not None:
-        rows, compared = _compared(beside.against, timed, where)
+        then = side_by_side.read(beside.against)
+        rows, compared, said, slower = side_by_side.compare([then.run, run.run], beside.fail_on_slower)
         summary["against"] = record.plain(rows)
-        if beside.fail_on_slower is not None and (slower := against.slower(rows, beside.fail_on_slower)):
-            opening.append(Sentence(f"{slower}, against {beside.against}.", "bad"))
-            status = 1
-        sections.append((f"Against {beside.against}: what became faster or slower?", compared, []))
+        opening += said
+        status = int(status or slower)
+        question = f"Against {beside.against}: what became faster or slower?"
+        sections.append((question, compared, []))
+        answers.append(Answer(question, [Part([replace(t, notes=()) for t in compared])]))
         others += compared
-    if beside.export is not None:
-        export.pyperf(timed, folder)
+        parts += exported.of_runs(rows, compared)
+    exported.write(beside.export, into, results, drawn, where, parts)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
-    comparisons = [verdict.comparisons(results.findings)]
+    sections.append(("Which values were compared?", [verdict.comparisons(results.findings)], []))
+    sections.append(("Where was it run?", [page.environment_table(where)], []))
+    page.write(into, _command(plan), [s.words for s in opening], answers, [*page.environment_lines(where), REST])
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
-    page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
     words = " ".join(sentences)
     summary |= {
         "verdict": words,
         "sentences": sentences,
         "status": status,
-        "folder": str(folder),
+        "folder": str(into),
         "environment": where,
     }
-    doubtful = [f for f in results.findings if f.agrees is not True]
     shown = [table for _, tables, _ in sections for table in tables]
-    shown += [verdict.comparisons(doubtful)] if doubtful else []
     figures = tuple(figure for _, _, figures in sections for figure in figures)
     screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)), not plan.overview)
-    return Outcome(folder, words, status, list(results.findings), shown, summary, results, figures, screen)
+    return Outcome(into, words, status, list(results.findings), shown, summary, results, figures, screen)
 
 
-def _in_order(records: Iterable[Record], plan: Plan) -> list[Record]:
-    """Return the records in the order of the plan; distributed cases end in any order."""
-    cases = [case for name in plan.studies for group in EVERY[name].groups(plan) for case in group.cases]
-    places = {case: place for place, case in enumerate(cases)}
-    return sorted(records, key=lambda r: places.get(r.case, len(places)))
+def _command(plan: Plan) -> str:
+    """Return the command of a run in short, for a heading."""
+    studies = "" if plan.overview else f" --studies {' '.join(plan.studies)}"
+    return f"jaxopt-study compare{' --experiment' if plan.experiment else studies}"
 
 
 def _data(plan: Plan) -> Table:
     return Table("The data", ("what", "is"), [fact.split(": ", 1) for fact in plan.data], left=("is",))
-
-
-def _compared(folder: Path, timed: Sequence[Record], where: Mapping[str, Any]) -> tuple[list[Any], list[Table]]:
-    """Return this run's times beside those of the run in `folder`, as plain rows and as tables."""
-    there = environment.read(folder)
-    # By its own plan: another dtype has other bounds.
-    plan = environment.plan_of(there)
-    earlier = verdict.evaluate(_in_order(record.read(folder), plan), plan)
-    before = [r for r in earlier.records if earlier.shows(r)]
-    rows = against.rows(before, timed)
-    lines = environment.differences(there, where)
-    only_one = len({r.case for r in before} ^ {r.case for r in timed})
-    return rows, against.tables(rows, lines, str(folder), only_one)
 
 
 def _whole(where: Mapping[str, Any], records: Sequence[Record], again: bool) -> Table:

@@ -16,6 +16,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
 from jaxopt_study.report.figure import Figure, save
+from jaxopt_study.report.page import Answer
 from jaxopt_study.report.screen import Part, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY
@@ -117,6 +118,21 @@ def parts(drawn: Sequence[Section], plan: Plan, others: Sequence[Table]) -> list
         else:
             found.append(Part([replace(t, notes=()) for t in section.tables], conclusions(section)))
     return [*found, Part([replace(t, notes=()) for t in others])]
+
+
+def answers(drawn: Sequence[Section], plan: Plan) -> list[Answer]:
+    """Return what the short report says to the question of each study that has a section."""
+    found = []
+    for study in plan.studies:
+        mine = [s for s in drawn if s.experiment.study == study]
+        parts = [Part(_short(s, plan), () if plan.overview and s.brief else conclusions(s)) for s in mine]
+        if any(part.tables or part.sentences for part in parts):
+            found.append(Answer(EVERY[study].question, parts, [f for s in mine for f in s.figures]))
+    return found
+
+
+def _short(section: Section, plan: Plan) -> Sequence[Table]:
+    return section.brief or ([] if plan.overview else [replace(t, notes=()) for t in section.tables])
 
 
 def status(results: Results, drawn: Sequence[Section]) -> int:

@@ -21,6 +21,7 @@ from jaxopt_study import folders, verdict
 from jaxopt_study import progress as progress_bar
 from jaxopt_study.bench import environment, record
 from jaxopt_study.config import Config, ConfigError, check, plan
+from jaxopt_study.report import export
 from jaxopt_study.studies import MAIN_JOB, STUDIES
 from tests.conftest import compare, load_backend
 from tests.here import workers_here
@@ -89,7 +90,7 @@ def all_here(compare_here):
         (["--resume", "a", "--out", "b"], "cannot be given with"),
         (["--epochs"], "requires an argument"),
         (["--against", "no-such-folder"], "--against no-such-folder holds no run"),
-        (["--export", "csv"], "Choose from"),
+        (["--export", "docx"], "unknown format 'docx': choose from pyperf, csv, parquet, latex"),
         (["--report", "no-such-folder"], "--report no-such-folder holds no run"),
         # What people type who know other tools.
         (["--lr", "0.1"], "--lr is --learning-rate here"),
@@ -157,7 +158,6 @@ def test_a_run_is_compared_with_another_and_exported_for_pyperf(small, tmp_path,
     options = ("--studies", "optimizers", "--optimizers", "sgd", *SMALL)
     answer = all_here(*options, "--out", other, "--against", folder, "--export", "pyperf")
     assert answer.returncode == 0, answer.stderr
-    assert "nothing but the time" in answer.stdout
     assert "optimizers/sgd/jax/native_scan" in answer.stdout
     assert "Then and now" in (other / "report.md").read_text()
     again = all_here(*options, "--resume", folder, "--export", "pyperf", "--json")
@@ -182,10 +182,13 @@ def test_a_run_that_cannot_be_read_is_refused_before_anything_is_measured(small,
 
 
 def test_a_missing_exporter_is_one_sentence(monkeypatch):
-    found = plan.find_spec
-    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == "pyperf" else found(name))
-    with pytest.raises(ConfigError, match="--export pyperf needs a package that is not installed"):
-        check(Config(export="pyperf"))
+    absent = ("pyperf", "pyarrow")
+    found = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name in absent else found(name))
+    for name, extra in (("pyperf", "pyperf"), ("parquet", "export")):
+        with pytest.raises(ConfigError, match=rf"--export {name} needs .* pip install 'jaxopt_study\[{extra}\]'$"):
+            check(Config(export=("csv", name)))
+    assert check(Config(export="csv,latex"))
 
 
 def test_an_out_that_is_a_file_or_under_one_is_refused(tmp_path, compare_here):
@@ -466,7 +469,8 @@ def test_one_command_names_all_the_others(capsys):
         (["compare", "hessian"], 2, "did you mean --studies hessian?"),
         (["parity", "no.npz", "nothing.npz"], 2, "error: "),
         (["report", "no-such-folder"], 2, "--report no-such-folder holds no run"),
-        (["report"], 2, "report needs the folder of a run first"),
+        (["report"], 2, "report needs the folder of a run, as in: report runs/"),
+        (["report", "--studies", "a"], 2, "Unknown option"),
     ],
 )
 def test_each_command_gets_its_own_words(arguments, status, words, capsys):
@@ -476,19 +480,28 @@ def test_each_command_gets_its_own_words(arguments, status, words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("compare", "--learning-rate"), ("dictionary", "OPTION=VALUE"), ("port", "--like")]
+    ("name", "words"),
+    [
+        ("compare", "--learning-rate"),
+        ("dictionary", "OPTION=VALUE"),
+        ("parity", "--tolerance"),
+        ("port", "--like"),
+        ("report", "several runs"),
+    ],
 )
 def test_each_command_has_its_own_help(name, words, capsys):
     with suppress(SystemExit):  # argparse ends so
         assert entry_point.main([name, "--help"]) == 0
-    assert words in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert words in said
+    assert ("--learning-rate" in said) == (name == "compare")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["dictionery"], "'dictionery' is no command: choose from compare, dictionary, parity, port, report"),
-        (["report", "--json"], "report needs the folder of a run first"),
+        (["report", "--json"], "report needs the folder of a run, as in"),
         (["hessian"], "did you mean --studies hessian?"),
     ],
 )

@@ -25,6 +25,7 @@ from jaxopt_study.bench.worker import Worker
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.data.workloads import WORKLOADS, digits_linear
 from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.page import environment_table
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives
 from tests.conftest import load_backend, make_plan
@@ -467,8 +468,8 @@ def test_what_the_workers_were_given_is_recorded_and_shown(in_ascii, capsys):
     assert recorded.items() <= given.items()
     assert not NOT_RECORDED.keys() & recorded.keys()
     assert "JAX_COMPILATION_CACHE_DIR" not in given
-    (row,) = [line for line in (folder / "report.md").read_text().splitlines() if "environment variables" in line]
-    assert "TORCHDYNAMO_DISABLE=1, XLA_FLAGS=--xla_cpu_enable_fast_math=false" in row
+    shown = dict(environment_table(environment.read(folder)).rows)["environment variables"]
+    assert "TORCHDYNAMO_DISABLE=1, XLA_FLAGS=--xla_cpu_enable_fast_math=false" in shown
     with workers_here("jax"):
         assert command_line.main([*TINY, "--resume", str(folder)]) == 2
     assert "run in another environment: variables." in capsys.readouterr().err
@@ -552,7 +553,7 @@ def test_a_mistake_in_the_report_costs_its_section(tiny, tmp_path, monkeypatch, 
     assert "FAILED" in outcome.verdict or "the comparison itself failed" in outcome.verdict
     if mistake is mistaken:
         assert "ZeroDivisionError: division by zero (test_faults.py:" in outcome.verdict
-    assert "The whole run" in (folder / "report.md").read_text()
+    assert "The whole run" in {table.title for table in outcome.tables}
     json.dumps(outcome.summary, allow_nan=False)
 
 

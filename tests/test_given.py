@@ -124,7 +124,7 @@ def test_a_run_on_arrays_says_what_they_are_and_nothing_of_the_notebook(tmp_path
         warnings.simplefilter("ignore")
         outcome = compare.run(config)
     assert outcome.status == 0, outcome.verdict
-    written = (tmp_path / "run" / "report.md").read_text()
+    written = " ".join([(tmp_path / "run" / "report.md").read_text(), *map(str, outcome.tables)])
     first, second = outcome.tables[:2]
     facts = dict(first.rows)
     assert (facts["target"], facts["loss"]) == ("y: regression", "a squared loss")

@@ -19,8 +19,12 @@ HEAVY = {*FRAMEWORKS, "matplotlib", "scipy", "sklearn"}
 # From the top. A module may import from its own file or folder of this table, and from lower layers.
 LAYERS = (
     ("__main__",),
+    ("reporting",),
     ("compare",),
+    ("redraw",),
     ("session",),
+    ("side_by_side",),
+    ("exported",),
     ("measuring", "verdict", "folders", "outcome", "progress"),
     ("tally",),
     ("config",),

@@ -11,10 +11,12 @@ from jaxopt_study import compare as command_line
 from jaxopt_study import folders, verdict
 from jaxopt_study.bench import environment, record
 from jaxopt_study.config import ConfigError
+from jaxopt_study.report import page
 
 KEPT = Path(__file__).parent / "kept" / "main_job"
 WRONG = (None, "text \x1b[31m<script>", [], {}, -1, [[]], True)
 """What is put in the place of an entry."""
+FORMATS = ("csv", "parquet", "latex")
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_an_environment_with_anything_wrong_is_one_line(run, tmp_path, capsys):
     assert tried > 150
     assert command_line.main(["--report", str(run)]) == 2
     assert command_line.main(["--against", str(run), "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.count("\n") == 2
+    assert command_line.main(["--report", str(KEPT), str(run), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
     assert not (tmp_path / "out").exists()
 
 
@@ -71,7 +74,7 @@ def test_a_record_with_anything_wrong_is_named_by_its_line():
                 assert "\n" not in str(error.value)
 
 
-def test_values_of_any_kind_cost_their_own_section_alone(run, monkeypatch, capsys):
+def test_values_of_any_kind_cost_their_own_section_alone(run, tmp_path, monkeypatch, capsys):
     """The types of a study's values are its own: another one is an error of that study."""
     monkeypatch.setattr(verdict, "save", lambda *_: None)
     rows = [json.loads(line) for line in (run / record.RECORDS).read_text().splitlines()]
@@ -88,9 +91,26 @@ def test_values_of_any_kind_cost_their_own_section_alone(run, monkeypatch, capsy
     report = (run / "report.md").read_text()
     assert "\x1b" not in report
     assert "<script>" not in report
+    beside_and_exported(run, tmp_path, capsys)
 
 
-def test_ragged_and_missing_samples_are_shown_without_a_time(run, monkeypatch, capsys):
+def beside_and_exported(run, tmp_path, capsys):
+    """Set the run beside the kept one, and export both: nothing ends in a traceback, nothing commands a terminal."""
+    for paths, name in (((KEPT, run), "beside"), ((run, KEPT), "other"), ((run,), "alone")):
+        arguments = ["--report", *map(str, paths), "--out", str(tmp_path / name), "--export", *FORMATS]
+        assert command_line.main(arguments) in (0, 1)
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert "\x1b" not in said.out
+        written = [
+            path.read_text() for path in (tmp_path / name).rglob("*.*") if path.suffix in (".md", ".tex", ".csv")
+        ]
+        assert len(written) > 4
+        assert not any("\x1b" in text for text in written)
+        assert len((tmp_path / name / "report.md").read_text().splitlines()) <= page.LINES
+
+
+def test_ragged_and_missing_samples_are_shown_without_a_time(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verdict, "save", lambda *_: None)
     rows = [json.loads(line) for line in (run / record.RECORDS).read_text().splitlines()]
     for number, row in enumerate(rows):
@@ -98,3 +118,4 @@ def test_ragged_and_missing_samples_are_shown_without_a_time(run, monkeypatch, c
     (run / record.RECORDS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert command_line.main(["--report", str(run)]) in (0, 1)
     assert capsys.readouterr().err == ""
+    beside_and_exported(run, tmp_path, capsys)

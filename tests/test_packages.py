@@ -62,8 +62,8 @@ def test_each_optimizer_is_compared_with_optaxs(outcome):
     assert [finding.agrees for finding in outcome.findings] == [True, True, False]
     wrong = outcome.findings[-1]
     assert wrong.distance > 0.1  # 100 steps of a sign, 0.01 and 0.001 long
-    page = (outcome.folder / "report.md").read_text()
-    lines = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| planted")}
+    rows = [row for table in outcome.tables for row in table.rows if row[0].startswith("planted")]
+    lines = {row[0]: f"| {' | '.join(row)} |" for row in rows}
     assert "| the same " in lines["planted_optimizers.Signs(lr=0.001)"]
     assert "| NO LONGER THE SAME " in lines["planted_optimizers.Signs(lr=0.01)"]
     assert "| another one " in lines["planted_optimizers.Signs(lr=0.1)"]

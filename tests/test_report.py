@@ -1,6 +1,7 @@
 """Records as tables, charts, a page and other tools' files."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,18 @@ from rich.console import Console
 
 from jaxopt_study.bench.ratio import NO_DIFFERENCE, UNSTABLE, Ratio
 from jaxopt_study.report import against, export, figure, table
+from jaxopt_study.report.differences import Run
 from tests.cases import a_record
+from tests.conftest import make_plan
+
+
+def runs(*groups):
+    """Return runs of these records, in one environment."""
+    where = {
+        "started": "2026-01-01T00:00:00", "cpu": "a processor", "cores": {}, "memory_bytes": 2**30, "system": "Linux",
+        "affinity": "set", "commit": None, "versions": {"jax": "1"}, "variables": {}, "workers": {},
+    }  # fmt: skip
+    return [Run(f"runs/{number}", where, make_plan(), group) for number, group in enumerate(groups)]
 
 
 def test_two_runs_are_compared_case_by_case():
@@ -23,14 +35,16 @@ def test_two_runs_are_compared_case_by_case():
         a_record(subject="gone"),
     ]
     after = [a_record(samples=samples(1.0), digest="b"), a_record(subject="sgd", samples=samples(0.5))]
-    rows = against.rows(before, after)
+    both = runs(before, after)
+    rows = against.rows(both)
     assert [(r["case"].split("/")[1], r["verdict"], r["same_value"]) for r in rows] == [
-        ("adam", "no difference", False),
         ("sgd", "faster", True),
+        ("adam", "no difference", False),
     ]
-    around, times = against.tables(rows, ["versions.jax was '1', is '2'"], "runs/old", 1)
-    assert "versions.jax was '1', is '2'" in around.rows[0]
-    assert "Cases that only one run has a time of: 1." in times.notes
+    assert against.sentences(rows, both) == [
+        "Run 2 beside run 1: of 2 cases 1 faster, 1 no difference.",
+        "Cases that only one run has a time of: 1.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,15 +57,29 @@ def test_two_runs_are_compared_case_by_case():
     ],
 )
 def test_two_runs_on_a_machine_whose_own_speed_changed_are_marked(speeds, flags):
-    before, after = (
-        a_record(samples=(scale,) * 5, machine_seconds=(speed,) if speed else ())
-        for scale, speed in zip((1.0, 1.3), speeds, strict=True)
-    )
-    (row,) = rows = against.rows([before], [after])
+    both = runs(*([a_record(samples=(scale,) * 5, machine_seconds=(speed,) if speed else ())]
+                  for scale, speed in zip((1.0, 1.3), speeds, strict=True)))  # fmt: skip
+    (row,) = rows = against.rows(both)
     assert (row["verdict"], row["ratio"].flags) == ("slower", flags)
-    _, times = against.tables(rows, [], "runs/old", 0)
-    assert all(flag in times.rows[0][3] for flag in flags)
-    assert any(note.startswith("Machine speed differs: a fixed piece") for note in times.notes) == bool(flags)
+    _, times = against.tables(rows, both)
+    assert times.rows[0][5:7] == ("slower", "differs" if flags else "")
+    assert any(note.startswith("Machine speed differs: a fixed piece of Python") for note in times.notes) == bool(flags)
+    assert any("machine's own speed" in words for words in against.sentences(rows, both)) == bool(flags)
+
+
+def test_an_unstable_ratio_is_not_called_slower_beyond_noise():
+    noisy = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
+    both = runs([a_record(samples=noisy)], [a_record(samples=tuple(2 * x for x in noisy))])
+    rows = against.rows(both)
+    assert against.tables(rows, both)[1].rows[0][5] == "slower (unstable)"
+    assert "None is slower beyond noise. Slower, but unstable: 1." in against.sentences(rows, both)
+
+
+@pytest.mark.parametrize(("profile", "verdict"), [("smoke", "no difference"), ("full", "not comparable")])
+def test_the_spread_of_another_number_of_networks_is_other_work(profile, verdict):
+    both = runs(*[[a_record(study="spread", samples=(1.0,) * 7)]] * 2)
+    both[1] = replace(both[1], plan=make_plan(profile=profile))
+    assert [row["verdict"] for row in against.rows(both)] == [verdict]
 
 
 def test_times_are_exported_for_pyperf(tmp_path):

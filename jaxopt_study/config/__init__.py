@@ -6,7 +6,7 @@ from jaxopt_study.config import spelling
 from jaxopt_study.config.choices import read_data
 from jaxopt_study.config.engines import connect
 from jaxopt_study.config.options import DEVICES, DTYPES, FRAMEWORKS, Config
-from jaxopt_study.config.plan import check, check_beside
+from jaxopt_study.config.plan import check, check_beside, formats
 from jaxopt_study.config.values import ConfigError
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "check",
     "check_beside",
     "connect",
+    "formats",
     "read_data",
     "spelling",
 ]

@@ -31,6 +31,7 @@ def _path(_hint: Any, tokens: Sequence[Token]) -> Path:
 
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())]
+Folders = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=(), show_default=False)]
 Whole = Annotated[int, Parameter(converter=_whole)]
 Switch = Annotated[bool, Parameter(negative=())]
 
@@ -89,17 +90,20 @@ class Config:
     new_experiment: Path | None = None
     """Write a file for --experiment, ready to run, and exit."""
     out: Path | None = None
-    """The folder to write, which must be new or empty. Default: runs/<date and time>."""
+    """The folder to write, which must be new or empty. Default: runs/<date and time>; with --report, the run's own."""
     resume: Path | None = None
     """The folder of an interrupted run, which is finished. Give the options that it was started with."""
-    report: Path | None = None
-    """The folder of a run, also of one that was cut off: its report is drawn again from its records, nothing is run."""
+    report: Folders = ()
+    """The folders of runs, also of some that were cut off. Nothing is run. Of one, the report is drawn again from its
+    records; several are set side by side, the others against the first, as --against does."""
     against: Path | None = None
-    """The folder of another run. This run is compared with it, case by case; what changed around them is listed."""
+    """The folder of another run. This run is compared with it, case by case; what differs around them is listed."""
     fail_on_slower: float | None = None
-    """With --against: exit with status 1 where a case became slower by more than this many percent."""
-    export: Literal["pyperf"] | None = None
-    """Another format for the times: pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
+    """With --against, or several folders for --report: exit with status 1 where a case became slower by more than this
+    many percent, in the last run against the first."""
+    export: Annotated[Names, Parameter(show_default=False)] = ()
+    """Other formats: csv, parquet or latex write all tables into the folder tables; pyperf writes the times as
+    pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
     verbose: Switch = False
     """Show all tables in full, with what their columns mean, as the report has them."""
     json: Switch = False

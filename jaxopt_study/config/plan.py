@@ -19,11 +19,11 @@ from jaxopt_study.config.options import DEVICES, DTYPES, FRAMEWORKS, Config
 from jaxopt_study.config.values import ConfigError, one_of, positive, some_of, whole
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workloads import WORKLOADS
-from jaxopt_study.report.export import FORMATS
+from jaxopt_study.report import export
 from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
 from jaxopt_study.studies.steps import source
 
-__all__ = ["check", "check_beside"]
+__all__ = ["check", "check_beside", "formats"]
 
 STEPS = ("steps",)
 ELSEWHERE = (
@@ -103,12 +103,16 @@ def check_beside(config: Config) -> None:
     """
     if config.fail_on_slower is not None:
         positive("--fail-on-slower", config.fail_on_slower)
-        if config.against is None:
-            raise ConfigError("--fail-on-slower needs the folder of another run: --against DIR")
-    if config.export is not None and find_spec(FORMATS[one_of("export", config.export, FORMATS)]) is None:
-        raise ConfigError(
-            f"--export {config.export} needs a package that is not installed: python -m pip install {config.export}"
-        )
+        if config.against is None and len(config.report) < 2:
+            raise ConfigError("--fail-on-slower needs another run: --against DIR, or a second folder for --report")
+    for name in formats(config):
+        if command := export.missing(name):
+            raise ConfigError(f"--export {name} needs a package that is not installed: {command}")
+
+
+def formats(config: Config) -> tuple[str, ...]:
+    """Return the formats that are asked for."""
+    return some_of("format", config.export, export.FORMATS) if config.export else ()
 
 
 def _given(config: Config) -> tuple[str, ...]:

@@ -31,13 +31,17 @@ NARROW = ("bfloat16", "bf16", "float16", "fp16", "half")
 """Types for which no bound was measured."""
 
 
-def check(arguments: Sequence[str], studies: Iterable[str]) -> None:
+def check(arguments: Sequence[str], studies: Iterable[str] | None = None) -> None:
     """Look for what is known to be written in another way here.
+
+    Args:
+        arguments: The command line.
+        studies: The names of the studies, where the command line has options alone.
 
     Raises:
         ConfigError: Something is; the line says how it is written.
     """
-    if arguments and not arguments[0].startswith("-"):
+    if studies is not None and arguments and not arguments[0].startswith("-"):
         _refuse_word(arguments, list(studies))
     words = [word for argument in arguments for word in argument.split("=", 1)]
     for option, value in pairwise([*words, ""]):

@@ -1,41 +1,150 @@
-"""The page of a run: report.md, beside its figures."""
+"""The short report, report.md: what a pull request or an issue can hold. Everything else is in the full one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from jaxopt_study.report import screen
 from jaxopt_study.report import table as tables
 from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.screen import Part
 from jaxopt_study.report.table import Table
 
 REPORT = "report.md"
+LINES = 60
+WIDTH = 120
+FEWEST_ROWS = 3
+"""A table of which fewer rows than these have a place is left to the full report."""
+MOST_ROWS = 12
+"""So many rows of a table are kept where there are other tables."""
+SENTENCES = 12
+"""So many of the first sentences are kept."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a short report says to one question.
+
+    Attributes:
+        question: The question.
+        parts: Its tables and conclusions.
+        figures: Its figures, the first of which is shown.
+    """
+
+    question: str
+    parts: Sequence[Part] = ()
+    figures: Sequence[Figure] = ()
 
 
 def write(
-    folder: Path,
-    sentences: Sequence[str],
-    sections: Sequence[tuple[str, Iterable[Table], Iterable[Figure]]],
-    environment: Mapping[str, Any],
+    folder: Path, title: str, sentences: Sequence[str], answers: Sequence[Answer], closing: Sequence[str] = ()
 ) -> None:
-    """Write report.md into `folder`, which holds the figures.
+    """Write report.md into `folder`, which holds the figures: at most `LINES` lines.
 
     Args:
-        folder: The run's folder.
-        sentences: What the run came to.
-        sections: (question, tables, figures) of each.
-        environment: Where it was run.
+        folder: Where it is written.
+        title: Its heading.
+        sentences: What a reader must know first.
+        answers: What is answered, in order.
+        closing: Where it was run, in a few lines, and where the rest is.
     """
-    facts = "".join(f"- {tables.in_markdown(words)}\n" for words in sentences)
-    parts = ["# jaxopt_study: what was run, what agreed, what it took\n", facts]
-    for question, section_tables, figures in sections:
-        parts.append(f"# {question}\n")
-        parts += [tables.markdown(table) for table in section_tables]
-        captions = [(figure.name, tables.in_markdown(figure.caption)) for figure in figures]
-        parts += [f"![{caption}]({name}.png)\n\n{caption}\n" for name, caption in captions]
-    parts.append(tables.markdown(environment_table(environment)))
-    (folder / REPORT).write_text("\n".join(parts), encoding="utf-8", errors="replace")  # a path may be any bytes
+    head = [f"# {tables.in_markdown(title)}", *_bullets(sentences), ""]
+    end = ["## Environment", *_bullets(closing)] if closing else []
+    texts, figures = [_text(answer) for answer in answers], [_figure(answer) for answer in answers]
+    room = LINES - sum(map(len, (head, end, *texts, *figures)))
+    found = list(head)
+    for answer, text, figure in zip(answers, texts, figures, strict=True):
+        shown = _tables([table for part in answer.parts for table in part.tables if table.rows], room)
+        room -= len(shown)
+        found += [*text, *shown, *figure]
+    if len(found) + len(end) > LINES:
+        found = [*found[: LINES - len(end) - 2], "... and more in the full report.", ""]
+    page = "\n".join([*found, *end]) + "\n"
+    (folder / REPORT).write_text(page, encoding="utf-8", errors="replace")  # a path may be any bytes
+
+
+def environment_lines(environment: Mapping[str, Any]) -> list[str]:
+    """Return in four lines where a run was made, and with what settings."""
+    plan, versions = environment["plan"], environment["versions"]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    settings = ", ".join(
+        f"{name.replace('_', ' ')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in plan.items()
+        if value and value is not True and name not in ("studies", *_silent(plan))
+    )
+    cores = f"{plan['threads']} of {environment['cores'].get('at hand', '?')} cores"
+    memory = f"{environment['memory_bytes'] / 2**30:.0f} GiB"
+    return [
+        f"Machine: {environment['cpu']}, {cores}, {memory}; {environment['system']}.",
+        f"Versions: {named}.",
+        f"Started: {environment['started'][:19]}. Commit: {environment['commit'] or 'not run from a checkout'}.",
+        f"Settings: {settings}.",
+    ]
+
+
+def _text(answer: Answer) -> list[str]:
+    """Return the lines of an answer but for its tables and its figure."""
+    said = [words for part in answer.parts for words in part.sentences]
+    return [f"## {tables.in_markdown(answer.question)}", *_bullets(said), *([""] if said else [])]
+
+
+def _figure(answer: Answer) -> list[str]:
+    drawn = [f"![{tables.in_markdown(figure.caption)}]({figure.name}.png)" for figure in answer.figures[:1]]
+    return [*drawn, ""] if drawn else []
+
+
+def _bullets(sentences: Sequence[str]) -> list[str]:
+    more = len(sentences) - SENTENCES
+    lines = [f"- {tables.in_markdown(words)}" for words in sentences[:SENTENCES]]
+    return lines + ([f"- ... and {more} more."] if more > 0 else [])
+
+
+def _tables(found: Sequence[Table], room: int) -> list[str]:
+    """Return the tables that have a place in so many lines, and how many have none."""
+    lines, absent = _fitted(found, room)
+    if absent:
+        lines, absent = _fitted(found, room - 2)
+        lines += [f"Tables that are in the full report alone: {absent}.", ""]
+    return lines
+
+
+def _fitted(found: Sequence[Table], room: int) -> tuple[list[str], int]:
+    """Return the tables that have a place, long ones cut, and the number of the others."""
+    console = Console(file=StringIO(), width=WIDTH)
+    lines: list[str] = []
+    absent = 0
+    for table in found:
+        space, rows = room - len(lines), len(table.rows)
+        frame = len(_lines(replace(table, rows=table.rows[:1]))) - 1
+        if frame + rows > space:
+            rows = space - frame - 2  # for the line that says so
+        if len(found) > 1:
+            rows = min(rows, MOST_ROWS)
+        if rows < min(FEWEST_ROWS, len(table.rows)):
+            absent += 1
+            continue
+        lines += _lines(_narrowed(replace(table, rows=table.rows[:rows]), console))
+        if rows < len(table.rows):
+            lines += [f"... and {len(table.rows) - rows} more rows.", ""]
+    return lines, absent
+
+
+def _narrowed(table: Table, console: Console) -> Table:
+    """Return the table with the columns that a wide terminal shows, no cell cut: Markdown has place for long ones."""
+    columns = screen.fit(table, console).columns
+    places = [list(table.columns).index(column) for column in columns]
+    return replace(table, columns=columns, rows=[[row[place] for place in places] for row in table.rows])
+
+
+def _lines(table: Table) -> list[str]:
+    heading, drawn, *notes = tables.markdown(table).rstrip().split("\n\n")
+    return [f"#{heading}", *drawn.split("\n"), "", *notes, *([""] if notes else [])]
 
 
 def _silent(plan: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table as RichTable
@@ -123,9 +124,19 @@ def _cut(table: Table, limit: int) -> Table:
             _shortened(cell, limit) if is_words or not cell[:1].isdigit() else cell
             for cell, is_words in zip(map(visible, row), words, strict=True)
         )
-        for row in table.rows
+        for row in ((_without_middle(visible(row[0]), limit), *row[1:]) for row in table.rows)
     ]
     return replace(table, rows=rows)
+
+
+def _without_middle(name: str, limit: int) -> str:
+    """Shorten the name of a row to `limit` places; names of the same table often differ only at their ends."""
+    if cell_len(name) <= limit:
+        return name
+    end = ""
+    while cell_len(name[-len(end) - 1] + end) < (limit + 1) // 2:
+        end = name[-len(end) - 1] + end
+    return _shortened(name, limit - cell_len(end)) + end
 
 
 def _shortened(cell: str, limit: int) -> str:

@@ -149,9 +149,7 @@ def _shown(found: Ratio) -> list[str]:
 def flags(ratios: Iterable[Ratio | None]) -> list[str]:
     """Return one note on what the flags among these ratios mean, or none."""
     raised = {flag for ratio in ratios if ratio for flag in _shown(ratio)}
-    return (
-        ["; ".join(f"{flag}: {FLAGS[flag]}" for flag in FLAGS if flag in raised).capitalize() + "."] if raised else []
-    )
+    return [sentence("; ".join(f"{flag}: {FLAGS[flag]}" for flag in FLAGS if flag in raised))] if raised else []
 
 
 def plain(value: float) -> str:

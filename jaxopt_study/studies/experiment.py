@@ -77,7 +77,7 @@ class Experiment(ABC):
         return []
 
     def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
-        """Return the short tables that a terminal shows of the main job; without any it shows the verdict."""
+        """Return the short tables: those of the main job on a terminal, and those of report.md in place of all."""
         return []
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:

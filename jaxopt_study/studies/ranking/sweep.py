@@ -97,6 +97,10 @@ class Sweep(Experiment):
         """Return each workload's results, and what they come to over all workloads."""
         return tables.tables(rows, plan)
 
+    def brief(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
+        """Return the ranks over all workloads."""
+        return tables.brief(rows, plan)
+
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the sensitivity to the learning rate, and the ranking over all workloads."""
         return figures.figures(read(self.records(results)), self.rows(results, plan), plan)

@@ -27,6 +27,14 @@ def tables(rows: Sequence[Row], plan: Plan) -> list[Table]:
     return [*found, *(_over_all(whole) if whole else [])]
 
 
+def brief(rows: Sequence[Row], plan: Plan) -> list[Table]:
+    """Return the one table that says most: the ranks over all workloads, or the test losses of a single one."""
+    names, whole = {row["workload"] for row in rows}, complete(rows)
+    if len(names) > 1 and whole:
+        return [_ranks(whole)]
+    return of_workload(names.pop(), rows, plan)[:1] if len(names) == 1 else []
+
+
 def _over_all(whole: dict[str, list[Row]]) -> list[Table]:
     same = [each for mine in whole.values() for row in mine for each in row["same_steps_in_torch"]]
     return [
