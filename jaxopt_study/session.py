@@ -20,12 +20,12 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.stock import Stock, Work
 from jaxopt_study.bench.task import Refused
 from jaxopt_study.bench.timing import process_age
-from jaxopt_study.config import ConfigError
+from jaxopt_study.config import ConfigError, command
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
-from jaxopt_study.report import against, export, page
+from jaxopt_study.report import against, export, html, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.screen import Screen, Sentence
 from jaxopt_study.report.table import Table
@@ -189,6 +189,9 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     comparisons = [verdict.comparisons(results.findings)]
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
     page.write(folder, sentences, [*sections, ("Which values were compared?", comparisons, [])], where)
+    chapters = {chapter.question: chapter for chapter in verdict.chapters(results, drawn, plan)}
+    pages = [chapters.get(section[0]) or html.Chapter(*section) for section in sections]
+    html.write(folder, opening, pages, html.Reproduction(command(plan), where))
     words = " ".join(sentences)
     summary |= {
         "verdict": words,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_study.report import table as tables
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table
 
 REPORT = "report.md"
