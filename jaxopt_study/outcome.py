@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_study import folders, verdict
+from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
@@ -109,11 +112,7 @@ class Outcome:
         Raises:
             ValueError: The run has no such figure.
         """
-        for figure in self.figures:
-            if figure.name == name:
-                return drawing.chart(figure, drawing.COLUMN if column else drawing.WIDE)
-        names = ", ".join(figure.name for figure in self.figures) or "it has none"
-        raise ValueError(f"this run has no figure {name!r}: choose from {names}")
+        return pick(self.figures, name, column)
 
     def _row(self, record: Record) -> dict[str, Any]:
         shown = self.results.shows(record)
@@ -124,6 +123,27 @@ class Outcome:
             "first_seconds": record.first_seconds if shown else np.nan,
             "peak_bytes": record.peak_bytes,
         }
+
+
+def figures_of(folder: Path) -> list[Figure]:
+    """Return the figures of the run in a folder, drawn from its records; nothing is written.
+
+    Raises:
+        ConfigError: The folder holds no run that can be read.
+    """
+    folders.check_readable("the folder", folders.old("the folder", folder))
+    plan = environment.plan_of(environment.read(folder))
+    sections = verdict.sections(verdict.evaluate(record.read(folder), plan), plan)
+    return [figure for section in sections for figure in section.figures]
+
+
+def pick(figures: Sequence[Figure], name: str, column: bool) -> alt.Chart | alt.LayerChart | alt.FacetChart:
+    """Return the figure of that name as an Altair chart; see `Outcome.figure`."""
+    for figure in figures:
+        if figure.name == name:
+            return drawing.chart(figure, drawing.COLUMN if column else drawing.WIDE)
+    names = ", ".join(figure.name for figure in figures) or "it has none"
+    raise ValueError(f"this run has no figure {name!r}: choose from {names}")
 
 
 def _frame(rows: list[dict[str, Any]]) -> DataFrame:

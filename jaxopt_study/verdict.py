@@ -68,17 +68,21 @@ def chapters(results: Results, drawn: Sequence[Section], plan: Plan) -> list[Cha
     for study in plan.studies:
         if not (mine := [s for s in drawn if s.experiment.study == study]):
             continue
-        brief, full = ([table for s in mine for table in tables(s)] for tables in (lambda s: s.brief, lambda s: s.tables))
+        brief, full = (
+            [table for s in mine for table in tables(s)] for tables in (lambda s: s.brief, lambda s: s.tables)
+        )
         shown, more = (brief, full) if plan.overview and brief else (full, [])
         about = [finding for finding in results.findings if any(case.study == study for case in finding.cases)]
+        agreement = _agreement(about, plan)[0].words
         found.append(
             Chapter(
                 EVERY[study].question,
                 shown,
                 [figure for s in mine for figure in s.figures],
                 EVERY[study].about,
-                [words for s in mine for words in conclusions(s)],
+                [words for s in mine for words in conclusions(s)] or [agreement],
                 more,
+                agreement,
                 comparisons(about),
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from jaxopt_study.bench.case import PROFILES, Plan
 from jaxopt_study.config.options import Config
@@ -13,11 +14,13 @@ NAMED = ("optimizers", "frameworks", "workload", "profile", "dtype", "device", "
 
 def command(plan: Plan) -> str:
     """Return the command line; where the user gave data, a placeholder stands for their file."""
-    asked = {} if plan.overview or plan.experiment else {"studies": plan.studies}
+    asked: dict[str, Any] = {} if plan.overview or plan.experiment else {"studies": plan.studies}
     asked |= {name: getattr(plan, name) for name in NAMED if getattr(plan, name) != getattr(Config, name)}
-    usual = PROFILES[plan.profile] if plan.profile in PROFILES else None
+    usual = PROFILES.get(plan.profile)
     if usual is not None:
-        asked |= {name: getattr(plan, name) for name in ("epochs", "repeats") if getattr(plan, name) != getattr(usual, name)}
+        asked |= {
+            name: getattr(plan, name) for name in ("epochs", "repeats") if getattr(plan, name) != getattr(usual, name)
+        }
     asked |= {name: getattr(plan, name) for name in ("plugin", "model", "loss") if getattr(plan, name)}
     if plan.built_in:
         asked["workload"] = plan.built_in

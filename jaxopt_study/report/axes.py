@@ -15,7 +15,7 @@ UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "B": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")),
 }
 """A unit -> its multiples, the largest first."""
-MARGIN = 0.04
+MARGIN = 0.07
 """The part of an axis that is left free at each end."""
 FEW_DECADES, MANY_DECADES = 2.5, 8
 """Over fewer decades than the first, ticks stand at 1, 2 and 5; over more than the second, not at each power of 10."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -15,12 +16,12 @@ def script() -> str:
     """
     import vl_convert
 
-    kept = _cache() / f"vega-{vl_convert.__version__}.js"
+    kept = _cache() / f"vega-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
         if (found := kept.read_text(encoding="utf-8")).endswith(END):
             return found
     # Within a page, this would end the script.
-    made: str = vl_convert.javascript_bundle().replace("</script", "<\\/script") + END
+    made = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script") + END
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")

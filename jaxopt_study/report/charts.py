@@ -35,22 +35,22 @@ def points(rows: Sequence[Row], x: Axis, line: float | None = None) -> alt.Layer
     """
     import altair as alt
 
-    rows = [_named(row) for row in rows if x.shows(row["value"]) or x.shows(row.get("low"))]
-    names, found = list(dict.fromkeys(row["name"] for row in rows)), looks(row["group"] for row in rows)
+    shown = [_named(row) for row in rows if x.shows(row["value"]) or x.shows(row.get("low"))]
+    names, found = list(dict.fromkeys(row["name"] for row in shown)), looks(row["group"] for row in shown)
     raised = {"condition": {"test": "indexof(datum.value, '\\n') > 0", "value": -LINE_HEIGHT / 2}, "value": 0}
     place = alt.Y("name:N", title=None, sort=names)
     place = place.axis(labelExpr="split(datum.label, '\\n')", labelOffset=raised, ticks=False)
-    beside = {name: list(dict.fromkeys(row["group"] for row in rows if row["name"] == name)) for name in names}
-    for row in rows:  # the groups of a name share its height evenly
+    beside = {name: list(dict.fromkeys(row["group"] for row in shown if row["name"] == name)) for name in names}
+    for row in shown:  # the groups of a name share its height evenly
         row["height"] = (beside[row["name"]].index(row["group"]) + 1) / (len(beside[row["name"]]) + 1)
     offset = alt.YOffset("height:Q").scale(domain=[0, 1], nice=False)
-    base = alt.Chart(_of(rows)).encode(y=place, yOffset=offset, **_group(found))
-    drawn = [(row["low"], row["high"]) for row in rows if x.shows(row.get("low")) and x.shows(row.get("high"))]
-    ends = [row.get(key) for row in rows for key in ("value", "low", "high")] + ([line] if line else [])
+    base = alt.Chart(_of(shown)).encode(y=place, yOffset=offset, **_group(found))
+    drawn = [(row["low"], row["high"]) for row in shown if x.shows(row.get("low")) and x.shows(row.get("high"))]
+    ends = [row.get(key) for row in shown for key in ("value", "low", "high")] + ([line] if line else [])
     across = _scaled(alt.X, "value", x, ends, grid=True)
     layers = [base.mark_rule(strokeWidth=1.5).encode(x=_scaled(alt.X, "low", x, ends, grid=True), x2="high:Q")]
     layers = layers if drawn else []
-    layers += [_marks(base, found).encode(x=across, tooltip=_tooltip(rows, {"value": x}))]
+    layers += [_marks(base, found).encode(x=across, tooltip=_tooltip(shown, {"value": x}))]
     if line is not None:
         layers.append(alt.Chart(_of([{"value": line}])).mark_rule(color=GREY).encode(x=across))
     most = max((len(groups) for groups in beside.values()), default=1)
@@ -65,8 +65,8 @@ def lines(
     """Draw a line for each `group`; where rows have a `panel`, a small chart for each.
 
     Args:
-        rows: With `x`, `y`, `group`; where there is an interval `low` and `high`, drawn as a band; `panel`; and `marked`
-            where a circle is drawn around the point.
+        rows: With `x`, `y`, `group`; where there is an interval `low` and `high`, drawn as a band; `panel`; and
+            `marked` where a circle is drawn around the point.
         x: The axis across.
         y: The axis upwards.
         line: Where a horizontal line stands, as at a ratio of 1.
@@ -106,12 +106,12 @@ def lines(
     if line is not None:
         layers.append(alt.Chart(_of([{"y": line}])).mark_rule(color=GREY).encode(y=up))
     drawn = alt.layer(*layers, data=_of(rows))
-    return _in_panels(drawn.properties(height=PANEL_HEIGHT), panels) if panels else drawn.properties(height=CHART_HEIGHT)
+    return (
+        _in_panels(drawn.properties(height=PANEL_HEIGHT), panels) if panels else drawn.properties(height=CHART_HEIGHT)
+    )
 
 
-def plane(
-    rows: Sequence[Row], curves: Sequence[Row], x: Axis, y: Axis, minimum: tuple[float, float]
-) -> alt.FacetChart:
+def plane(rows: Sequence[Row], curves: Sequence[Row], x: Axis, y: Axis, minimum: tuple[float, float]) -> alt.FacetChart:
     """Draw the way of each `panel` on a plane, over grey curves, with its start and its end.
 
     Args:
@@ -131,10 +131,12 @@ def plane(
     shapes = alt.Shape("end:N", title=None).scale(domain=["start", "end"], range=["square", "circle"])
     drawn = alt.layer(
         level.encode(x=across, y=up, detail="curve:N", order="step:Q"),
-        alt.Chart(_of([{"x": minimum[0], "y": minimum[1]}])).mark_text(text="×", fontSize=14).encode(x=across, y=up),
+        alt.Chart(_of([{"x": minimum[0], "y": minimum[1]}]))
+        .mark_point(shape="cross", size=50, angle=45, filled=True, color=GREY)
+        .encode(x=across, y=up),
         base.mark_line(strokeWidth=1.2).encode(order="step:Q"),
         ends.mark_point(filled=True, size=45).encode(
-            shape=shapes, tooltip=_tooltip(rows, {"x": x, "y": y}) + [alt.Tooltip("step:Q")]
+            shape=shapes, tooltip=[*_tooltip(rows, {"x": x, "y": y}), alt.Tooltip("step:Q")]
         ),
         data=_of(rows),
     )
@@ -208,7 +210,7 @@ def _marks(base: Any, found: Mapping[str, Look]) -> Any:
         return base.mark_point(strokeWidth=1.5, opacity=1, **one)
     names, legend = list(found), _legend(found)
     shape = alt.Shape("group:N", legend=legend).scale(domain=names, range=[look.shape for look in found.values()])
-    size = alt.Size("group:N", legend=legend).scale(domain=names, range=[look.size for look in found.values()])
+    size = alt.Size("group:O", legend=legend).scale(domain=names, range=[look.size for look in found.values()])
     fill = alt.Fill("group:N", legend=legend).scale(
         domain=names, range=[look.colour if look.filled else "transparent" for look in found.values()]
     )
@@ -220,4 +222,6 @@ def _tooltip(rows: Sequence[Row], axes: Mapping[str, Axis]) -> list[Any]:
 
     there = {key for row in rows for key in row}
     words = [alt.Tooltip(f"{name}:N", title=name) for name in TOOLTIPS if name in there]
-    return words + [alt.Tooltip(f"{name}:Q", title=axis.title.replace("\n", " "), format=",.4~g") for name, axis in axes.items()]
+    return words + [
+        alt.Tooltip(f"{name}:Q", title=axis.title.replace("\n", " "), format=",.4~g") for name, axis in axes.items()
+    ]

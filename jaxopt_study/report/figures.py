@@ -1,4 +1,4 @@
-"""Figures: a chart with its name, title and caption, written as SVG, PNG and PDF. Nothing is loaded until one is drawn."""
+"""Figures: charts with names, titles and captions, as SVG, PNG and PDF. Nothing is loaded until one is drawn."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ class Figure:
         spec = self.make().to_dict()
         for rows in spec["datasets"].values():
             rows[:] = [{name: _shown(value) for name, value in row.items()} for row in rows]
-        return {**record.plain(spec), "config": CONFIG, "description": f"{visible(self.title)}. {visible(self.caption)}"}
+        return {
+            **record.plain(spec),
+            "config": CONFIG,
+            "description": f"{visible(self.title)}. {visible(self.caption)}",
+        }
 
 
 CONFIG: Mapping[str, Any] = {
@@ -58,7 +62,13 @@ CONFIG: Mapping[str, Any] = {
     "view": {"stroke": None},
     "axis": {"labelFontSize": 9, "titleFontSize": 10, "titleFontWeight": "normal", "labelOverlap": "greedy"},
     "axisY": {"labelLimit": 220},
-    "legend": {"orient": "bottom", "labelFontSize": 10, "symbolStrokeWidth": 1.5, "symbolOpacity": 1, "labelLimit": 400},
+    "legend": {
+        "orient": "bottom",
+        "labelFontSize": 10,
+        "symbolStrokeWidth": 1.5,
+        "symbolOpacity": 1,
+        "labelLimit": 400,
+    },
     "header": {"labelFontSize": 10, "labelFontWeight": "bold", "labelAnchor": "start", "labelPadding": 3},
     "title": {"anchor": "start", "fontSize": 12, "frame": "bounds", "offset": 10},
     "facet": {"spacing": 14},
@@ -93,7 +103,8 @@ def fitted(figure: Figure, width: int) -> dict[str, Any]:
     spec = copy.deepcopy(dict(figure.spec))
     spec["title"] = {"text": textwrap.wrap(visible(figure.title), width // 7)}
     drawn = spec.get("spec", spec)
-    drawn["layer"] = [layer for layer in drawn.get("layer", ()) if layer.get("name") != POINTER]
+    if "layer" in drawn:
+        drawn["layer"] = [layer for layer in drawn["layer"] if layer.get("name") != POINTER]
     if "spec" in spec:
         panels, most = spec["usermeta"]["panels"], max(1, (width - MARGIN) // (PANEL if width > COLUMN else 75))
         spec["columns"] = columns = math.ceil(panels / math.ceil(panels / most))  # even rows

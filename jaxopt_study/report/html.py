@@ -38,6 +38,7 @@ class Chapter:
         about: How it was answered, in a sentence.
         answers: What was found, the answer first.
         more: Tables that the reader opens: the same in full.
+        agreement: Whether the values agree, in a sentence.
         bounds: Which values were compared, with what bound.
     """
 
@@ -47,6 +48,7 @@ class Chapter:
     about: str = ""
     answers: Sequence[str] = ()
     more: Sequence[Table] = ()
+    agreement: str = ""
     bounds: Table | None = None
 
 
@@ -63,9 +65,7 @@ class Reproduction:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write(
-    folder: Path, sentences: Sequence[Sentence | str], chapters: Sequence[Chapter], how: Reproduction
-) -> None:
+def write(folder: Path, sentences: Sequence[Sentence | str], chapters: Sequence[Chapter], how: Reproduction) -> None:
     """Write report.html into `folder`.
 
     Args:

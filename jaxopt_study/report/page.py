@@ -71,4 +71,6 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
         )
         for name, probes in environment["seconds_per_unit"].items()
     ]
-    return Table("Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows])
+    return Table(
+        "Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows], left=("in this run",)
+    )

@@ -195,8 +195,8 @@ class Optimizers(Experiment):
 OPTIMIZERS_STUDY = Study(
     "Optimizers: do the frameworks train alike, and what does a step cost?",
     (Optimizers(),),
-    "Each optimizer trains the same network on the same rows in the same order in both frameworks; losses and parameters "
-    "are compared, then a step is timed.",
+    "Each optimizer trains the same network on the same rows in the same order in both frameworks; losses and "
+    "parameters are compared, then a step is timed.",
 )
 
 

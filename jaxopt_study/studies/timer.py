@@ -144,7 +144,8 @@ class Timer(Experiment):
 TIMER = Study(
     "Timer: are equal methods called equal, a slow-down found, and traps caught?",
     (Timer(),),
-    "Methods of known times are measured as the other studies are: equal ones, slower ones, and ones that end too early.",
+    "Methods of known times are measured as the other studies are: equal ones, slower ones, and ones that end too "
+    "early.",
 )
 
 

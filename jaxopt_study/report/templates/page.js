@@ -60,25 +60,31 @@ document.addEventListener("click", event => {
   if ("copy" in button.dataset) copy(table, button);
   if ("csv" in button.dataset) download(table, section.querySelector("h2, h3").textContent);
 });
-for (const cell of document.querySelectorAll("td")) if (cell.textContent.length > 60) cell.classList.add("long");
 
 // Charts: as wide as their place, and in the colours of the page. `figures.fitted` does the same for files.
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const PANEL = 150, MARGIN = 74;
+const PANEL = 160, MARGIN = 84;
+const LIGHTER = {"#0072B2": "#3d9be0", "#D55E00": "#f07b2c"};  // on a dark page
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const [text, soft, line] = ["--text", "--soft", "--line"].map(name => style.getPropertyValue(name).trim());
   return {
     background: null, text: {color: text}, title: {color: text},
-    axis: {labelColor: text, titleColor: text, gridColor: line, domainColor: soft, tickColor: soft},
-    legend: {labelColor: text, titleColor: text}, header: {labelColor: text, titleColor: text},
+    axis: {
+      labelColor: text, titleColor: text, gridColor: line, domainColor: soft, tickColor: soft,
+      labelFontSize: 11, titleFontSize: 12,
+    },
+    legend: {labelColor: text, titleColor: text, labelFontSize: 12},
+    header: {labelColor: text, titleColor: text, labelFontSize: 12},
   };
 }
 
 function fitted(spec, width) {
   const found = structuredClone(spec);
-  found.config = vega.mergeConfig(found.config, colours());
+  for (const [part, ours] of Object.entries(colours())) {
+    found.config[part] = ours ? {...found.config[part], ...ours} : ours;
+  }
   if (!found.spec) return Object.assign(found, {width, autosize: {type: "fit-x", contains: "padding"}});
   const panels = found.usermeta.panels, most = Math.max(1, Math.floor((width - MARGIN) / PANEL));
   const columns = Math.ceil(panels / Math.ceil(panels / most));
@@ -89,9 +95,9 @@ function fitted(spec, width) {
 }
 
 async function draw(place) {
-  const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
-  const actions = {export: true, source: false, compiled: false, editor: false};
-  const options = {renderer: "svg", actions, tooltip: {theme: dark.matches ? "dark" : "light"}};
+  let words = document.getElementById(place.dataset.spec).textContent;
+  if (dark.matches) for (const [colour, lighter] of Object.entries(LIGHTER)) words = words.replaceAll(colour, lighter);
+  const spec = JSON.parse(words), options = {renderer: "svg", actions: false, tooltip: {theme: dark.matches ? "dark" : "light"}};
   await vegaEmbed(place, fitted(spec, place.clientWidth), options);
 }
 

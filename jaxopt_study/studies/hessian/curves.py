@@ -296,7 +296,10 @@ def _points(records: Sequence[Record], measure: Callable[[Record], float]) -> li
     ordered = sorted(records, key=lambda r: r.value["parameters"])
     return [
         {
-            **{"x": r.value["parameters"], "y": measure(r), "group": LABELS[r.framework], "panel": short(r.method)},
+            "x": r.value["parameters"],
+            "y": measure(r),
+            "group": LABELS[r.framework],
+            "panel": short(r.method),
             **answers.of(r),
         }
         for r in ordered

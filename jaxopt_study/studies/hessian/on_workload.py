@@ -95,8 +95,8 @@ class OnWorkload(HessianExperiment):
             Figure(
                 "hessian_in_gradients",
                 f"Second derivatives of {plan.workload}, in gradients",
-                "The time divided by that of the same framework's gradient, with 95 % intervals where both were measured "
-                "in the same rounds. The line is one gradient.",
+                "The time divided by that of the same framework's gradient, with 95 % intervals where both were "
+                "measured in the same rounds. The line is one gradient.",
                 partial(charts.points, ratios, gradients, line=1),
             ),
         ]

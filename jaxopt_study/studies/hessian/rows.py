@@ -57,4 +57,3 @@ def reasons(rows: Sequence[Row]) -> list[str]:
     return [
         f"{'Every case' if len(names) == len(rows) else ', '.join(names)}: {reason}." for reason, names in found.items()
     ]
-

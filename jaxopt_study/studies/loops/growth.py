@@ -106,8 +106,8 @@ class Growth(Experiment):
         work, found = Axis("work of a step's model", "FLOP", log=True), []
         if ratios := _ratios(_of(self.rows(results, plan), "sizes")):
             words = (
-                "PyTorch's time per step over JAX's, with 95 % intervals; above the line JAX is faster. Each panel is a "
-                "way in which a step's work grows. Circled: a candidate has no time (PyTorch might be faster with "
+                "PyTorch's time per step over JAX's, with 95 % intervals; above the line JAX is faster. Each panel is "
+                "a way in which a step's work grows. Circled: a candidate has no time (PyTorch might be faster with "
                 "torch.compile)."
             )
             ratio = partial(charts.lines, ratios, work, Axis("PyTorch's time / JAX's", log=True), line=1)
@@ -115,8 +115,8 @@ class Growth(Experiment):
         timed = [r for r in self.records(results) if results.shows(r)]
         if timed:
             words = (
-                "Floating point operations per second that each method achieves, beside those of a large matrix product "
-                "in the same framework."
+                "Floating point operations per second that each method achieves, beside those of a large matrix "
+                "product in the same framework."
             )
             rows = _achieved(timed, results, plan)
             achieved = partial(charts.lines, rows, work, Axis("achieved", "FLOP/s", log=True))
@@ -260,8 +260,14 @@ def _ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
     groups = {"fastest_ratio": "fastest loops", "usual_ratio": "usual loops"}
     return [
         {
-            **{"x": row["flops"], "y": row[key].value, "low": row[key].low, "high": row[key].high},
-            **{"group": group, "panel": row["curve"], "case": row["size"], "interval": text.ratio(row[key])},
+            "x": row["flops"],
+            "y": row[key].value,
+            "low": row[key].low,
+            "high": row[key].high,
+            "group": group,
+            "panel": row["curve"],
+            "case": row["size"],
+            "interval": text.ratio(row[key]),
             "note": f"not measured: {', '.join(row['not_measured'])}" if row["not_measured"] else "",
             "marked": bool(row["not_measured"]) and key == "fastest_ratio",
         }

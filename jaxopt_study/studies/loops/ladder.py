@@ -287,4 +287,3 @@ def _pays(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ABSENT
     return f"{'never' if found['steps'] is None else format(found['steps'], ',')} ({found['than']})"
-

@@ -180,16 +180,17 @@ def figures(records: Sequence[Record], best: float) -> list[Figure]:
     found = []
     if rows := [row for r in courses for row in _course(r, best)]:
         words = (
-            "Distance from the optimal value, relative. Each panel is a method, beside the courses of all others in grey."
+            "Distance from the optimal value, relative. Each panel is a method, beside the courses of all others in "
+            "grey."
         )
         drawn = partial(charts.lines, rows, Axis("step", log=True), Axis(GAP, log=True), dots=False, context=True)
         found.append(Figure("newton_steps", "Towards the optimum, step by step", words, drawn))
     rough, middle, fine = (f"{target:.0e}" for target in TARGETS)
     for name, axis in AXES.items():
         words = (
-            f"Point: the relative distance from the optimal value is {middle}. Line: from {rough} to {fine}, or to the "
-            f"end. What never comes to {middle} has no row. Of scikit-learn, SciPy, torchmin and torch.optim.LBFGS only "
-            "the end is known."
+            f"Point: the relative distance from the optimal value is {middle}. Line: from {rough} to {fine}, or to "
+            f"the end. What never comes to {middle} has no row. Of scikit-learn, SciPy, torchmin and "
+            "torch.optim.LBFGS only the end is known."
         )
         known = [r for r in records if name != "work" or method_of(r).kind not in ENDS]
         if rows := _arrivals_at(known, best, name):

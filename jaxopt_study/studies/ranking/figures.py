@@ -33,9 +33,9 @@ def figures(swept: Sequence[Losses], rows: Sequence[Row], plan: Plan) -> list[Fi
             Figure(
                 f"ranking_sensitivity_{name}",
                 f"Sensitivity to the learning rate: {name}",
-                "Validation loss with the schedule that was chosen: median and quartiles over initializations. Circles: "
-                f"the default learning rate. Grey: the other optimizers. Losses over {BEYOND} times the least are not "
-                "shown.",
+                "Validation loss with the schedule that was chosen: median and quartiles over initializations. "
+                f"Circles: the default learning rate. Grey: the other optimizers. Losses over {BEYOND} times the "
+                "least are not shown.",
                 partial(charts.lines, curves, rate, loss, dots=False, context=True),
             )
         )
@@ -61,17 +61,25 @@ def _over_all(whole: dict[str, list[Row]]) -> list[Figure]:
         Figure(
             "ranking_profile",
             "Performance profile, tuned",
-            "The part of the runs in which an optimizer reached the target within a multiple of the fastest one's steps. "
-            "Grey: the other optimizers.",
-            partial(charts.lines, steps, multiple, Axis("part of the runs"), dots=False, context=True, curve="step-after"),
+            "The part of the runs in which an optimizer reached the target within a multiple of the fastest one's "
+            "steps. Grey: the other optimizers.",
+            partial(
+                charts.lines, steps, multiple, Axis("part of the runs"), dots=False, context=True, curve="step-after"
+            ),
         ),
         Figure(
             "ranking_quality",
             "Quality profile, tuned",
-            "The part of the workloads on which an optimizer's median test loss is at most a multiple of the least one. "
-            "Grey: the other optimizers.",
+            "The part of the workloads on which an optimizer's median test loss is at most a multiple of the least "
+            "one. Grey: the other optimizers.",
             partial(
-                charts.lines, quality, worse, Axis("part of the workloads"), dots=False, context=True, curve="step-after"
+                charts.lines,
+                quality,
+                worse,
+                Axis("part of the workloads"),
+                dots=False,
+                context=True,
+                curve="step-after",
             ),
         ),
         Figure(
@@ -94,8 +102,13 @@ def _sensitivity(swept: Sequence[Losses], plan: Plan) -> tuple[list[dict[str, An
         _, default = chosen(losses, plan)["default"]
         found += [
             {
-                **{"x": float(rate), "y": float(middle), "low": float(low), "high": float(high)},
-                **{"group": GROUP, "panel": losses.optimizer, "marked": place == default},
+                "x": float(rate),
+                "y": float(middle),
+                "low": float(low),
+                "high": float(high),
+                "group": GROUP,
+                "panel": losses.optimizer,
+                "marked": place == default,
             }
             for place, (rate, low, middle, high) in enumerate(zip(losses.rates, *quarters, strict=True))
         ]
@@ -128,4 +141,3 @@ def _budgets(whole: dict[str, list[Row]]) -> list[dict[str, Any]]:
         for name, mine in zip(whole, ranked.T, strict=True)
         for place, rank in enumerate(mine)
     ]
-
