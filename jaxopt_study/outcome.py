@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxopt_study import folders, verdict
+from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.report import figure as drawing
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report import figures as drawing
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.screen import Screen
 from jaxopt_study.report.table import Table, markdown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Canvas
+    import altair as alt
     from pandas import DataFrame
 
 WIDTH = 80
@@ -45,7 +48,7 @@ class Outcome:
     Example:
         outcome = run(Config(profile="smoke"))
         outcome.table("optimizers")
-        outcome.figure("loops_ladder").savefig("ladder.pdf")
+        outcome.figure("loops_ladder", column=True).save("ladder.pdf")
     """
 
     folder: Path
@@ -99,17 +102,17 @@ class Outcome:
             raise ValueError(f"this run has no study {study!r}: choose from {', '.join(self.studies)}")
         return _frame([row(self.results, record) for record in self.results.records if record.study == study])
 
-    def figure(self, name: str) -> Canvas:
-        """Return a chart as a matplotlib figure.
+    def figure(self, name: str, column: bool = False) -> alt.Chart | alt.LayerChart | alt.FacetChart:
+        """Return a figure as an Altair chart: a notebook shows it, `.save("NAME.pdf")` writes it (also svg, png, html).
+
+        Args:
+            name: The figure's name, which is that of its files.
+            column: Whether it is as wide as a column of a paper (3.3 in), and not 7 in.
 
         Raises:
-            ValueError: The run has no such chart.
+            ValueError: The run has no such figure.
         """
-        for figure in self.figures:
-            if figure.name == name:
-                return drawing.canvas(figure)
-        names = ", ".join(figure.name for figure in self.figures) or "it has none"
-        raise ValueError(f"this run has no figure {name!r}: choose from {names}")
+        return pick(self.figures, name, column)
 
 
 def row(results: Results, record: Record) -> dict[str, Any]:
@@ -122,6 +125,27 @@ def row(results: Results, record: Record) -> dict[str, Any]:
         "first_seconds": record.first_seconds if shown else np.nan,
         "peak_bytes": record.peak_bytes,
     }
+
+
+def figures_of(folder: Path) -> list[Figure]:
+    """Return the figures of the run in a folder, drawn from its records; nothing is written.
+
+    Raises:
+        ConfigError: The folder holds no run that can be read.
+    """
+    folders.check_readable("the folder", folders.old("the folder", folder))
+    plan = environment.plan_of(environment.read(folder))
+    sections = verdict.sections(verdict.evaluate(record.read(folder), plan), plan)
+    return [figure for section in sections for figure in section.figures]
+
+
+def pick(figures: Sequence[Figure], name: str, column: bool) -> alt.Chart | alt.LayerChart | alt.FacetChart:
+    """Return the figure of that name as an Altair chart; see `Outcome.figure`."""
+    for figure in figures:
+        if figure.name == name:
+            return drawing.chart(figure, drawing.COLUMN if column else drawing.WIDE)
+    names = ", ".join(figure.name for figure in figures) or "it has none"
+    raise ValueError(f"this run has no figure {name!r}: choose from {names}")
 
 
 def _frame(rows: list[dict[str, Any]]) -> DataFrame:

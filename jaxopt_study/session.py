@@ -20,12 +20,12 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.stock import Stock, Work
 from jaxopt_study.bench.task import Refused
 from jaxopt_study.bench.timing import process_age
-from jaxopt_study.config import ConfigError
+from jaxopt_study.config import ConfigError, command
 from jaxopt_study.data.given import Given
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.measuring import Progress
 from jaxopt_study.outcome import Outcome
-from jaxopt_study.report import page
+from jaxopt_study.report import html, page
 from jaxopt_study.report import table as text
 from jaxopt_study.report.page import Answer
 from jaxopt_study.report.screen import Part, Screen
@@ -197,9 +197,11 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     exported.write(beside.export, into, results, drawn, where, parts)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
     sections.append(("Which values were compared?", [verdict.comparisons(results.findings)], []))
-    sections.append(("Where was it run?", [page.environment_table(where)], []))
     page.write(into, _command(plan), [s.words for s in opening], answers, [*page.environment_lines(where), REST])
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
+    chapters = {chapter.question: chapter for chapter in verdict.chapters(results, drawn, plan)}
+    pages = [chapters.get(section[0]) or html.Chapter(*section) for section in sections]
+    html.write(into, opening, pages, html.Reproduction(command(plan), where))
     words = " ".join(sentences)
     summary |= {
         "verdict": words,

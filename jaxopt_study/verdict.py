@@ -15,7 +15,8 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure, save
+from jaxopt_study.report.figures import Figure, not_drawn, save
+from jaxopt_study.report.html import Chapter
 from jaxopt_study.report.page import Answer
 from jaxopt_study.report.screen import Part, Sentence
 from jaxopt_study.report.table import Table
@@ -60,6 +61,33 @@ def by_study(drawn: Sequence[Section], plan: Plan) -> list[tuple[str, list[Table
         for study in plan.studies
         if (mine := [s for s in drawn if s.experiment.study == study])
     ]
+
+
+def chapters(results: Results, drawn: Sequence[Section], plan: Plan) -> list[Chapter]:
+    """Return what the page says of each study that has a section; of the main job the short tables come first."""
+    found = []
+    for study in plan.studies:
+        if not (mine := [s for s in drawn if s.experiment.study == study]):
+            continue
+        brief, full = (
+            [table for s in mine for table in tables(s)] for tables in (lambda s: s.brief, lambda s: s.tables)
+        )
+        shown, more = (brief, full) if plan.overview and brief else (full, [])
+        about = [finding for finding in results.findings if any(case.study == study for case in finding.cases)]
+        agreement = _agreement(about, plan)[0].words
+        found.append(
+            Chapter(
+                EVERY[study].question,
+                shown,
+                [figure for s in mine for figure in s.figures],
+                EVERY[study].about,
+                [words for s in mine for words in conclusions(s)] or [agreement],
+                more,
+                agreement,
+                comparisons(about),
+            )
+        )
+    return found
 
 
 def summary(results: Results, drawn: Sequence[Section], plan: Plan) -> dict[str, Any]:
@@ -167,25 +195,23 @@ def _section(experiment: Experiment, results: Results, plan: Plan, folder: Path 
         words, brief = experiment.verdict(rows, plan), tuple(experiment.brief(rows, plan))
     except Exception as error:
         return Section(experiment, [], [], [], "", error=at_its_place(error))
-    errors = [] if folder is None else [_draw(figure, folder) for figure in figures]
-    return Section(experiment, rows, tables, figures, words, "; ".join(filter(None, errors)), brief)
+    pairs = [(figure, "") if folder is None else _draw(figure, folder) for figure in figures]
+    errors = [error for _, error in pairs if error]
+    return Section(experiment, rows, tables, [figure for figure, _ in pairs], words, "; ".join(errors), brief)
 
 
-def _draw(figure: Figure, folder: Path) -> str:
-    """Write a figure; where drawing it fails, it says so in its place, and the reason is returned."""
+def _draw(figure: Figure, folder: Path) -> tuple[Figure, str]:
+    """Write a figure; where drawing it fails, return one that says so in its place, and the reason."""
     try:
         save(figure, folder)
     except OSError:  # of the disk
         raise
     except Exception as error:
         reason = at_its_place(error)
-
-        def draw(axes: Any) -> None:
-            axes.set_title(f"not drawn: {reason}", fontsize="small", parse_math=False)
-
-        save(Figure(figure.name, figure.caption, draw), folder)
-        return reason
-    return ""
+        instead = not_drawn(figure, reason)
+        save(instead, folder)
+        return instead, reason
+    return figure, ""
 
 
 def _word(finding: Finding) -> str:

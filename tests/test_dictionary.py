@@ -31,7 +31,7 @@ from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryE
 from jaxopt_study.dictionary.others import OPTAX, TORCH
 from jaxopt_study.dictionary.rules import RULES, translate
 from jaxopt_study.dictionary.table import TABLE, Row
-from jaxopt_study.report.figure import save
+from jaxopt_study.report.figures import save
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.dictionary import bounds, paths
 from jaxopt_study.studies.dictionary.growth import Growth

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BytesIO, TextIOWrapper
 
 import numpy as np
@@ -24,7 +25,9 @@ from jaxopt_study.bench.task import Skipped
 from jaxopt_study.bench.worker import Worker
 from jaxopt_study.config import Config, ConfigError, check
 from jaxopt_study.data.workloads import WORKLOADS, digits_linear
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report import charts
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.page import environment_table
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.derivatives import Derivatives
@@ -540,8 +543,11 @@ def returns(value):
         *((name, mistaken) for name in ("findings", "rows", "tables", "figures", "verdict")),
         ("rows", returns([{"seconds": np.float32(1)}])),
         ("tables", returns([Table("of numbers", ("one", "two"), [("1", 2)])])),
-        ("figures", returns([Figure("wrong", "its drawing fails", mistaken)])),
-        ("figures", returns([Figure("wrong", "its text fails", lambda axes: axes.set_title("$\\frac$"))])),
+        ("figures", returns([Figure("wrong", "Wrong", "Its drawing fails.", mistaken)])),
+        (
+            "figures",
+            returns([Figure("wrong", "Wrong", "Its rows have no value.", partial(charts.points, [{}], Axis("x")))]),
+        ),
     ],
 )
 def test_a_mistake_in_the_report_costs_its_section(tiny, tmp_path, monkeypatch, method, mistake):

@@ -14,7 +14,8 @@ from jaxopt_study.backends import BACKENDS
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaxopt_study", "torch_reference")
 FRAMEWORKS = {"jax", "jaxlib", "flax", "optax", "orbax", "torch", "torchmin"}
-HEAVY = {*FRAMEWORKS, "matplotlib", "scipy", "sklearn"}
+DRAWING = {"altair", "vl_convert", "jinja2"}
+HEAVY = {*FRAMEWORKS, *DRAWING, "scipy", "sklearn"}
 
 # From the top. A module may import from its own file or folder of this table, and from lower layers.
 LAYERS = (
@@ -65,6 +66,8 @@ ONLY_IN = {
     "datetime": {"jaxopt_study.bench.timing", "jaxopt_study.compare"},
     "json": {"jaxopt_study.bench.record", "jaxopt_study.bench.environment", "jaxopt_study.compare"},
 }
+# They offer names of all layers, and load them when they are used.
+OFFERING = ("jaxopt_study", "jaxopt_study.report")
 # The only modules whose import loads a framework.
 LOADING = (
     "jaxopt_study.backends.jax",
@@ -146,7 +149,7 @@ def allowed(module, name):
     top = name.split(".")[0]
     if top in ONLY_IN:
         return module in ONLY_IN[top]
-    if module == "jaxopt_study":  # it offers names of all layers, and loads them when they are used
+    if module in OFFERING:
         return top in PACKAGES or top in sys.stdlib_module_names
     alone, more = within(module, ALONE), EXTRA.get(within(module, EXTRA), ())
     if alone:
@@ -210,7 +213,7 @@ def broken(tmp_path_factory):
     for number, (folder, code, _) in enumerate(PLANTED):
         (root / folder / f"planted_{number}.py").write_text(code)
     (root / "jaxopt_study" / "elsewhere.py").touch()
-    (root / "jaxopt_study" / "report" / "drawing.py").write_text("import matplotlib")
+    (root / "jaxopt_study" / "report" / "drawing.py").write_text("import altair")
     return root
 
 
@@ -232,7 +235,7 @@ def test_importing_loads_no_framework_and_no_plotting_library():
 
 def test_an_import_that_loads_a_plotting_library_is_found(broken):
     names = ["jaxopt_study.report.table", "jaxopt_study.report.drawing"]
-    assert heavy_imports(names, broken) == ["jaxopt_study.report.drawing", "matplotlib"]
+    assert heavy_imports(names, broken) == ["jaxopt_study.report.drawing", "altair", "jinja2"]
 
 
 def test_help_and_a_wrong_command_line_load_no_framework():
@@ -245,5 +248,5 @@ def test_help_and_a_wrong_command_line_load_no_framework():
 def test_a_backend_loads_its_own_framework_alone(framework):
     loaded = loaded_by(f"from jaxopt_study import backends; backends.load({framework!r})")
     assert loaded & FRAMEWORKS <= {*ALONE[BACKENDS[framework]], "jaxlib"}
-    assert "matplotlib" not in loaded
+    assert not loaded & DRAWING
     assert not [name for name in loaded if "jaxopt_study." in name and not within(name, ["jaxopt_study.backends"])]

@@ -66,9 +66,11 @@ def test_a_withheld_time_is_not_in_a_table(outcome):
     assert np.isnan(withheld.records["first_seconds"]).all()
 
 
-def test_its_figures_are_those_of_matplotlib(outcome, tmp_path):
-    outcome.figure("loss_per_epoch").savefig(tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 1000
+def test_its_figures_are_altairs(outcome, tmp_path):
+    outcome.figure("loss_per_epoch").save(tmp_path / "a.svg")
+    assert "Training loss by optimizer" in (tmp_path / "a.svg").read_text()
+    outcome.figure("loss_per_epoch", column=True).save(tmp_path / "a.pdf")
+    assert b"FontFile" in (tmp_path / "a.pdf").read_bytes()
     with pytest.raises(ValueError, match="no figure 'ladder': choose from loss_per_epoch"):
         outcome.figure("ladder")
 
@@ -76,7 +78,7 @@ def test_its_figures_are_those_of_matplotlib(outcome, tmp_path):
 def test_the_package_offers_its_names_and_loads_no_framework():
     code = (
         "import sys, jaxopt_study as j; from jaxopt_study import Config, compare_steps, locate, run, translate; "
-        "print(*dir(j)); sys.exit(any(m in sys.modules for m in ('jax', 'torch', 'matplotlib', 'pandas')))"
+        "print(*dir(j)); sys.exit(any(m in sys.modules for m in ('jax', 'torch', 'altair', 'pandas')))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == sorted([*jaxopt_study.__all__, "__version__"])

@@ -177,8 +177,6 @@ def test_every_line_of_the_tables_is_narrow_enough():
 
 
 def test_figures_are_drawn():
-    from jaxopt_study.report.figure import canvas
-
     records = planted(np.random.default_rng(6))
     drawn = Sweep().figures(Results(tuple(records), ()), PLAN)
     assert [figure.name.split("_")[1] for figure in drawn] == [
@@ -189,7 +187,7 @@ def test_figures_are_drawn():
         "budgets",
     ]
     for figure in (drawn[0], *drawn[4:]):
-        assert canvas(figure).axes[0].has_data()
+        assert any(len(rows) >= 3 for rows in figure.spec["datasets"].values())
 
 
 def test_optimizers_that_cannot_be_told_apart_are_grouped():

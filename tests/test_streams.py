@@ -103,11 +103,11 @@ def test_a_drawn_surface_is_the_one_that_is_minimized(name, backend):
     value = backend.surfaces.SURFACES[name].value
     np.testing.assert_allclose(formulas.SURFACES[name](x, y), value(np.array([x, y])), rtol=1e-13)
     assert formulas.SURFACES[name](*paths.MINIMA[name]) == 0
+    levels = formulas.LEVEL_SETS[name](7.0, np.linspace(0, 6, 9))
+    np.testing.assert_allclose(formulas.SURFACES[name](*levels), 7, rtol=1e-9)
 
 
 def test_the_ways_are_kept_and_drawn_of_the_best_rate(backend, monkeypatch):
-    from jaxopt_study.report.figure import canvas
-
     monkeypatch.setattr("jaxopt_study.studies.ranking.diagnostics.STEPS", 30)
     plan, mine = make_plan(profile="smoke", studies=("ranking",), optimizers=("sgd", "adamw")), Surfaces()
     records = []
@@ -122,9 +122,8 @@ def test_the_ways_are_kept_and_drawn_of_the_best_rate(backend, monkeypatch):
     drawn = mine.figures(Results(tuple(records), ()), plan)
     assert [figure.name for figure in drawn] == ["ranking_way_quadratic", "ranking_way_rosenbrock"]
     for figure in drawn:
-        axes = canvas(figure).axes[0]
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["sgd"]
-        assert len(axes.lines[0].get_xdata()) == 31
+        way = [row for rows in figure.spec["datasets"].values() for row in rows if row.get("panel") == "sgd"]
+        assert (way[0]["step"], way[0]["end"], way[-1]["step"], way[-1]["end"]) == (0, "start", 30, "end")
 
 
 def test_the_table_of_streams_says_what_a_pass_is():

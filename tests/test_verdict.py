@@ -125,7 +125,7 @@ def test_a_figure_that_cannot_be_drawn_says_so(recorded, tmp_path, monkeypatch):
     figures = type(optimizers).figures
 
     def broken(self, results, plan):
-        return [dataclasses.replace(f, draw=lambda axes: {}["planted"]) for f in figures(self, results, plan)]
+        return [dataclasses.replace(f, make=lambda: {}["planted"]) for f in figures(self, results, plan)]
 
     monkeypatch.setattr(type(optimizers), "figures", broken)
     outcome = session.report(plan, tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxopt_study.config import spelling
 from jaxopt_study.config.choices import read_data
+from jaxopt_study.config.commands import command
 from jaxopt_study.config.engines import connect
 from jaxopt_study.config.options import DEVICES, DTYPES, FRAMEWORKS, Config
 from jaxopt_study.config.plan import check, check_beside, formats
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigError",
     "check",
     "check_beside",
+    "command",
     "connect",
     "formats",
     "read_data",

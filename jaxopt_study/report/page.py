@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxopt_study.report import screen
 from jaxopt_study.report import table as tables
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.screen import Part
 from jaxopt_study.report.table import Table
 
@@ -180,4 +180,6 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
         )
         for name, probes in environment["seconds_per_unit"].items()
     ]
-    return Table("Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows])
+    return Table(
+        "Environment", ("what", "in this run"), [(name, str(value)) for name, value in rows], left=("in this run",)
+    )

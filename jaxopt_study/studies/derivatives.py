@@ -84,7 +84,11 @@ class Derivatives(Experiment):
         return [Table(title, columns, [by_hand, *map(_line, rows)], main=("time",))]
 
 
-DERIVATIVES = Study("Derivatives: do the frameworks differentiate the notebook's toy alike?", (Derivatives(),))
+DERIVATIVES = Study(
+    "Derivatives: do the frameworks differentiate the notebook's toy alike?",
+    (Derivatives(),),
+    "Derivatives of a small function by each framework are compared with those by formula.",
+)
 
 
 def _distance(record: Record) -> float:

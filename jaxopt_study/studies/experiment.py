@@ -14,7 +14,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table, sentence
 
 Row = Mapping[str, Any]
@@ -119,10 +119,16 @@ def all_skipped(title: str, rows: Sequence[Row]) -> Table | None:
 
 @dataclass(frozen=True)
 class Study:
-    """One question, and the experiments that answer it."""
+    """One question, and the experiments that answer it.
+
+    Attributes:
+        question: `Name: what is asked?`
+        about: How it is answered, in a sentence.
+    """
 
     question: str
     experiments: tuple[Experiment, ...]
+    about: str = ""
 
     def groups(self, plan: Plan) -> list[Group]:
         """Return the cases of all experiments."""

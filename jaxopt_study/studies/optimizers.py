@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Array, Workload, next_up, ravel
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies import best, trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
@@ -162,16 +166,20 @@ class Optimizers(Experiment):
         trained = [r for r in self.records(results) if r.ok]
         if not trained:
             return []
+        times = [answers.timed(r.subject, r) for r in trained if results.shows(r)]
+        epochs, loss = Axis("epoch"), Axis("mean training loss", log=True)
         return [
             Figure(
                 "loss_per_epoch",
-                "Mean training loss of each epoch: JAX as a line, PyTorch as circles on it.",
-                lambda axes: _draw_losses(axes, trained),
+                "Training loss by optimizer",
+                "Mean training loss of each epoch. Where the frameworks agree, JAX's points lie in PyTorch's squares.",
+                partial(charts.lines, _losses(trained), epochs, loss),
             ),
             Figure(
                 "time_per_step",
-                "Time per training step: median of the samples, with their interquartile range.",
-                lambda axes: _draw_times(axes, [r for r in trained if results.shows(r)], plan),
+                "Time per training step",
+                f"Median of the samples, with their interquartile range. {_loops(plan)}.",
+                partial(charts.points, times, Axis("time per step", "s", log=True)),
             ),
         ]
 
@@ -184,13 +192,17 @@ class Optimizers(Experiment):
         return best.tables(rows, plan, f"{_loops(plan)}.")
 
 
-OPTIMIZERS_STUDY = Study("Optimizers: do the frameworks train alike, and what does a step cost?", (Optimizers(),))
+OPTIMIZERS_STUDY = Study(
+    "Optimizers: do the frameworks train alike, and what does a step cost?",
+    (Optimizers(),),
+    "Each optimizer trains the same network on the same rows in the same order in both frameworks; losses and "
+    "parameters are compared, then a step is timed.",
+)
 
 
 def _loops(plan: Plan) -> str:
     """Return the loops of this study in words."""
-    names = {"jax": "JAX", "torch": "PyTorch"}
-    return "; ".join(f"{names[f]}: {method_of(f, plan).words}" for f in plan.frameworks)
+    return "; ".join(f"{LABELS[f]}: {method_of(f, plan).words}" for f in plan.frameworks)
 
 
 def _by_epoch(losses: list[Any], workload: Workload) -> Array:
@@ -365,35 +377,9 @@ def _took(rows: Sequence[Row], plan: Plan) -> Table:
     return Table(f"What it took: {plan.rows_per_step}, on {cores}", columns, lines, notes, main=MAIN_COLUMNS)
 
 
-def _draw_losses(axes: Any, records: Sequence[Record]) -> None:
-    colours = dict(zip(dict.fromkeys(record.subject for record in records), COLOURS, strict=False))
-    for record in records:
-        losses = record.value["epoch_losses"]
-        style = {"jax": {"linestyle": "-"}, "torch": {"linestyle": "", "marker": "o", "markerfacecolor": "none"}}
-        label = f"{record.subject}, {record.framework}"
-        axes.plot(
-            range(1, len(losses) + 1), losses, color=colours[record.subject], label=label, **style[record.framework]
-        )
-    axes.set(xlabel="epoch", ylabel="mean training loss", yscale="log")
-    axes.legend(frameon=False, fontsize="small", ncols=2)
-
-
-def _draw_times(axes: Any, records: Sequence[Record], plan: Plan) -> None:
-    places = {name: place for place, name in enumerate(plan.optimizers)}
-    colours = dict(zip(("jax", "torch"), COLOURS, strict=False))
-    for framework in plan.frameworks:
-        mine = [record for record in records if record.framework == framework]
-        quarters = np.array([np.percentile(r.step_seconds, [25, 50, 75]) for r in mine]).reshape(-1, 3).T * 1e6
-        axes.errorbar(
-            quarters[1],
-            [places[r.subject] for r in mine],
-            xerr=np.abs(quarters[[0, 2]] - quarters[1]),
-            fmt="o",
-            capsize=3,
-            color=colours[framework],
-            label=f"{framework}: {method_of(framework, plan).words}",
-        )
-    axes.set(xlabel="microseconds per step", xscale="log", yticks=list(places.values()), yticklabels=list(places))
-    axes.invert_yaxis()
-    axes.grid(axis="x", which="both", alpha=0.3)
-    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1))
+def _losses(records: Sequence[Record]) -> list[dict[str, Any]]:
+    return [
+        {"x": epoch, "y": loss, "panel": r.subject, "group": LABELS[r.framework], "case": r.case.key}
+        for r in records
+        for epoch, loss in enumerate(r.value["epoch_losses"], 1)
+    ]

@@ -93,7 +93,11 @@ class Spread(Experiment):
         )
 
 
-SPREAD = Study("Spread: how far does the final loss depend on the initial parameters?", (Spread(),))
+SPREAD = Study(
+    "Spread: how far does the final loss depend on the initial parameters?",
+    (Spread(),),
+    "JAX trains each optimizer from many initial parameters at once.",
+)
 
 
 def _lowest(records: Sequence[Record]) -> dict[str, int]:

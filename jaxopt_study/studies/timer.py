@@ -141,7 +141,12 @@ class Timer(Experiment):
         return f"the timer FAILS here: {'; '.join(failed)}" if failed else "the timer passes its tests here"
 
 
-TIMER = Study("Timer: are equal methods called equal, a slow-down found, and traps caught?", (Timer(),))
+TIMER = Study(
+    "Timer: are equal methods called equal, a slow-down found, and traps caught?",
+    (Timer(),),
+    "Methods of known times are measured as the other studies are: equal ones, slower ones, and ones that end too "
+    "early.",
+)
 
 
 def attempt(backend: Backend, name: str) -> str:

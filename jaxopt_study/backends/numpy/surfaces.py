@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SURFACES"]
+__all__ = ["LEVEL_SETS", "SURFACES"]
 
 Array = npt.NDArray[np.floating]
 
@@ -21,3 +21,19 @@ def _rosenbrock(x: Array, y: Array) -> Array:
 
 
 SURFACES: dict[str, Callable[[Array, Array], Array]] = {"quadratic": _quadratic, "rosenbrock": _rosenbrock}
+
+
+def _quadratic_level(height: float, angles: Array) -> tuple[Array, Array]:
+    return np.sqrt(2 * height) * np.cos(angles), np.sqrt(2 * height / 1000) * np.sin(angles)
+
+
+def _rosenbrock_level(height: float, angles: Array) -> tuple[Array, Array]:
+    x = 1 + np.sqrt(height) * np.cos(angles)
+    return x, x**2 + np.sqrt(height / 100) * np.sin(angles)
+
+
+LEVEL_SETS: dict[str, Callable[[float, Array], tuple[Array, Array]]] = {
+    "quadratic": _quadratic_level,
+    "rosenbrock": _rosenbrock_level,
+}
+"""Surface -> the points (x, y) at which it has a height, once around by the angle from 0 to 2 pi."""

@@ -12,4 +12,5 @@ __all__ = ["DICTIONARY"]
 DICTIONARY = Study(
     "Dictionary: is every torch.optim optimizer what we say it is in optax?",
     (Configurations(), Growth(), Conventions(), Packages(), Upstream()),
+    "Both optimizers are given the same gradients, and their parameters are compared step by step.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.dictionary.rules import translate
+from jaxopt_study.report import charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.dictionary import bounds, paths
 from jaxopt_study.studies.dictionary.paths import FIRST, METHODS, ROWS, Differences, Trainer
@@ -118,21 +121,24 @@ class Growth(Experiment):
         rows = self.rows(results, plan)
         if not rows:
             return []
-        steps = f"float32, {self.steps[-1]:,} steps"
+        steps, step = f"{self.steps[-1]:,} steps in float32", Axis("step", log=True)
+        distance = Axis("largest difference of a parameter", log=True)
         trained = {row["name"]: row["trained"].distance for row in rows}
         replayed = {row["name"]: row["replayed"] for row in rows}
-        of_rounding = [row["trained"].sensitivity for row in rows if row["name"] != "Muon"]
-        largest = [max(at_step) for at_step in zip(*of_rounding, strict=True)]
+        rounding = {row["name"]: row["trained"].sensitivity for row in rows}
         return [
             Figure(
                 "float32_trained",
-                f"{steps} on digits, each framework with its own gradients.",
-                lambda axes: self._draw(axes, trained, largest),
+                f"Rounding in training: {steps}",
+                "On digits, each framework with its own gradients. Beside it, what one unit in the last place of the "
+                "initial parameters changes in one framework. What has no line is equal to the last bit.",
+                partial(charts.lines, self._points(trained, rounding), step, distance, dots=False),
             ),
             Figure(
                 "float32_replayed",
-                f"{steps} with the same gradients for both: the rounding of the optimizers alone.",
-                lambda axes: self._draw(axes, replayed, []),
+                f"Rounding of the optimizers alone: {steps}",
+                "The same gradients for both frameworks. What has no panel is equal to the last bit.",
+                partial(charts.lines, self._points(replayed, {}), step, distance, dots=False, context=True),
             ),
         ]
 
@@ -140,18 +146,17 @@ class Growth(Experiment):
         moved = torch.value["moved"] if name == "trained" else None
         return paths.differences(unpack(jax.value[name]), unpack(torch.value[name]), moved, self.steps)
 
-    def _draw(self, axes: Any, distances: Mapping[str, Sequence[float]], sensitivity: Sequence[float]) -> None:
-        """Draw the distances of all classes, the largest at the end first in the legend."""
-        styles = ("-", "--", "-.")
-        for number, (name, found) in enumerate(sorted(distances.items(), key=lambda item: -item[1][-1])):
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": styles[number // len(COLOURS)]}
-            label = name if any(found) else f"{name}: 0"
-            axes.plot(self.steps, [distance or float("nan") for distance in found], label=label, **style)
-        if sensitivity:
-            label = "sensitivity to rounding, the largest but Muon's"
-            axes.plot(self.steps, sensitivity, color="grey", linestyle=":", label=label)
-        axes.set(xlabel="step", ylabel="largest difference of a parameter", xscale="log", yscale="log")
-        axes.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    def _points(
+        self, differ: Mapping[str, Sequence[float]], rounding: Mapping[str, Sequence[float]]
+    ) -> list[dict[str, Any]]:
+        """Return a panel for each class, that which differs most first."""
+        order = sorted(differ, key=lambda name: -differ[name][-1])
+        return [
+            {"x": step, "y": distance, "panel": name, "group": group}
+            for name in order
+            for group, found in (("between the frameworks", differ), ("sensitivity to rounding", rounding))
+            for step, distance in zip(self.steps, found.get(name, ()), strict=False)
+        ]
 
 
 def _bound(subject: str) -> float:

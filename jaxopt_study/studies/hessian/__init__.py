@@ -18,4 +18,6 @@ __all__ = ["HESSIAN"]
 HESSIAN = Study(
     "Hessian: what does it cost, by each method, and how does that grow?",
     (OnWorkload(), OnNetwork(), Curves(), NewtonStep()),
+    "Each method's second derivatives are compared with a closed form or with differences of the gradient, then timed "
+    "in the same rounds.",
 )

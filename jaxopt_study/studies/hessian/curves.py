@@ -1,4 +1,4 @@
-"""Cost curves: problems that grow in one way each, where a method's curve ends, what is fitted, and how it is drawn."""
+"""Cost curves: problems that grow in one way each, where a method's curve ends, what is fitted, and what is drawn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.problem import Problem, name_of
 from jaxopt_study.data.workload import Workload
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, Rows
 from jaxopt_study.studies.hessian.experiment import HessianExperiment
@@ -153,12 +156,20 @@ class Curves(HessianExperiment):
         curve = [r for r in self.records(results) if results.shows(r) and r.subject in CURVES[0].problems[plan.profile]]
         if len({r.subject for r in curve}) < 2:
             return []
-        time = partial(_draw, records=curve, measure=lambda r: r.seconds, unit="seconds")
-        memory = partial(_draw, records=curve, measure=lambda r: r.peak_bytes / 2**20, unit="MiB")
+        size = Axis("parameters", log=True)
+        times, peaks = (_points(curve, of) for of in (lambda r: r.seconds, lambda r: r.peak_bytes))
         return [
-            Figure("hessian_time", "Time of a Hessian, and of one gradient, against the number of parameters.", time),
             Figure(
-                "hessian_memory", "Peak resident size of a process that makes one Hessian and nothing else.", memory
+                "hessian_time",
+                "Time of a Hessian, and of one gradient",
+                "Against the number of parameters; networks of one hidden layer.",
+                partial(charts.lines, times, size, Axis("time", "s", log=True)),
+            ),
+            Figure(
+                "hessian_memory",
+                "Peak memory of a Hessian, and of one gradient",
+                "Peak resident size of a process that makes one and nothing else.",
+                partial(charts.lines, peaks, size, Axis("peak memory", "B", log=True)),
             ),
         ]
 
@@ -285,18 +296,15 @@ def _name(pair: Pair) -> str:
     return f"{pair[0]} {short(pair[1])}"
 
 
-def _draw(axes: Any, records: Sequence[Record], measure: Callable[[Record], float], unit: str) -> None:
-    from matplotlib.ticker import LogFormatter  # loaded only to draw
-
-    styles = {"jax": "-o", "torch": "--s", "numpy": ":^"}
-    methods = dict(zip(dict.fromkeys(r.method for r in records), COLOURS, strict=False))
-    for framework, method in dict.fromkeys((r.framework, r.method) for r in records):
-        mine = [r for r in records if (r.framework, r.method) == (framework, method)]
-        points = sorted((r.value["parameters"], measure(r)) for r in mine)
-        style, name = styles[framework], _name((framework, method))
-        axes.plot(*np.array(points).T, style, color=methods[method], label=name)
-    axes.set(xlabel="parameters", ylabel=unit, xscale="log", yscale="log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
-    axes.legend(frameon=False, fontsize="small")
+def _points(records: Sequence[Record], measure: Callable[[Record], float]) -> list[dict[str, Any]]:
+    ordered = sorted(records, key=lambda r: r.value["parameters"])
+    return [
+        {
+            "x": r.value["parameters"],
+            "y": measure(r),
+            "group": LABELS[r.framework],
+            "panel": short(r.method),
+            **answers.of(r),
+        }
+        for r in ordered
+    ]

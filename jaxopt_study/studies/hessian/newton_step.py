@@ -22,14 +22,16 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.workload import Array, Workload, ravel
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.hessian import references
-from jaxopt_study.studies.hessian.methods import places
+from jaxopt_study.studies.hessian.methods import places, short
 from jaxopt_study.studies.hessian.on_workload import softmax_regression
-from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, draw, label, quartiles, reasons, row_of
+from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, label, reasons, row_of
 from jaxopt_study.studies.optimizers import method_of
 from jaxopt_study.studies.tolerances import ADAM_EPOCH, NEWTON_STEP, PINNED_LEARNING_RATE
 
@@ -129,11 +131,11 @@ class NewtonStep(Experiment):
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the time of each part beside the epoch of Adam."""
-        shown = [r for r in self.records(results) if results.shows(r)]
-        if not shown:
-            return []
-        caption = "Time of a Newton step, of its parts, and of an epoch of Adam: median and interquartile range."
-        return [Figure("newton_step", caption, partial(draw, points=quartiles(shown), words="milliseconds"))]
+        shown = [answers.timed(short(r.method), r) for r in self.records(results) if results.shows(r)]
+        words = "Median of the samples, with their interquartile range."
+        title = f"A Newton step, its parts, and an epoch of Adam: {plan.workload}"
+        made = partial(charts.points, shown, Axis("time", "s", log=True))
+        return [Figure("newton_step", title, words, made)] if shown else []
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what a whole step takes; in epochs of Adam each framework has its own measure."""

@@ -13,13 +13,15 @@ from jaxopt_study.bench.task import Skipped
 from jaxopt_study.data import problem as problems
 from jaxopt_study.data.problem import Problem
 from jaxopt_study.data.workload import LOSSES, Workload
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, Rows, all_skipped
 from jaxopt_study.studies.hessian.experiment import HessianExperiment
 from jaxopt_study.studies.hessian.methods import METHODS, OWN, short
-from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, draw, label, quartiles, reasons
+from jaxopt_study.studies.hessian.rows import COLUMNS, MAIN_COLUMNS, cells, label, reasons
 
 FRAMEWORKS_OWN = {"jax": "jax.hessian", "torch": "torch.func.hessian"}
 
@@ -76,21 +78,29 @@ class OnWorkload(HessianExperiment):
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the methods' times, in seconds and in gradients of the same framework."""
         shown = [r for r in self.records(results) if results.shows(r)]
-        ratios = {r.case: (x.low, x.value, x.high) for r in shown if (x := self.in_gradients(r, results))}
+        times = [answers.timed(short(r.method), r) for r in shown]
+        ratios = [
+            answers.timed(short(r.method), r) | {"value": x.value, "low": x.low, "high": x.high}
+            for r in shown
+            if (x := self.in_gradients(r, results))
+        ]
+        gradients = Axis("time, in gradients of the same framework", log=True)
         found = [
             Figure(
                 "hessian_methods",
-                f"Time of each method on {plan.workload}: median and interquartile range.",
-                partial(draw, points=quartiles(shown), words="milliseconds"),
+                f"Second derivatives of {plan.workload}: time of each method",
+                "Median of the samples, with their interquartile range.",
+                partial(charts.points, times, Axis("time", "s", log=True)),
             ),
             Figure(
                 "hessian_in_gradients",
-                "The same in gradients of the same framework, with 95 % intervals where both were measured in the same "
-                "rounds; the line is one gradient.",
-                partial(draw, points=ratios, words="gradients of the same framework", line=1),
+                f"Second derivatives of {plan.workload}, in gradients",
+                "The time divided by that of the same framework's gradient, with 95 % intervals where both were "
+                "measured in the same rounds. The line is one gradient.",
+                partial(charts.points, ratios, gradients, line=1),
             ),
         ]
-        return found[: 2 if ratios else 1 if shown else 0]
+        return found[: 2 if ratios else 1 if times else 0]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say what the frameworks' fastest automatic differentiation takes, and what blocks save."""

@@ -11,4 +11,6 @@ __all__ = ["LOOPS"]
 LOOPS = Study(
     "Loops: where does the time of a step go, and how does the ratio fall to one?",
     (Headline(), Ladder(), Calibration(), Growth()),
+    "The same training runs by each way to loop, and on networks and batches of growing size; losses are compared "
+    "before times are shown.",
 )

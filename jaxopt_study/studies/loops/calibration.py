@@ -15,9 +15,10 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value, single
 from jaxopt_study.data.workload import Workload
 from jaxopt_study.report import table as text
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
-from jaxopt_study.studies.loops.methods import LABELS, made, timed_facts
+from jaxopt_study.studies.loops.methods import made, timed_facts
 
 PROBES = {
     "jax": ("empty_call", "empty_scan", "matrix_product", "transposed_product", "copy"),

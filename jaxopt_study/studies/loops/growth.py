@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.networks import Dense
 from jaxopt_study.data.workload import Array, Workload, draw_params
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
@@ -99,23 +103,24 @@ class Growth(Experiment):
         """Return the ratio, and the arithmetic beside what the machine can do."""
         if plan.overview:  # one size is no curve
             return []
-        rows = _of(self.rows(results, plan), "sizes")
-        found = []
-        if any(row["fastest_ratio"] or row["usual_ratio"] for row in rows):
+        work, found = Axis("work of a step's model", "FLOP", log=True), []
+        if ratios := _ratios(_of(self.rows(results, plan), "sizes")):
             words = (
-                "PyTorch's time per step over JAX's, against the work of a step. Solid line: the fastest methods that "
-                "were tried; filled where all candidates were, hollow where a candidate has no time (PyTorch might be "
-                "faster with torch.compile). Dashed line, crosses: the usual methods."
+                "PyTorch's time per step over JAX's, with 95 % intervals; above the line JAX is faster. Each panel is "
+                "a way in which a step's work grows. Circled: a candidate has no time (PyTorch might be faster with "
+                "torch.compile)."
             )
-            found.append(Figure("loops_ratio", words, lambda axes: _draw_ratio(axes, rows)))
-        if any(case["step_seconds"] for row in rows for case in row["cases"]):
+            ratio = partial(charts.lines, ratios, work, Axis("PyTorch's time / JAX's", log=True), line=1)
+            found.append(Figure("loops_ratio", "PyTorch's time over JAX's, against a step's work", words, ratio))
+        timed = [r for r in self.records(results) if results.shows(r)]
+        if timed:
             words = (
-                "Floating point operations per second that each method achieves. Black: a large matrix product (JAX "
-                "dashed, PyTorch dotted). Grey crosses: the limit where the optimizer's arrays are read and written "
-                "at the rate of a large copy."
+                "Floating point operations per second that each method achieves, beside those of a large matrix "
+                "product in the same framework."
             )
-            units = calibration.seconds_per_unit(results)
-            found.append(Figure("loops_flops", words, lambda axes: _draw_flops(axes, rows, units, plan)))
+            rows = _achieved(timed, results, plan)
+            achieved = partial(charts.lines, rows, work, Axis("achieved", "FLOP/s", log=True))
+            found.append(Figure("loops_flops", "Arithmetic achieved, against a step's work", words, achieved))
         return found
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
@@ -251,46 +256,44 @@ def _overhead_table(rows: Sequence[Row]) -> Table:
     return Table(title, ("method", "sizes", *main), lines, notes, main=main)
 
 
-def _draw_ratio(axes: Any, rows: Sequence[Row]) -> None:
-    styles: dict[str, dict[str, Any]] = {
-        "fastest_ratio": {"linestyle": "-"},
-        "usual_ratio": {"linestyle": "--", "marker": "x"},
-    }
-    for colour, curve in zip(COLOURS, dict.fromkeys(row["curve"] for row in rows), strict=False):
-        for key, style in styles.items():
-            mine = [row for row in rows if row["curve"] == curve and row[key]]
-            if not mine:
-                continue
-            flops, values = [r["flops"] for r in mine], np.array([r[key].value for r in mine])
-            ends = np.array([[r[key].low, r[key].high] for r in mine]).T
-            label = f"{curve}, {key.removesuffix('_ratio')}"
-            axes.errorbar(
-                flops, values, yerr=np.abs(ends - values), color=colour, capsize=2, linewidth=1, label=label, **style
-            )
-            for row in mine if key == "fastest_ratio" else ():
-                fill = "white" if row["not_measured"] else colour
-                axes.plot(row["flops"], row[key].value, "o", color=colour, markerfacecolor=fill)
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="FLOP of the model in a step", ylabel="PyTorch / JAX", xscale="log", yscale="log")
-    axes.legend(frameon=False, fontsize="x-small")
+def _ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return a point for each ratio; the fastest methods of a size where a candidate has no time are marked."""
+    groups = {"fastest_ratio": "fastest loops", "usual_ratio": "usual loops"}
+    return [
+        {
+            "x": row["flops"],
+            "y": row[key].value,
+            "low": row[key].low,
+            "high": row[key].high,
+            "group": group,
+            "panel": row["curve"],
+            "case": row["size"],
+            "interval": text.ratio(row[key]),
+            "note": f"not measured: {', '.join(row['not_measured'])}" if row["not_measured"] else "",
+            "marked": bool(row["not_measured"]) and key == "fastest_ratio",
+        }
+        for key, group in groups.items()
+        for row in rows
+        if row[key]
+    ]
 
 
-def _draw_flops(axes: Any, rows: Sequence[Row], units: Mapping[tuple[str, str], float], plan: Plan) -> None:
-    points: dict[str, set[tuple[float, float]]] = {}
-    for row in rows:
-        for case in row["cases"]:
-            if case["step_seconds"]:
-                points.setdefault(caption(case), set()).add((row["flops"], row["flops"] / case["step_seconds"]))
-    for number, (label, mine) in enumerate(points.items()):
-        axes.plot(*zip(*sorted(mine), strict=True), ".", color=COLOURS[number % len(COLOURS)], label=label)
-    for framework, style in (("jax", "--"), ("torch", ":")):
-        products = [s for (f, probe), s in units.items() if f == framework and probe in calibration.PRODUCTS]
-        if products:
-            axes.axhline(1 / min(products), color="black", linewidth=0.8, linestyle=style)
+def _achieved(records: Sequence[Record], results: Results, plan: Plan) -> list[dict[str, Any]]:
+    """Return the FLOP/s of each method, and beside them two limits: of products, and of the optimizer's arrays."""
+    all_sizes, units, found = sizes(plan), calibration.seconds_per_unit(results), []
     copies = [seconds for (_, probe), seconds in units.items() if probe == "copy"]
-    if copies and plan.optimizers[0] in PASSES:
-        per_parameter = PASSES[plan.optimizers[0]] * np.dtype(plan.dtype).itemsize * min(copies)
-        limits = {row["flops"]: row["flops"] / (row["parameters"] * per_parameter) for row in rows}
-        axes.plot(*zip(*sorted(limits.items()), strict=True), "x", color="grey", markersize=4)
-    axes.set(xlabel="FLOP of the model in a step", ylabel="FLOP/s", xscale="log", yscale="log")
-    axes.legend(frameon=False, fontsize="x-small")
+    for framework, method in dict.fromkeys((r.framework, r.method) for r in records):
+        mine = [r for r in records if (r.framework, r.method) == (framework, method)]
+        panel = f"{LABELS[framework]}: {method.replace('_', ' ')}"
+        products = [s for (f, probe), s in units.items() if f == framework and probe in calibration.PRODUCTS]
+        for r in sorted(mine, key=lambda r: all_sizes[r.subject].flops):
+            size = all_sizes[r.subject]
+            point = {"x": size.flops, "panel": panel, **answers.of(r)}
+            if copies and plan.optimizers[0] in PASSES:
+                per_parameter = PASSES[plan.optimizers[0]] * np.dtype(plan.dtype).itemsize * min(copies)
+                limit = 1e-9 * size.flops / (size.parameters * per_parameter)
+                point["note"] = f"the optimizer's arrays, copied, allow {text.plain(limit)} GFLOP/s"
+            found.append(point | {"y": size.flops / r.seconds, "group": LABELS[framework]})
+            if products:
+                found.append(point | {"y": 1 / min(products), "group": "a large matrix product"})
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,16 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
 from jaxopt_study.data.workload import Workload, next_up, stack_params
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, all_skipped
 from jaxopt_study.studies.loops import methods, usual
-from jaxopt_study.studies.loops.methods import COLOUR, LABELS, METHODS, caption
+from jaxopt_study.studies.loops.methods import METHODS, caption
 from jaxopt_study.studies.registry import row_of
 from jaxopt_study.studies.tolerances import BEGINNING
 
@@ -148,9 +152,12 @@ class Ladder(Experiment):
     def figures(self, results: Results, plan: Plan) -> list[Figure]:
         """Return the times of the first optimizer."""
         optimizer = plan.optimizers[0]
-        timed = [row for row in self.rows(results, plan) if row["step_seconds"] and row["optimizer"] == optimizer]
-        words = f"Time per training step by the way to loop, {optimizer}: median of the samples."
-        return [Figure("loops_ladder", words, lambda axes: _draw(axes, timed))] if timed else []
+        timed = [r for r in self.records(results) if results.shows(r) and r.subject == optimizer]
+        rows = [answers.timed(_words(r), r) for r in sorted(timed, key=lambda r: -r.seconds)]
+        axis = Axis("time per step", "s", log=True)
+        words = "Each row is a way to loop over the same steps: median of the samples, with their interquartile range."
+        title = f"Time per training step by the way to loop: {optimizer}, {plan.workload}"
+        return [Figure("loops_ladder", title, words, partial(charts.points, rows, axis))] if rows else []
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say from what to what the time per step goes in the frameworks; the main job's headline says as much."""
@@ -165,6 +172,10 @@ class Ladder(Experiment):
             f"depending on the loop alone, a step of {optimizer} takes {text.seconds(slow['step_seconds'])} "
             f"({caption(slow)}) to {text.seconds(fast['step_seconds'])} ({caption(fast)})"
         )
+
+
+def _words(record: Record) -> str:
+    return METHODS[record.framework][record.method].words
 
 
 def _short(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -276,15 +287,3 @@ def _pays(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ABSENT
     return f"{'never' if found['steps'] is None else format(found['steps'], ',')} ({found['than']})"
-
-
-def _draw(axes: Any, rows: Sequence[Row]) -> None:
-    ordered = sorted(rows, key=lambda row: -row["step_seconds"])
-    for place, row in enumerate(ordered):
-        axes.plot(row["step_seconds"] * 1e6, place, "o", color=COLOUR[row["framework"]])
-    axes.set(
-        xlabel="microseconds per step", xscale="log", yticks=range(len(ordered)), yticklabels=map(caption, ordered)
-    )
-    axes.tick_params(axis="y", labelsize="x-small")
-    axes.invert_yaxis()
-    axes.grid(axis="x", which="both", alpha=0.3)

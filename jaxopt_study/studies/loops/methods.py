@@ -17,7 +17,7 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
 from jaxopt_study.data.networks import Dense, Network
 from jaxopt_study.data.workload import Array, ParameterTree, Workload, ravel
-from jaxopt_study.report.figure import COLOURS
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.studies import trained
 from jaxopt_study.studies.experiment import Row, facts
 from jaxopt_study.studies.optimizers import FIRST_STEPS
@@ -36,9 +36,6 @@ EPOCH = 0
 """As many steps as one epoch has."""
 COMPILED = "compiled_loops"
 """The module of PyTorch's loops over pure steps, and of those that are compiled."""
-
-LABELS = {"jax": "JAX", "torch": "PyTorch", "c": "C"}
-COLOUR = dict(zip(LABELS, COLOURS, strict=False))
 
 
 @dataclass(frozen=True)

@@ -7,4 +7,9 @@ from jaxopt_study.studies.newton.regressions import Regressions
 
 __all__ = ["NEWTON", "Race", "Regressions"]
 
-NEWTON = Study("Newton: when do second-order methods pay?", (Race(), OwnLoss(), Regressions()))
+NEWTON = Study(
+    "Newton: when do second-order methods pay?",
+    (Race(), OwnLoss(), Regressions()),
+    "Newton's method, its relatives and first-order methods go from the same start to the same optimum; what counts is "
+    "when each comes near it.",
+)

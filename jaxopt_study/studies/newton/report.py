@@ -11,8 +11,11 @@ import numpy as np
 from jaxopt_study.bench.case import Plan
 from jaxopt_study.bench.record import Record
 from jaxopt_study.data.workload import Array
+from jaxopt_study.report import answers, charts
 from jaxopt_study.report import table as text
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, all_skipped
 from jaxopt_study.studies.newton.methods import FIRST_ORDER, METHODS, NEWTON, REFERENCE, method_of
@@ -162,80 +165,66 @@ def _when(row: Row, target: float) -> str:
 
 
 AXES = {
-    "steps": "steps",
-    "work": "work, in gradients of all rows",
-    "seconds": "seconds, without compilation",
-    "seconds_with_compilation": "seconds, compilation included",
+    "work": Axis("work, in gradients of all rows", log=True),
+    "seconds": Axis("time, without compilation", "s", log=True),
+    "seconds_with_compilation": Axis("time, compilation included", "s", log=True),
 }
-STYLES = {"newton": "-", "tuned": "--", "default": ":", "rows": "-."}
-ENDS = {"torchmin": "s", "torch_lbfgs": "^", "scikit_learn": "D"}
-"""Markers of the methods of which only the end is known."""
+GAP = "relative distance"
+ENDS = ("torchmin", "torch_lbfgs", "scikit_learn", "scipy")
+"""Kinds of methods of which only the end is known; its work is not."""
+LEAST = 1e-16
+"""A gap less than this is shown as this."""
 
 
 def figures(records: Sequence[Record], best: float) -> list[Figure]:
-    """Return the gap against steps, against work, and against seconds, without compilation and with."""
-    drawn = [r for r in records if _drawn(r)]
-    return [
-        Figure(
-            f"newton_{name}",
-            f"Distance from the optimal value, relative, against {words}. Lines are whole courses; a mark alone is the "
-            "end of a method of which nothing else is known.",
-            partial(_draw, records=drawn, best=best, name=name, words=words),
+    """Return the gap against steps, and what it takes in work and in seconds until it is small."""
+    courses = [r for r in records if method_of(r).kind in ("newton", "tuned")]
+    found = []
+    if rows := [row for r in courses for row in _course(r, best)]:
+        words = (
+            "Distance from the optimal value, relative. Each panel is a method, beside the courses of all others in "
+            "grey."
         )
-        for name, words in AXES.items()
-    ]
+        drawn = partial(charts.lines, rows, Axis("step", log=True), Axis(GAP, log=True), dots=False, context=True)
+        found.append(Figure("newton_steps", "Towards the optimum, step by step", words, drawn))
+    rough, middle, fine = (f"{target:.0e}" for target in TARGETS)
+    for name, axis in AXES.items():
+        words = (
+            f"Point: the relative distance from the optimal value is {middle}. Line: from {rough} to {fine}, or to "
+            f"the end. What never comes to {middle} has no row. Of scikit-learn, SciPy, torchmin and "
+            "torch.optim.LBFGS only the end is known."
+        )
+        known = [r for r in records if name != "work" or method_of(r).kind not in ENDS]
+        if rows := _arrivals_at(known, best, name):
+            made = partial(charts.points, rows, axis)
+            found.append(Figure(f"newton_{name}", f"What it takes to come near the optimum: {axis.title}", words, made))
+    return found
 
 
-def _drawn(record: Record) -> bool:
-    """Whether a method is drawn: not where another line shows the same course, or another run of the optimizer."""
-    method = method_of(record)
-    if method.kind in ENDS:
-        return True
-    if method.kind == "newton":
-        return record.framework == "jax" or method.name in ("exact", "newton_cg")
-    return record.framework == "jax" and (method.kind == "tuned" or method.name == "adam")
+def _course(record: Record, best: float) -> list[dict[str, Any]]:
+    steps, gaps = record.value["steps"], _gaps(record, best)
+    same = {"panel": record.method, "group": LABELS[record.framework], "case": record.case.key}
+    return [{"x": step, "y": float(gap), **same} for step, gap in zip(steps, gaps, strict=True)]
 
 
-def _draw(axes: Any, records: Sequence[Record], best: float, name: str, words: str) -> None:
-    ends = [r for r in records if method_of(r).kind in ENDS and name != "work"]  # the work of these is not known
-    courses = [r for r in records if method_of(r).kind not in ENDS]
-    for mine in (
-        ends,
-        [r for r in courses if method_of(r).kind == "newton"],
-        [r for r in courses if method_of(r).kind != "newton"],
-    ):
-        colours = list(dict.fromkeys(_colour_key(r) for r in mine))
-        for record in mine:
-            _draw_course(
-                axes, record, _across(record, name), best, COLOURS[colours.index(_colour_key(record)) % len(COLOURS)]
-            )
-    axes.set(xlabel=words, ylabel="(value - optimum) / optimum", xscale="log", yscale="log")
-    axes.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+def _arrivals_at(records: Sequence[Record], best: float, name: str) -> list[dict[str, Any]]:
+    """Return a row for each method that comes within the middle target, the quickest first."""
+    rows = []
+    for r in records:
+        across, gaps = _across(r, name), _gaps(r, best)
+        reached = [float(across[np.argmax(gaps <= t)]) for t in TARGETS if (gaps <= t).any()]
+        if len(reached) > 1:
+            what = {"value": reached[1], "low": reached[0], "high": reached[-1]}
+            rows.append({"name": r.method, "group": LABELS[r.framework], **what, **answers.of(r)})
+    return sorted(rows, key=lambda row: row["value"])
 
 
-def _colour_key(record: Record) -> str:
-    method = method_of(record)
-    return record.method if method.kind in ENDS else method.name
-
-
-def _draw_course(axes: Any, record: Record, across: Array, best: float, colour: str) -> None:
-    kind = method_of(record).kind
-    gaps = np.maximum((np.array(record.value["values"]) - best) / best, 1e-16)
-    shown = slice(None) if kind in ENDS else slice(1, None)  # a logarithmic axis has no 0, where the start is
-    axes.plot(
-        across[shown],
-        gaps[shown],
-        linestyle=STYLES.get(kind, "none"),
-        color=colour,
-        marker=ENDS.get(kind, "." if kind == "newton" else None),
-        markersize=6 if kind in ENDS else 4,
-        linewidth=1.6 if record.framework == "jax" else 0.8,
-        label=f"{record.method} ({record.framework})",
-    )
+def _gaps(record: Record, best: float) -> Array:
+    return np.maximum((np.array(record.value["values"]) - best) / best, LEAST)
 
 
 def _across(record: Record, name: str) -> Array:
-    if name in ("steps", "work"):
+    if name == "work":
         return np.array(record.value[name], dtype=float)
     compilation = max(record.first_seconds - record.seconds, 0.0) if name == "seconds_with_compilation" else 0.0
     return compilation + record.seconds * shares(record)

@@ -12,4 +12,6 @@ __all__ = ["RANKING"]
 RANKING = Study(
     "Ranking: is Adam better than other optimizers, untuned and tuned?",
     (Overview(), Beforehand(), Alone(), Sweep(), Surfaces(), Streams()),
+    "Each optimizer trains from several initial parameters at each learning rate of a grid; the validation loss "
+    "chooses, the test loss ranks.",
 )

@@ -14,7 +14,7 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 from jaxopt_study.studies.ranking import paths, points, trainings

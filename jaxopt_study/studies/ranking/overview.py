@@ -10,7 +10,7 @@ from jaxopt_study.bench.case import Case, Group, Plan
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table, sentence
 from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import points, tables

@@ -13,7 +13,10 @@ from jaxopt_study.backends.numpy import surfaces
 from jaxopt_study.bench import record
 from jaxopt_study.bench.record import Record
 from jaxopt_study.data.workload import Array
-from jaxopt_study.report.figure import COLOURS, Figure
+from jaxopt_study.report import charts
+from jaxopt_study.report.axes import Axis
+from jaxopt_study.report.figures import Figure
+from jaxopt_study.report.looks import LABELS
 
 MODULE = "surfaces"
 """The backend's module of surfaces; only JAX has it."""
@@ -50,25 +53,57 @@ def figures(records: Sequence[Record]) -> list[Figure]:
         if mine:
             words = (
                 f"The way of each optimizer on the {name} surface, at its best learning rate of the grid: the one with "
-                "the most successes, and the least where several have. Circle: the start; dots: the ends; cross: the "
-                "minimum."
+                "the most successes, and the least where several have. Square: the start; circle: the end; cross: the "
+                "minimum. Grey: where the surface is equally high."
             )
-            found.append(Figure(f"ranking_way_{name}", words, partial(_draw, name=name, mine=mine)))
+            x, y = (Axis(axis, ends=ends) for axis, ends in zip("xy", BOXES[name], strict=True))
+            drawn = partial(charts.plane, _ways(mine, name), _level_sets(name), x, y, MINIMA[name])
+            found.append(Figure(f"ranking_way_{name}", f"Ways on a surface: {name}", words, drawn))
     return found
 
 
-def _draw(axes: Any, name: str, mine: Sequence[tuple[str, Array]]) -> None:
-    (left, right), (low, high) = BOXES[name]
-    x, y = np.meshgrid(np.linspace(left, right, 200), np.linspace(low, high, 200))
-    height = np.log10(surfaces.SURFACES[name](x, y) + 1e-3)
-    axes.contour(x, y, height, levels=12, colors="0.8", linewidths=0.8, linestyles="solid")
-    for (optimizer, way), colour in zip(mine, COLOURS, strict=False):
-        axes.plot(*way.T, color=colour, linewidth=0.9, marker=".", markersize=2, label=optimizer)
-        axes.plot(*way[-1], "o", color=colour, markersize=5)
-    axes.plot(*STARTS[name], "o", color="black", markersize=6, fillstyle="none")
-    axes.plot(*MINIMA[name], "x", color="black", markersize=8)
-    axes.set(xlim=(left, right), ylim=(low, high), xlabel="x", ylabel="y")
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+def _ways(mine: Sequence[tuple[str, Array]], name: str) -> list[dict[str, Any]]:
+    found = []
+    for optimizer, way in mine:
+        for step in _kept(way, name):
+            end = "start" if step == 0 else "end" if step == len(way) - 1 else None
+            found.append(_point(way[step], int(step)) | {"panel": optimizer, "group": LABELS["jax"], "end": end})
+    return found
 
 
+def _level_sets(name: str) -> list[dict[str, Any]]:
+    """Return the curves within the box; one that leaves it ends there, and begins again."""
+    angles, found = np.linspace(0, 2 * np.pi, 2000), []
+    for level, height in enumerate(LEVELS):
+        curve = np.stack(surfaces.LEVEL_SETS[name](height, angles), axis=1)
+        inside = _inside(curve, name)
+        part = np.cumsum(np.r_[True, inside[1:] != inside[:-1]])
+        found += [
+            _point(curve[step], int(step)) | {"curve": f"{level} {part[step]}"} for step in _kept(curve, name, 60)
+        ]
+    return found
+
+
+def _kept(way: Array, name: str, finest: int = 300) -> Array:
+    """Return which points are drawn: those within the box, nearer than 1 / `finest` of it as one; the last always."""
+    scale = np.array([high - low for low, high in BOXES[name]]) / finest
+    cells = np.floor(way / scale)
+    moved = np.r_[True, np.any(cells[1:] != cells[:-1], axis=1)]
+    moved[-1] = True
+    kept: Array = np.flatnonzero(moved & _inside(way, name))
+    return kept
+
+
+def _inside(points: Array, name: str) -> Array:
+    low, high = np.array(BOXES[name]).T
+    inside: Array = np.all((points >= low) & (points <= high), axis=1)
+    return inside
+
+
+def _point(place: Array, step: int) -> dict[str, Any]:
+    return {"x": float(f"{place[0]:.4g}"), "y": float(f"{place[1]:.4g}"), "step": step}
+
+
+LEVELS = tuple(float(level) for level in np.geomspace(1e-2, 1e3, 11))
+"""Heights at which the surfaces are cut."""
 MINIMA = {"quadratic": (0.0, 0.0), "rosenbrock": (1.0, 1.0)}

@@ -15,7 +15,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Task, Value
 from jaxopt_study.data.workload import Array, Workload
-from jaxopt_study.report.figure import Figure
+from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies.experiment import Experiment, Row, Rows
 from jaxopt_study.studies.ranking import agreement, beforehand, figures, points, tables, trainings

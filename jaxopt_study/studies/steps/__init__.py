@@ -6,4 +6,8 @@ from jaxopt_study.studies.steps.times import Times
 
 __all__ = ["STEPS_STUDY"]
 
-STEPS_STUDY = Study("Your step: do the frameworks train alike, and which way is faster?", (Check(), Times()))
+STEPS_STUDY = Study(
+    "Your step: do the frameworks train alike, and which way is faster?",
+    (Check(), Times()),
+    "The steps train on the same batches and are compared; then each is timed by every way to loop.",
+)
