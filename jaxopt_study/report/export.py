@@ -41,7 +41,7 @@ def missing(name: str) -> str:
     """Return what to install for a format, or nothing."""
     if all(find_spec(package) for package in FORMATS[name]):
         return ""
-    return f"python -m pip install 'jaxopt_study[{'pyperf' if name == 'pyperf' else 'export'}]'"
+    return f"python -m pip install 'jaxopt_study[{'pyperf' if name == 'pyperf' else 'data'}]'"
 
 
 def write(formats: Iterable[str], folder: Path, parts: Sequence[Part]) -> None:
