@@ -1,5 +1,6 @@
 """The command line, by running it: what it refuses, what it writes, and what it outlives."""
 
+import io
 import json
 import os
 import re
@@ -510,3 +511,17 @@ def test_a_word_that_is_no_command_is_answered_with_the_commands(arguments, word
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("name", [[], ["compare"], ["dictionary"], ["parity"], ["port"], ["report"]])
+def test_help_that_cannot_be_written_is_an_error(name, unbuffered, monkeypatch, capsys):
+    """argparse says nothing of it, where standard output is not buffered."""
+    full = open("/dev/full", "wb", buffering=0 if unbuffered else -1)  # noqa: SIM115
+    with io.TextIOWrapper(full, write_through=unbuffered) as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert entry_point.main([*name, "--help"]) == 1
+        monkeypatch.undo()
+        assert "No space left on device" in capsys.readouterr().err
+        with suppress(OSError):
+            stdout.flush()
