@@ -108,7 +108,8 @@ def fitted(figure: Figure, width: int) -> dict[str, Any]:
     if "spec" in spec:
         panels, most = spec["usermeta"]["panels"], max(1, (width - MARGIN) // (PANEL if width > COLUMN else 75))
         spec["columns"] = columns = math.ceil(panels / math.ceil(panels / most))  # even rows
-        spec["spec"]["width"] = (width - MARGIN) // columns - 14
+        spec["spec"]["width"] = across = (width - MARGIN) // columns - 14
+        spec["config"] = {**spec["config"], "header": {**spec["config"]["header"], "labelLimit": across}}
         spec["spec"]["height"] = min(spec["spec"]["height"], round(0.9 * spec["spec"]["width"]))
     else:
         spec |= {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}}
