@@ -1,9 +1,13 @@
-"""The page of a run in a browser, as a reader meets it. Screenshots are kept in $PAGE_SCREENSHOTS, or pytest's folder."""
+"""The page of a run in a browser, as a reader meets it.
+
+Screenshots are kept in the folder that $PAGE_SCREENSHOTS names, or in pytest's temporary one.
+"""
 
 import csv
 import os
 import shutil
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -130,7 +134,8 @@ def test_a_reader_sorts_a_table_takes_it_away_and_asks_a_point(run, opened, tmp_
     open_page, wrong = opened
     page = open_page(run / html.PAGE)
     table = page.locator("section.table").first
-    assert "JAX" in (header := table.locator("thead th").nth(4)).inner_text()
+    header = table.locator("thead th").nth(4)
+    assert "JAX" in header.inner_text()
     seconds = []
     for order in ("ascending", "descending"):
         header.locator("button").click()
@@ -165,7 +170,7 @@ def test_a_page_reads_well_without_eyes(run, opened):
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert page.evaluate("[...document.querySelectorAll('th')].every(th => th.scope)")
     named = "place => place.parentElement.role == 'img' && place.parentElement.ariaLabel.length > 20"
     assert page.evaluate(f"[...document.querySelectorAll('.chart')].every({named})")

@@ -91,11 +91,17 @@ def save(figure: Figure, folder: Path) -> None:
     """Write NAME.svg and NAME.png, and NAME.pdf for a column of a paper, with its fonts."""
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(fitted(figure, WIDE))
-    (folder / f"{figure.name}.svg").write_text(svg, encoding="utf-8")
-    (folder / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
-    narrow = vl_convert.vegalite_to_svg(fitted(figure, COLUMN))
-    (folder / f"{figure.name}.pdf").write_bytes(vl_convert.svg_to_pdf(narrow))
+    wide = svg(figure)
+    (folder / f"{figure.name}.svg").write_text(wide, encoding="utf-8")
+    (folder / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(wide, scale=2))
+    (folder / f"{figure.name}.pdf").write_bytes(vl_convert.svg_to_pdf(svg(figure, COLUMN)))
+
+
+def svg(figure: Figure, width: int = WIDE) -> str:
+    """Return the figure as SVG, the same for the same records."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(fitted(figure, width))
 
 
 def fitted(figure: Figure, width: int) -> dict[str, Any]:
