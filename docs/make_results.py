@@ -1,16 +1,20 @@
-"""Write docs/results.md from the kept records.
+"""Write docs/results.md, and the figures of the README and of docs, from the kept records.
 
     python docs/make_results.py
 
-Each folder of docs/results is a run's: its records and its environment. No figure of the page is typed by hand.
+Each folder of docs/results is a run's: its records and its environment. No number of the page is typed by hand.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from jaxopt_study import verdict
 from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.case import Plan
+from jaxopt_study.bench.results import Results
+from jaxopt_study.report import figures as drawing
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
 
@@ -18,6 +22,12 @@ HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "results", HERE / "results.md"
 RUNS = ("main_job", "loops", "hessian", "newton", "ranking")
 """The folders of `KEPT`, in the order of the page."""
+FIGURES = {
+    "loops_ratio.svg": ("loops", "loops_ratio"),
+    "ranking_sensitivity.svg": ("ranking", "ranking_sensitivity_digits-mlp"),
+    "ranking_budgets.svg": ("ranking", "ranking_budgets"),
+}
+"""A file of docs -> the kept run, and the name of its figure."""
 HEAD = """# Results by machine
 
 `python docs/make_results.py` writes this page from the records in
@@ -33,12 +43,28 @@ def page() -> str:
     return "\n".join([HEAD, *(of_run(KEPT / name) for name in RUNS)])
 
 
+def figures() -> dict[str, str]:
+    """Return the text of each file of `FIGURES`."""
+    found = {}
+    for file, (run, name) in FIGURES.items():
+        _, _, sections = read(KEPT / run)
+        (figure,) = [figure for section in sections for figure in section.figures if figure.name == name]
+        found[file] = drawing.svg(figure)
+    return found
+
+
+@cache
+def read(folder: Path) -> tuple[Plan, Results, list[verdict.Section]]:
+    """Return what a kept run was asked for, what its records come to, and its sections."""
+    plan = environment.plan_of(environment.read(folder))
+    results = verdict.evaluate(record.read(folder), plan)
+    return plan, results, verdict.sections(results, plan)
+
+
 def of_run(folder: Path) -> str:
     """Return what a run came to: its command, its machine, what it concluded, its tables."""
     where = environment.read(folder)
-    plan = environment.plan_of(where)
-    results = verdict.evaluate(record.read(folder), plan)
-    drawn = verdict.sections(results, plan)
+    plan, results, drawn = read(folder)
     studies = "" if plan.overview else f" --studies {' '.join(plan.studies)}"
     versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("jax", "torch", "optax", "flax", "python"))
     facts = [sentence.words for sentence in verdict.opening(results, drawn, plan)]
@@ -60,3 +86,5 @@ def of_run(folder: Path) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    for file, svg in figures().items():
+        (HERE / file).write_text(svg, encoding="utf-8")

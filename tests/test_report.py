@@ -1,14 +1,19 @@
 """Records as tables, charts, a page and other tools' files."""
 
 import math
+import re
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from jaxopt_study.bench.ratio import NO_DIFFERENCE, UNSTABLE, Ratio
-from jaxopt_study.report import against, export, figure, table
+from jaxopt_study.config import ConfigError
+from jaxopt_study.report import against, charts, export, figure, figures, table
+from jaxopt_study.report.axes import Axis
 from jaxopt_study.report.differences import Run
 from tests.cases import a_record
 from tests.conftest import make_plan
@@ -21,6 +26,9 @@ def runs(*groups):
         "affinity": "set", "commit": None, "versions": {"jax": "1"}, "variables": {}, "workers": {},
     }  # fmt: skip
     return [Run(f"runs/{number}", where, make_plan(), group) for number, group in enumerate(groups)]
+
+
+KEPT = Path(__file__).parent / "kept" / "main_job"
 
 
 def test_two_runs_are_compared_case_by_case():
@@ -106,15 +114,92 @@ def test_times_are_written_with_three_digits(value, words):
     assert table.seconds(value) == words
 
 
-def test_figures_are_written_as_png_and_svg_the_same_each_time(tmp_path):
-    chart = figure.Figure("chart", "A chart.", lambda axes: axes.plot([1, 2], [3, 4]))
+GROUPS = ("JAX", "PyTorch", "NumPy", "C", "a limit")
+POINTS = [{"name": n, "group": g, "value": 1e-6 * (p + 1)} for n in "ab" for p, g in enumerate(GROUPS)]
+LINES = [{"x": x, "y": y, "group": g, "panel": "p"} for g in GROUPS[:2] for x, y in ((1.0, 1e-9), (2.0, 3e-6))]
+MADE = {
+    "points": partial(charts.points, POINTS, Axis("time per step", "s", log=True)),
+    "lines": partial(charts.lines, LINES, Axis("epoch"), Axis("loss", log=True), context=True),
+    "plane": partial(
+        charts.plane,
+        [{"x": 0.5, "y": 0.5, "step": 0, "group": "JAX", "panel": "adam", "end": "start"}],
+        [{"x": 0.1, "y": 0.2, "step": 0, "curve": "0"}],
+        *(Axis(name, ends=(0, 1)) for name in "xy"),
+        (0.0, 0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_figures_are_written_as_svg_png_and_pdf_the_same_each_time(name, tmp_path):
     contents = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        figure.save(chart, tmp_path / name)
-        contents.append((tmp_path / name / "chart.svg").read_bytes())
-        assert (tmp_path / name / "chart.png").read_bytes().startswith(b"\x89PNG")
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        figures.save(figures.Figure("chart", "A title", "A caption.", MADE[name]), folder)
+        contents.append((folder / "chart.svg").read_bytes())
+        assert (folder / "chart.png").read_bytes().startswith(b"\x89PNG")
     assert contents[0] == contents[1]
+    assert b">A title</text>" in contents[0]
+    pdf = (folder / "chart.pdf").read_bytes()
+    assert b"FontFile" in pdf
+    width = float(re.search(rb"MediaBox \[0 0 ([\d.]+)", pdf)[1])
+    assert 0.8 * figures.COLUMN < width <= 1.03 * figures.COLUMN  # in points; 3.3 in is a column
+
+
+def test_a_framework_has_one_colour_and_one_shape_in_every_chart():
+    for name, kind in (("points", "value"), ("lines", "y")):
+        spec = figures.Figure("chart", "A title", "A caption.", MADE[name]).spec
+        layers = spec.get("spec", spec)["layer"]
+        (marks,) = [layer["encoding"] for layer in layers if "shape" in layer["encoding"]]
+        assert kind in str(marks)
+        for channel in ("color", "shape"):
+            scale = marks[channel]["scale"]
+            seen = dict(zip(scale["domain"], scale["range"], strict=True))
+            assert len({*seen.values()}) == len(seen)
+            assert seen["JAX"] == {"color": "#0072B2", "shape": "circle"}[channel]
+            assert seen["PyTorch"] == {"color": "#D55E00", "shape": "square"}[channel]
+
+
+def test_points_of_one_row_have_heights_of_their_own():
+    drawn = figures.Figure("chart", "A title", "A caption.", MADE["points"]).spec
+    rows = [row for rows in drawn["datasets"].values() for row in rows]
+    assert len({row["height"] for row in rows if row["name"] == "a"}) == len(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("axis", "ends", "ticks"),
+    [
+        (Axis("time", "s", log=True), (2e-7, 3e-3), [1e-6, 1e-5, 1e-4, 1e-3]),
+        (Axis("ratio", log=True), (0.9, 30), [1, 2, 5, 10, 20]),
+        (Axis("gap", log=True), (1e-16, 1), [1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 1]),
+        (Axis("memory", "B", log=True), (2e8, 6e8), [2.0**28, 2.0**29]),
+        (Axis("epoch"), (0, 15), None),
+        (Axis("trials", names=("default", "1")), (0, 1), [0, 1]),
+    ],
+)
+def test_ticks_are_round_in_their_unit(axis, ends, ticks):
+    found = axis.ticks(axis.domain(ends))
+    assert found == ticks if ticks is None else found == pytest.approx(ticks)
+
+
+def test_what_an_axis_cannot_show_is_left_out():
+    axis = Axis("time", "s", log=True, ends=(None, 10))
+    assert [axis.shows(value) for value in (1, 0, -1, math.nan, math.inf, None, 11)] == [True] + 6 * [False]
+    rows = [{"name": "a", "group": "JAX", "value": value} for value in (0.0, None, 1.0)]
+    made = figures.Figure("chart", "A title", "A caption.", partial(charts.points, rows, axis)).spec
+    assert [row["value"] for rows in made["datasets"].values() for row in rows] == [1.0]
+
+
+def test_a_figure_of_a_folder_is_an_altair_chart(tmp_path):
+    import altair as alt
+
+    found = figure(KEPT, "time_per_step", column=True)
+    assert isinstance(found, alt.LayerChart)
+    assert found.width == figures.COLUMN
+    with pytest.raises(ValueError, match="no figure 'growth': choose from loss_per_epoch, time_per_step"):
+        figure(str(KEPT), "growth")
+    with pytest.raises(ConfigError, match="holds no run"):
+        figure(tmp_path, "growth")
 
 
 @pytest.mark.parametrize(

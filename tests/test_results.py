@@ -1,4 +1,4 @@
-"""The page of results holds what the kept records say, and nothing else."""
+"""The page of results and the figures of docs hold what the kept records say, and nothing else."""
 
 import importlib.util
 from pathlib import Path
@@ -38,3 +38,11 @@ def test_a_table_too_wide_for_a_terminal_says_what_is_shown_first(made):
     for found in wide:
         assert found.main, found.title
         assert found.main[0] in screen.fit(found, console).columns, found.title
+
+
+def test_the_figures_are_what_the_kept_records_say(made):
+    module, _, _ = made
+    drawn = module.figures()
+    assert set(drawn) == set(module.FIGURES)
+    for file, svg in drawn.items():
+        assert (DOCS / file).read_text() == svg, f"{file}: run python docs/make_results.py"

@@ -91,11 +91,17 @@ def save(figure: Figure, folder: Path) -> None:
     """Write NAME.svg and NAME.png, and NAME.pdf for a column of a paper, with its fonts."""
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(fitted(figure, WIDE))
-    (folder / f"{figure.name}.svg").write_text(svg, encoding="utf-8")
-    (folder / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
-    narrow = vl_convert.vegalite_to_svg(fitted(figure, COLUMN))
-    (folder / f"{figure.name}.pdf").write_bytes(vl_convert.svg_to_pdf(narrow))
+    wide = svg(figure)
+    (folder / f"{figure.name}.svg").write_text(wide, encoding="utf-8")
+    (folder / f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(wide, scale=2))
+    (folder / f"{figure.name}.pdf").write_bytes(vl_convert.svg_to_pdf(svg(figure, COLUMN)))
+
+
+def svg(figure: Figure, width: int = WIDE) -> str:
+    """Return the figure as SVG, the same for the same records."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(fitted(figure, width))
 
 
 def fitted(figure: Figure, width: int) -> dict[str, Any]:
@@ -108,7 +114,8 @@ def fitted(figure: Figure, width: int) -> dict[str, Any]:
     if "spec" in spec:
         panels, most = spec["usermeta"]["panels"], max(1, (width - MARGIN) // (PANEL if width > COLUMN else 75))
         spec["columns"] = columns = math.ceil(panels / math.ceil(panels / most))  # even rows
-        spec["spec"]["width"] = (width - MARGIN) // columns - 14
+        spec["spec"]["width"] = across = (width - MARGIN) // columns - 14
+        spec["config"] = {**spec["config"], "header": {**spec["config"]["header"], "labelLimit": across}}
         spec["spec"]["height"] = min(spec["spec"]["height"], round(0.9 * spec["spec"]["width"]))
     else:
         spec |= {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}}

@@ -35,7 +35,7 @@ LOOKS = {
     "C": Look("#CC79A7", "diamond", True, (8, 3, 2, 3), 60),
 }
 OTHERS = (
-    Look("#56B4E9", "circle", True, (1, 0), 45),
+    Look("#56B4E9", "triangle-right", True, (1, 0), 55),
     Look("#E69F00", "cross", True, (5, 3), 55),
     Look("#999999", "triangle-down", False, (2, 2), 55),
 )

@@ -89,7 +89,7 @@ function fitted(spec, width) {
   const panels = found.usermeta.panels, most = Math.max(1, Math.floor((width - MARGIN) / PANEL));
   const columns = Math.ceil(panels / Math.ceil(panels / most));
   found.columns = columns;
-  found.spec.width = Math.floor((width - MARGIN) / columns) - 14;
+  found.spec.width = found.config.header.labelLimit = Math.floor((width - MARGIN) / columns) - 14;
   found.spec.height = Math.min(180, Math.max(found.spec.height, Math.round(0.55 * found.spec.width)));
   return found;
 }
