@@ -27,11 +27,13 @@ BY_A_USER = {
         "gauss_newton",
         "gradient",
         "hessian",
+        "hessian_of_network",
         "hvp",
         "hvp_forward_over_reverse",
         "hvp_reverse_over_forward",
         "hvp_reverse_over_reverse",
     ),
+    "last_layer": ("hessian_last_layer",),
     "newton_step": ("newton_step",),
     "newton.minimize": ("minimize",),
 }

@@ -1,4 +1,4 @@
-"""Second derivatives of a loss at a point, by one call each: `hessian`, `hvp`, `gauss_newton` and `diagonal`.
+"""Second derivatives of a loss at a point, by one call each.
 
 `derivatives` makes them public. Parameters are a tree of floating point tensors of one type, such as
 `dict(module.named_parameters())`. A matrix over the parameters has the order of the tree's leaves, in which the keys of
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from torch_reference import blocks
+from torch_reference import blocks, last_layer, runtime
 from torch_reference.finiteness import why_not_finite
 from torch_reference.validation import (
     check_chunk_size,
@@ -31,7 +31,7 @@ from torch_reference.validation import (
     warn,
 )
 
-__all__ = ["diagonal", "gauss_newton", "hessian", "hvp"]
+__all__ = ["diagonal", "gauss_newton", "hessian", "hessian_of_network", "hvp"]
 
 Params = Any
 Loss = Callable[..., Tensor]
@@ -164,6 +164,62 @@ def gauss_newton(
         return blocks.gauss_newton_product(predict, output_loss, params, batch)
 
     return _whole(blocks.rows_of, product, loss, params, (inputs, targets), chunk_size)
+
+
+def hessian_of_network(
+    predict: Callable[[Params, Any], Tensor],
+    output_loss: Callable[[Tensor, Any], Tensor],
+    params: Params,
+    inputs: Any,
+    targets: Any,
+    *,
+    last: str,
+    chunk_size: int | str | None = "auto",
+) -> Float[Tensor, "P P"]:
+    """Return the Hessian of output_loss(predict(params, inputs), targets), faster where the last layer is large.
+
+    The block of a last linear layer takes matrix products of its features, as the closed form of softmax regression
+    does; what comes before it takes Hessian-vector products. The loss is any sum or mean over rows: softmax, squares.
+    One product of the result is compared with automatic differentiation.
+
+    Args:
+        predict: predict(params, inputs) returns the outputs (*rows, outputs).
+        output_loss: output_loss(outputs, targets) returns a scalar.
+        params: A tree of floating point tensors of one type.
+        inputs: What else `predict` takes.
+        targets: What else `output_loss` takes.
+        last: The name of the last layer in the parameters, "layer2" or "decoder.read". It has a kernel of two axes, in
+            either order, and may have a bias.
+        chunk_size: As for `hessian`.
+
+    Raises:
+        TypeError: As for `hessian`.
+        ValueError: As for `hessian`; or there is no such last linear layer, or the loss is no sum over rows.
+
+    Example:
+        >>> import torch
+        >>> from torch_reference.derivatives import hessian_of_network
+        >>> predict = lambda params, inputs: inputs @ params["read.weight"].T
+        >>> squares = lambda outputs, targets: ((outputs - targets) ** 2).sum()
+        >>> params, inputs = {"read.weight": torch.tensor([[3.0, 1.0]])}, torch.tensor([[1.0, 2.0]])
+        >>> hessian_of_network(predict, squares, params, inputs, torch.tensor([[0.0]]), last="read").tolist()
+        [[2.0, 4.0], [4.0, 8.0]]
+    """
+    check_chunk_size(chunk_size)
+    check_params(params)
+    params, inputs, targets = _detached((params, inputs, targets))
+
+    def loss(params: Params, inputs: Any, targets: Any) -> Tensor:
+        return output_loss(predict(params, inputs), targets)
+
+    kept, size = check_loss(loss, params, inputs, targets).kept_bytes, runtime.ravel(params)
+    block = blocks.block_size_of(kept, size) if chunk_size == "auto" else chunk_size or len(size)
+    with torch.no_grad():
+        layers = last_layer.layouts(params, last, predict(params, inputs).shape)
+        found, _ = last_layer.settled(predict, output_loss, layers, params, (inputs, targets), block)
+    if words := why_not_finite(found, loss, params, inputs, targets):
+        warn(words, RuntimeWarning)
+    return found
 
 
 def _whole(

@@ -11,7 +11,7 @@ ones; L is a Hessian-vector product for each output, of all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any, NamedTuple
 
@@ -75,11 +75,17 @@ def hessian_last_layer(
     def loss(params: Params, batch: Any) -> Tensor:
         return output_loss(predict(params, batch[0]), batch[1])
 
+    known: dict[Any, Layer] = {}
+
     @torch.no_grad()
     def compute(params: Params, batch: Any) -> Tensor:
-        block = block_size or blocks.block_size_for(loss, params, batch)
-        layers = layouts(params, last, predict(params, batch[0]).shape)
-        return settled(last, (hessian_at(predict, output_loss, layer, params, batch, block) for layer in layers))
+        shapes = (predict(params, batch[0]).shape, *(leaf.shape for leaf in pytree.tree_leaves(params)))
+        if shapes in known:
+            return hessian_at(predict, output_loss, known[shapes], params, batch, block_size)
+        matrix, known[shapes] = settled(
+            predict, output_loss, layouts(params, last, shapes[0]), params, batch, block_size
+        )
+        return matrix
 
     return checked(loss, compute)
 
@@ -111,29 +117,29 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
     return [Layer(kernels[0], next(iter(biases), None), axis == 0) for axis in kinds]
 
 
-def settled(last: str, found: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return the first Hessian that agrees with a product by automatic differentiation.
-
-    Args:
-        last: The name of the last layer.
-        found: Pairs of `hessian_at`.
+def settled(
+    predict: Predict, output_loss: OutputLoss, layers: list[Layer], params: Params, batch: Any, block_size: int | None
+) -> tuple[Float[Tensor, "P P"], Layer]:
+    """Return the first Hessian that agrees with a product by automatic differentiation, and its layer.
 
     Raises:
         ValueError: None agrees.
     """
-    for matrix, distance in found:
-        if not float(distance) > torch.finfo(matrix.dtype).eps ** 0.5:
-            return matrix
+    for layer in layers:
+        matrix = hessian_at(predict, output_loss, layer, params, batch, block_size)
+        found = _distance(matrix, lambda p: output_loss(predict(p, batch[0]), batch[1]), params)
+        if not found > torch.finfo(matrix.dtype).eps ** 0.5:
+            return matrix, layer
     raise ValueError(
-        f"a product of the Hessian differs by {float(distance):.1e} of its size from automatic differentiation: either "
-        f"{last!r} is not the last operation of the network, or is used twice, or the loss is no sum over rows"
+        f"a product of the Hessian differs by {found:.1e} of its size from automatic differentiation: the layer named "
+        "last is not the last operation of the network, or is used twice, or the loss is no sum over rows"
     )
 
 
 def hessian_at(
-    predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int
-) -> tuple[Float[Tensor, "P P"], Float[Tensor, ""]]:
-    """Return the Hessian, and how far a product of it is from that by automatic differentiation, in its size."""
+    predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int | None
+) -> Float[Tensor, "P P"]:
+    """Return the Hessian, where the layer is what it should be."""
     inputs, targets = batch
     leaves, structure = pytree.tree_flatten(params)
     last = [number for number in (layer.kernel, layer.bias) if number is not None]
@@ -158,14 +164,13 @@ def hessian_at(
     )
     rows = features if layer.bias is None else torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
     matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
-    _, product = blocks.hessian_product(loss, vector)
     if before:
-        above = blocks.rows_of(product, vector, block_size, before)
+        _, product = blocks.hessian_product(loss, vector)
+        above = blocks.rows_of(product, vector, block_size or blocks.block_size_for(loss, vector), before)
         matrix = torch.cat([above, torch.cat([above[:, before:].T, matrix], dim=1)])
-    distance = _distance(matrix, product)
     numbers = dict(zip(order, torch.arange(len(vector), device=vector.device).split(sizes), strict=True))
     places = torch.cat([numbers[n] for n in range(len(leaves))])
-    return matrix if order == sorted(order) else matrix[places][:, places], distance
+    return matrix if order == sorted(order) else matrix[places][:, places]
 
 
 def _features(
@@ -201,7 +206,10 @@ def _own_block(rows: Float[Tensor, "rows f"], curvature: Float[Tensor, "k rows k
     size = count * features
     matrix = rows.new_empty(size + start * count, size + start * count)
     shape = (count, features) if layer.outputs_first else (features, count)
-    kernel, mixed = matrix[:size, :size].unflatten(1, shape).unflatten(0, shape), matrix[:size, size:].unflatten(0, shape)
+    kernel, mixed = (
+        matrix[:size, :size].unflatten(1, shape).unflatten(0, shape),
+        matrix[:size, size:].unflatten(0, shape),
+    )
     if not layer.outputs_first:
         kernel, mixed = kernel.permute(1, 0, 3, 2), mixed.permute(1, 0, 2)
     for k in range(count):  # with all outputs from k on in one matrix product
@@ -217,9 +225,10 @@ def _own_block(rows: Float[Tensor, "rows f"], curvature: Float[Tensor, "k rows k
     return matrix
 
 
-def _distance(matrix: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+def _distance(matrix: Tensor, loss: Callable[[Params], Tensor], params: Params) -> float:
     """Return how far the product with a vector of fixed random signs is from automatic differentiation, relative."""
     signs = np.random.default_rng(0).choice([-1.0, 1.0], len(matrix))
     vector = torch.as_tensor(signs, dtype=matrix.dtype, device=matrix.device)
-    size = matrix.abs().sum(dim=1).max()
-    return (matrix @ vector - product(vector)).abs().max() / torch.where(size > 0, size, 1)
+    _, product = blocks.hessian_product(loss, params)
+    size = float(matrix.abs().sum(dim=1).max())
+    return float((matrix @ vector - product(vector)).abs().max()) / (size or 1.0)

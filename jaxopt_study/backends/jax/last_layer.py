@@ -11,7 +11,7 @@ ones; L is a Hessian-vector product for each output, of all rows at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -77,14 +77,13 @@ def hessian_last_layer(
 
     @partial(jax.jit, static_argnums=0)
     def matrix(layer: Layer, params: Params, batch: Any) -> tuple[Array, Array]:
-        block = block_size or blocks.block_size_for(loss, params, batch)
-        return hessian_at(predict, output_loss, layer, params, batch, block)
+        return hessian_at(predict, output_loss, layer, params, batch, block_size)
 
     def layers(params: Params, batch: Any) -> list[Layer]:
         return layouts(params, last, jax.eval_shape(predict, params, batch[0]).shape)
 
     def compute(params: Params, batch: Any) -> Array:
-        return settled(last, (matrix(layer, params, batch) for layer in layers(params, batch)))
+        return settled(matrix(layer, params, batch) for layer in layers(params, batch))
 
     compute.lower = lambda params, batch: matrix.lower(layers(params, batch)[0], params, batch)  # type: ignore[attr-defined]
     return checked(loss, compute)
@@ -116,28 +115,26 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
     return [Layer(kernels[0], next(iter(biases), None), axis == 0) for axis in kinds]
 
 
-def settled(last: str, found: Any) -> Array:
+def settled(found: Iterable[tuple[Array, Array]]) -> Array:
     """Return the first Hessian that agrees with a product by automatic differentiation.
 
     Args:
-        last: The name of the last layer.
-        found: Pairs of `hessian_at`.
+        found: What `hessian_at` returns for each layout. Of tracers nothing is known, and the first one is returned.
 
     Raises:
         ValueError: None agrees.
     """
     for matrix, distance in found:
-        bound = float(jnp.finfo(matrix.dtype).eps) ** 0.5
-        if isinstance(distance, jax.core.Tracer) or not float(distance) > bound:
+        if isinstance(distance, jax.core.Tracer) or not float(distance) > float(jnp.finfo(matrix.dtype).eps) ** 0.5:
             return matrix
     raise ValueError(
-        f"a product of the Hessian differs by {float(distance):.1e} of its size from automatic differentiation: either "
-        f"{last!r} is not the last operation of the network, or is used twice, or the loss is no sum over rows"
+        f"a product of the Hessian differs by {float(distance):.1e} of its size from automatic differentiation: the "
+        "layer named last is not the last operation of the network, or is used twice, or the loss is no sum over rows"
     )
 
 
 def hessian_at(
-    predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int
+    predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int | None
 ) -> tuple[Float[Array, "P P"], Float[Array, ""]]:
     """Return the Hessian, and how far a product of it is from that by automatic differentiation, in its size."""
     inputs, targets = batch
@@ -166,7 +163,7 @@ def hessian_at(
     matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
     if before:
         _, product = jax.linearize(lambda v: jax.grad(loss)(jnp.concatenate([v, vector[before:]])), vector[:before])
-        above = blocks.rows_of(product, vector[:before], block_size)
+        above = blocks.rows_of(product, vector[:before], block_size or blocks.block_size_for(loss, vector))
         matrix = jnp.concatenate([above, jnp.concatenate([above[:, before:].T, matrix], axis=1)])
     distance = _distance(matrix, jax.grad(loss), vector)
     numbers = np.split(np.arange(vector.size), np.cumsum(sizes)[:-1])

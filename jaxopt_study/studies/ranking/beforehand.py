@@ -112,7 +112,9 @@ class Beforehand(Experiment):
         lines = [
             (
                 row["workload"],
-                "PyTorch" if row["framework"] == "torch" else f"JAX {row['method']}" + (", taken" if row["chosen"] else ""),
+                "PyTorch"
+                if row["framework"] == "torch"
+                else f"JAX {row['method']}" + (", taken" if row["chosen"] else ""),
                 text.seconds(row["step_seconds"]) if row["status"] == "ok" else row["status"],
                 text.ratio(row["torch_over_this"]),
             )
