@@ -25,6 +25,7 @@ MODULES_ALONE = {
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "sparse": "asdex colours the Hessians of JAX's functions alone",
         "streams": "a thousand descents at once, by vmap",
         "surfaces": "a thousand descents at once, by vmap",
         "sweep": "vmap and map over whole trainings need a functional loop",
