@@ -440,6 +440,10 @@ KINKED = {
         "max": jnp.max,
         "sort": jnp.sort,
         "max pooling": lambda x: flax.linen.max_pool(x[None, :, None], (2,)),
+        "relu of a difference of squares": lambda x: jnp.maximum(0, (x**2).mean() - x.sum() ** 2),
+        "relu of a variance and a number": lambda x: jnp.maximum(0, (x**2).mean() - x.mean() ** 2 - 1),
+        "largest of a variance and a number": lambda x: jnp.maximum(1.0, (x**2).mean() - x.mean() ** 2),
+        "relu of the variance's opposite": lambda x: jnp.maximum(0, x.mean() ** 2 - (x**2).mean()),
     },
     "torch": {
         "relu": torch.relu,
@@ -477,6 +481,8 @@ SMOOTH = {
         "slogdet": lambda x: jnp.linalg.slogdet(jnp.eye(3) + jnp.outer(x, x))[1],
         "square of abs": lambda x: abs(x) ** 2,
         "counted, not used": lambda x: (x**2, (x > 0).sum())[0],
+        "LayerNorm": lambda x: flax.linen.LayerNorm().apply({"params": {"scale": x, "bias": x}}, jnp.outer(x, x)),
+        "GroupNorm": lambda x: flax.linen.GroupNorm(1).apply({"params": {"scale": x, "bias": x}}, jnp.outer(x, x)),
         "loop over indices": lambda x: jax.lax.fori_loop(0, 3, lambda i, total: total + x[i] ** 2, 0.0),
     },
     "torch": {

@@ -121,11 +121,12 @@ def _add(jaxpr: Any, inputs: Sequence[int], nodes: list[Node], fresh: Iterator[i
     def number(atom: Any) -> int:
         return next(fresh) if isinstance(atom, Literal) else numbers.setdefault(atom, next(fresh))
 
+    makers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
     for equation in jaxpr.eqns:
         given, made = [number(a) for a in equation.invars], [number(v) for v in equation.outvars]
         inner = [] if is_smooth(equation) else [program for program, _ in programs_inside(equation.params)]
         if not inner:
-            nodes.append(Node(_word(equation), given, made))
+            nodes.append(Node("" if _is_variance(equation, makers) else _word(equation), given, made))
         for program in inner:
             _addprograms_inside(equation, program, given, made, nodes, fresh)
     return [number(atom) for atom in jaxpr.outvars]
@@ -153,6 +154,38 @@ def _word(equation: Any) -> str:
     if not (equation.invars and jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating)):
         return "stop_gradient" if equation.primitive.name == "stop_gradient" else ""
     return "comparison" if equation.primitive.name in COMPARISONS else equation.primitive.name
+
+
+def _is_variance(equation: Any, makers: dict[Any, Any]) -> bool:
+    """Return whether this is max(0, mean of x^2 - square of the mean of x), as in flax's normalizations.
+
+    The difference is never negative but for rounding, so that the maximum is no kink.
+    """
+
+    def maker(atom: Any, name: str) -> Any:
+        found = None if isinstance(atom, Literal) else makers.get(atom)
+        return found if found is not None and found.primitive.name == name else None
+
+    def summed(division: Any) -> Any:
+        return division and maker(division.invars[0], "reduce_sum")
+
+    if equation.primitive.name != "max" or not any(isinstance(a, Literal) and a.val == 0 for a in equation.invars):
+        return False
+    difference = next(filter(None, (maker(atom, "sub") for atom in equation.invars)), None)
+    square = difference and maker(difference.invars[1], "square")
+    means = [maker(difference.invars[0], "div"), maker(square.invars[0], "div")] if square else [None, None]
+    of_squares, of_values = map(summed, means)
+    if not (of_squares and of_values):
+        return False
+    counts = [getattr(mean.invars[1], "val", None) for mean in means]
+    squares = maker(of_squares.invars[0], "square")
+    return bool(
+        counts[0] is not None
+        and counts[0] == counts[1]
+        and of_squares.params["axes"] == of_values.params["axes"]
+        and squares
+        and squares.invars[0] is of_values.invars[0]
+    )
 
 
 def _reached(start: set[int], edges: Sequence[tuple[Sequence[int], Sequence[int]]]) -> set[int]:
