@@ -59,6 +59,7 @@ NAMES_ALONE = {
     },
     "torch": {
         "calibration": {"onednn_product": "XLA uses oneDNN already"},
+        "defects": {"normalization_explains": "JAX's Hessians are right"},
         "derivatives": {
             "hessian_compiled": "all of JAX's functions are compiled",
             "hessian_double_backward": "the notebook's way in PyTorch",
@@ -76,6 +77,7 @@ NAMES_ALONE = {
             "ravel_tree": "JAX has it: jax.flatten_util.ravel_pytree",
         },
         "steps": dict.fromkeys(("compiled", "cuda_graph"), "a way to loop of PyTorch"),
+        "validation": {"twice_differentiable": "PyTorch's fused attention has a first derivative alone"},
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
     },
 }

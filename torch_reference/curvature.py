@@ -28,6 +28,7 @@ from torch_reference.validation import (
     check_params,
     check_vector,
     known_shapes,
+    twice_differentiable,
     warn,
 )
 
@@ -56,6 +57,7 @@ def hessian(loss: Loss, params: Params, *args: Any, chunk_size: int | str | None
             loss does not return one floating point number.
         ValueError: There are no parameters, or an entry is not finite; the chunk size is not allowed; the loss
             changes a tensor that it did not make, as batch normalization in training mode does.
+        NotImplementedError: An operation of the loss has no second derivative in PyTorch.
 
     Example:
         >>> import torch
@@ -90,6 +92,7 @@ def diagonal(loss: Loss, params: Params, *args: Any, chunk_size: int | str | Non
     return _whole(blocks.diagonal_of, partial(blocks.hessian_product, loss), loss, params, args, chunk_size)
 
 
+@twice_differentiable
 def hvp(loss: Loss, params: Params, vector: Params, *args: Any) -> Params:
     """Return the Hessian of loss(params, *args) times a vector, both trees like the parameters.
 
@@ -166,6 +169,7 @@ def gauss_newton(
     return _whole(blocks.rows_of, product, loss, params, (inputs, targets), chunk_size)
 
 
+@twice_differentiable
 def hessian_of_network(
     predict: Callable[[Params, Any], Tensor],
     output_loss: Callable[[Tensor, Any], Tensor],
@@ -222,6 +226,7 @@ def hessian_of_network(
     return found
 
 
+@twice_differentiable
 def _whole(
     compute: Callable[..., Tensor],
     product_at: Callable[..., tuple[Tensor, Callable[[Tensor], Tensor]]],
