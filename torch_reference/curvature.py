@@ -216,8 +216,7 @@ def hessian_of_network(
     def loss(params: Params, inputs: Any, targets: Any) -> Tensor:
         return output_loss(predict(params, inputs), targets)
 
-    kept, size = check_loss(loss, params, inputs, targets).kept_bytes, runtime.ravel(params)
-    block = blocks.block_size_of(kept, size) if chunk_size == "auto" else chunk_size or len(size)
+    block = _block_size(chunk_size, check_loss(loss, params, inputs, targets).kept_bytes, runtime.ravel(params))
     with torch.no_grad():
         layers = last_layer.layouts(params, last, predict(params, inputs).shape)
         found, _ = last_layer.settled(predict, output_loss, layers, params, (inputs, targets), block)
@@ -242,12 +241,15 @@ def _whole(
     kept = check_loss(loss, params, *args).kept_bytes
     with torch.no_grad():
         vector, product = product_at(params, *args)
-        found = compute(
-            product, vector, blocks.block_size_of(kept, vector) if chunk_size == "auto" else chunk_size or len(vector)
-        )
+        found = compute(product, vector, _block_size(chunk_size, kept, vector))
     if words := why_not_finite(found, loss, params, *args):
         warn(words, RuntimeWarning)
     return found
+
+
+def _block_size(chunk_size: Any, kept: int, vector: Tensor) -> int:
+    """Return how many products to compute at a time."""
+    return blocks.block_size_of(kept, vector) if chunk_size == "auto" else chunk_size or len(vector)
 
 
 def _detached(tree: Any) -> Any:

@@ -182,9 +182,8 @@ def _features(
     """
     size = (len(tail) if layer.bias is None else len(tail) - count) // count
     kernels = np.eye(-(-size // count) * count, size).reshape(-1, count, size)
-    kernels = kernels if layer.outputs_first else kernels.swapaxes(1, 2)
-    kernels = kernels.reshape(len(kernels), -1)
-    padded = np.pad(kernels, ((0, 0), (0, len(tail) - kernels.shape[1])))
+    flat = (kernels if layer.outputs_first else kernels.swapaxes(1, 2)).reshape(len(kernels), -1)
+    padded = np.pad(flat, ((0, 0), (0, len(tail) - flat.shape[1])))
     tails = torch.as_tensor(padded, dtype=tail.dtype, device=tail.device)
     shown = torch.func.vmap(outputs_for)(tails) - outputs_for(torch.zeros_like(tail))
     return shown.reshape(len(kernels), -1, count).movedim(0, 1).reshape(-1, len(kernels) * count)[:, :size].contiguous()

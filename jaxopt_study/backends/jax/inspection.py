@@ -163,29 +163,28 @@ def _is_variance(equation: Any, makers: dict[Any, Any]) -> bool:
     """
 
     def maker(atom: Any, name: str) -> Any:
-        found = None if isinstance(atom, Literal) else makers.get(atom)
-        return found if found is not None and found.primitive.name == name else None
+        """Return the operation of this name that made a value, or None."""
+        made = None if isinstance(atom, Literal) else makers.get(atom)
+        return made if made is not None and made.primitive.name == name else None
 
-    def summed(division: Any) -> Any:
-        return division and maker(division.invars[0], "reduce_sum")
+    def arguments(atom: Any, name: str) -> Any:
+        made = maker(atom, name)
+        return made.invars if made else [None, None]
 
-    if equation.primitive.name != "max" or not any(isinstance(a, Literal) and a.val == 0 for a in equation.invars):
+    def mean(atom: Any) -> tuple[Any, Any, Any]:
+        """Return what a value is the mean of, over which axes, divided by what number."""
+        total, count = arguments(atom, "div")
+        summed = maker(total, "reduce_sum")
+        return (summed.invars[0], summed.params["axes"], getattr(count, "val", None)) if summed else (None, None, None)
+
+    literals = [atom.val for atom in equation.invars if isinstance(atom, Literal)]
+    if equation.primitive.name != "max" or literals != [0]:
         return False
-    difference = next(filter(None, (maker(atom, "sub") for atom in equation.invars)), None)
-    square = difference and maker(difference.invars[1], "square")
-    means = [maker(difference.invars[0], "div"), maker(square.invars[0], "div")] if square else [None, None]
-    of_squares, of_values = map(summed, means)
-    if not (of_squares and of_values):
-        return False
-    counts = [getattr(mean.invars[1], "val", None) for mean in means]
-    squares = maker(of_squares.invars[0], "square")
-    return bool(
-        counts[0] is not None
-        and counts[0] == counts[1]
-        and of_squares.params["axes"] == of_values.params["axes"]
-        and squares
-        and squares.invars[0] is of_values.invars[0]
-    )
+    (difference,) = (atom for atom in equation.invars if not isinstance(atom, Literal))
+    of_squares, squared_mean = arguments(difference, "sub")
+    squares, *first = mean(of_squares)
+    values, *second = mean(arguments(squared_mean, "square")[0])
+    return values is not None and arguments(squares, "square")[0] is values and first == second and None not in first
 
 
 def _reached(start: set[int], edges: Sequence[tuple[Sequence[int], Sequence[int]]]) -> set[int]:

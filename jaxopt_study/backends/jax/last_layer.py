@@ -178,9 +178,8 @@ def _features(outputs_for: Callable[[Array], Array], layer: Layer, tail: Array, 
     """
     size = (tail.size if layer.bias is None else tail.size - count) // count
     kernels = np.eye(-(-size // count) * count, size).reshape(-1, count, size)
-    kernels = kernels if layer.outputs_first else kernels.swapaxes(1, 2)
-    kernels = kernels.reshape(len(kernels), -1)
-    tails = jnp.asarray(np.pad(kernels, ((0, 0), (tail.size - kernels.shape[1], 0))), tail.dtype)
+    flat = (kernels if layer.outputs_first else kernels.swapaxes(1, 2)).reshape(len(kernels), -1)
+    tails = jnp.asarray(np.pad(flat, ((0, 0), (tail.size - flat.shape[1], 0))), tail.dtype)
     shown = jax.vmap(outputs_for)(tails) - outputs_for(jnp.zeros_like(tail))
     return jnp.moveaxis(shown.reshape(len(kernels), -1, count), 0, 1).reshape(-1, len(kernels) * count)[:, :size]
 

@@ -73,9 +73,9 @@ class Sparse(Experiment):
             Skipped: The framework has no sparse method.
         """
         x = start(int(case.subject.split()[-1]))
-        if case.method == SPARSE and not hasattr(backend, "sparse"):
+        module = getattr(backend, "sparse" if case.method == SPARSE else METHODS[case.method].module, None)
+        if module is None:
             raise Skipped("asdex colours the Hessians of JAX's functions alone")
-        module = backend.sparse if case.method == SPARSE else getattr(backend, METHODS[case.method].module)
         compute: Callable[..., Any] = getattr(module, case.method)(chain)
         params = backend.runtime.from_numpy(x)
 
