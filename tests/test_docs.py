@@ -85,6 +85,7 @@ def test_the_page_of_derivatives_runs(float32):
     names = run_page("derivatives")
     assert (names["matrix"].shape, names["found"].shape) == ((7, 7), (8, 8))
     assert names["product"]["dense"]["kernel"].shape == (3, 2)
+    assert names["whole"].shape == (22, 22)
 
 
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):
