@@ -56,6 +56,7 @@ class Chosen:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
         self._plain, self._native = jax.jit(function), compiled_natively(function)
         self._ways: dict[Any, Callable[..., Any]] = {}
         self.choices: dict[str, str] = {}
@@ -72,6 +73,8 @@ class Chosen:
         return self._ways[key](*arguments)
 
     def _choose(self, arguments: Any) -> tuple[Callable[..., Any], str]:
+        if found := suspects(self._function, *arguments):  # not tried: XLA would write of it to standard error
+            return self._plain, f"jax.jit: a native function cannot hold {', '.join(found)}"
         try:
             jax.block_until_ready(self._native(*arguments))
         except NotImplementedError as error:

@@ -67,3 +67,20 @@ def test_each_way_of_the_ranking_trains_the_same_first_network(both, monkeypatch
     losses = [float(train()) for train, _ in found]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)  # 2.1e-6 measured
     assert [steps for _, steps in found] == [2 * 2 * 22, 22, 2 * 22]
+
+
+def test_each_route_to_the_hessian_has_its_ratios_and_a_wrong_one_has_none(both, digits, monkeypatch):
+    hessians = benchmark("hessians")
+    monkeypatch.setattr(hessians, "ROUNDS", 1)
+    right = hessians.routes
+
+    def planted(backend, framework):
+        found = right(backend, framework)
+        return {**found, "HVP blocks": lambda *given: 1.1 * found["HVP blocks"](*given)}
+
+    monkeypatch.setattr(hessians, "routes", planted)
+    for framework, own in hessians.OWN.items():
+        lines = list(hessians.measured(framework, digits))
+        assert [line.split(":")[0].split(", ")[1] for line in lines] == [own, "HVP blocks", "last layer", "closed form"]
+        assert "differs from the closed form by 1.0e-01" in lines[1]
+        assert f"of {own}" in lines[2]

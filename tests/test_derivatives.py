@@ -440,6 +440,10 @@ KINKED = {
         "max": jnp.max,
         "sort": jnp.sort,
         "max pooling": lambda x: flax.linen.max_pool(x[None, :, None], (2,)),
+        "relu of a difference of squares": lambda x: jnp.maximum(0, (x**2).mean() - x.sum() ** 2),
+        "relu of a variance and a number": lambda x: jnp.maximum(0, (x**2).mean() - x.mean() ** 2 - 1),
+        "largest of a variance and a number": lambda x: jnp.maximum(1.0, (x**2).mean() - x.mean() ** 2),
+        "relu of the variance's opposite": lambda x: jnp.maximum(0, x.mean() ** 2 - (x**2).mean()),
     },
     "torch": {
         "relu": torch.relu,
@@ -477,6 +481,8 @@ SMOOTH = {
         "slogdet": lambda x: jnp.linalg.slogdet(jnp.eye(3) + jnp.outer(x, x))[1],
         "square of abs": lambda x: abs(x) ** 2,
         "counted, not used": lambda x: (x**2, (x > 0).sum())[0],
+        "LayerNorm": lambda x: flax.linen.LayerNorm().apply({"params": {"scale": x, "bias": x}}, jnp.outer(x, x)),
+        "GroupNorm": lambda x: flax.linen.GroupNorm(1).apply({"params": {"scale": x, "bias": x}}, jnp.outer(x, x)),
         "loop over indices": lambda x: jax.lax.fori_loop(0, 3, lambda i, total: total + x[i] ** 2, 0.0),
     },
     "torch": {
@@ -572,6 +578,57 @@ def test_the_weights_of_normalizations_have_their_rows(norm, loaded):
     np.testing.assert_allclose(
         flat("torch", product), expected @ flat("torch", params).detach().numpy(), rtol=0, atol=1e-13
     )
+
+
+@pytest.mark.parametrize("module", ["attention", "encoder"])
+def test_attention_has_second_derivatives(module, loaded):
+    """PyTorch's fused kernels have none; by matrix products there are. The differences' own error is 1e-9."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    if module == "attention":
+        model = nn.MultiheadAttention(4, 2, batch_first=True).double()
+        predict = lambda p: functional_call(model, p, (x, x, x), {"need_weights": False})[0]  # noqa: E731
+    else:
+        model = nn.TransformerEncoderLayer(4, 2, 5, 0.0, nn.functional.gelu, batch_first=True).double()
+        predict = lambda p: functional_call(model, p, (x,))  # noqa: E731
+    loss, params = lambda p, batch=None: (predict(p) ** 3).mean(), dict(model.named_parameters())
+    derivatives = loaded["torch"].derivatives
+    vector = {name: torch.randn_like(leaf) for name, leaf in params.items()}
+    ends = [derivatives.gradient(loss)({n: leaf + e * vector[n] for n, leaf in params.items()}, None)
+            for e in (1e-6, -1e-6)]  # fmt: skip
+    expected = (flat("torch", ends[0]) - flat("torch", ends[1])) / 2e-6
+    found = derivatives.hessian(loss, params)
+    np.testing.assert_allclose(found @ flat("torch", vector), expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(flat("torch", derivatives.hvp(loss, params, vector)), expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(derivatives.diagonal(loss, params), found.diagonal(), rtol=0, atol=1e-14)
+    if module == "attention":  # an encoder has LayerNorm, whose rows torch.func gets wrong
+        named = derivatives.hessian_reverse_over_reverse(loss)(params, None)
+        np.testing.assert_allclose(named, found, rtol=0, atol=1e-14)
+
+
+def test_an_operation_that_can_be_differentiated_only_once_is_named_and_the_remedies_work(loaded):
+    def call(model):
+        x = torch.ones(1, 2, 2, dtype=model.bias_hh_l0.dtype)
+        loss = lambda p: (functional_call(model, p, (x,))[0] ** 2).sum()  # noqa: E731
+        return loaded["torch"].derivatives.hessian(loss, dict(model.named_parameters()))
+
+    model = nn.LSTM(2, 1).float()
+    with pytest.raises(
+        NotImplementedError, match=r"nn\.LSTM in float32 on a CPU has no second derivative: use float64"
+    ):
+        call(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about Intel's GPUs
+        with torch.backends.mkldnn.flags(enabled=False):
+            found = call(model)
+    np.testing.assert_allclose(found, call(model.double()), rtol=0, atol=1e-6)
+
+
+def test_a_list_for_a_loss_that_needs_names_is_told_how_to_give_them(loaded):
+    model = nn.Linear(2, 2)
+    loss = lambda p: functional_call(model, p, (torch.ones(1, 2),)).sum()  # noqa: E731
+    with pytest.raises(TypeError, match=r"params are a list, and .* needs names: give dict\(module.named_parameters"):
+        loaded["torch"].derivatives.hessian(loss, list(model.parameters()))
 
 
 def test_both_remedies_that_the_message_names_work(loaded):

@@ -27,11 +27,13 @@ BY_A_USER = {
         "gauss_newton",
         "gradient",
         "hessian",
+        "hessian_of_network",
         "hvp",
         "hvp_forward_over_reverse",
         "hvp_reverse_over_forward",
         "hvp_reverse_over_reverse",
     ),
+    "last_layer": ("hessian_last_layer",),
     "newton_step": ("newton_step",),
     "newton.minimize": ("minimize",),
 }
@@ -83,6 +85,7 @@ def test_the_page_of_derivatives_runs(float32):
     names = run_page("derivatives")
     assert (names["matrix"].shape, names["found"].shape) == ((7, 7), (8, 8))
     assert names["product"]["dense"]["kernel"].shape == (3, 2)
+    assert names["whole"].shape == (22, 22)
 
 
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):

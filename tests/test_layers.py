@@ -50,7 +50,7 @@ EXTRA = {
 }
 # These stand alone: each may import the standard library, NumPy, itself, and what is named here.
 ALONE = {
-    "jaxopt_study.backends.jax": {"scipy", "jaxtyping", "jax", "flax", "optax"},
+    "jaxopt_study.backends.jax": {"scipy", "jaxtyping", "jax", "flax", "optax", "asdex"},
     "jaxopt_study.backends.numpy": {"scipy", "jaxtyping", "sklearn"},
     "jaxopt_study.backends.c": {"scipy", "jaxtyping", "jaxopt_study.backends.numpy.runtime"},
     "torch_reference": {"scipy", "jaxtyping", "torch", "torchmin"},

@@ -62,10 +62,18 @@ def test_what_a_native_function_cannot_hold_is_named(words, function):
     assert "\n" not in str(raised.value)
 
 
-def test_auto_goes_without_where_it_must_and_says_why():
-    function = REFUSED["cholesky (LAPACK)"]
+@pytest.mark.parametrize(("words", "function"), REFUSED.items(), ids=REFUSED)
+def test_auto_goes_without_where_it_must_and_says_why_and_xla_says_nothing(words, function, capfd):
     auto = native(function, mode="auto")
     np.testing.assert_array_equal(auto(X), jax.jit(function)(X))
+    assert auto.choices["float64[8]"].startswith(f"jax.jit: a native function cannot hold {words}")
+    assert capfd.readouterr().err == ""
+
+
+def test_auto_goes_without_where_only_xla_knows_that_it_must(monkeypatch):
+    monkeypatch.setattr("jaxopt_study.native.suspects", lambda *given: [])
+    auto = native(REFUSED["cholesky (LAPACK)"], mode="auto")
+    auto(X)
     assert auto.choices["float64[8]"].startswith("jax.jit: XLA makes no native function of")
 
 

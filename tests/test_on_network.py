@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from jaxopt_study.bench.task import TooLarge
 from jaxopt_study.config import Config, check
 from jaxopt_study.studies.hessian import on_network
+from jaxopt_study.studies.hessian.methods import OWN
 from jaxopt_study.studies.hessian.on_network import OnNetwork
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
 from jaxopt_study.studies.own import chosen
@@ -43,6 +45,33 @@ def test_a_wrong_hessian_is_found(measured, framework):
     doubtful = {case.method for f in findings if not f.agrees for case in f.cases if case.framework == framework}
     assert "hessian_blocked" in doubtful
     assert "hessian_reverse_over_reverse" not in doubtful
+
+
+def test_a_known_upstream_defect_is_named_and_withholds_only_its_own_time(measured):
+    plan, records = measured
+    place = next(n for n, r in enumerate(records) if (r.framework, r.method) == ("torch", OWN))
+    products = list(np.array(records[place].value["products"]) * 2)
+    wrong = replace(records[place], value=records[place].value | {"products": products, on_network.DEFECT: True})
+    findings = OnNetwork().findings([*records[:place], wrong, *records[place + 1 :]], plan)
+    words = "known upstream defect: torch.func.hessian takes normalizations' mean and deviation for constants"
+    assert {case for f in findings if not f.agrees for case in f.cases} == {wrong.case}
+    assert all((words in f.what) == (wrong.case in f.cases) for f in findings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_defect_is_measured_and_not_told_by_the_layer(backends, dtype):
+    defects = backends["torch"].defects
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, dtype=dtype)
+    for norm, defective in ((torch.nn.LayerNorm(4), True), (torch.nn.RMSNorm(4), False), (torch.nn.Tanh(), False)):
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), norm, torch.nn.Linear(4, 2)).to(dtype)
+        params = dict(model.named_parameters())
+        loss = lambda p, x, model=model: (torch.func.functional_call(model, p, (x,)) ** 3).mean()  # noqa: E731
+        for name, module in ((OWN, "derivatives"), ("hessian_blocked", "blocks")):
+            matrix = getattr(getattr(backends["torch"], module), name)(loss)(params, x)
+            explained = defects.normalization_explains(loss, params, x, matrix)
+            assert explained == (defective and name == OWN), (norm, name)
+        assert defects.normalization_explains(loss, params, x, 2 * matrix) == defective
 
 
 def test_softmax_regression_has_its_own_experiment_and_large_models_none(backends, monkeypatch):

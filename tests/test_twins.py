@@ -25,6 +25,7 @@ MODULES_ALONE = {
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
+        "sparse": "asdex colours the Hessians of JAX's functions alone",
         "streams": "a thousand descents at once, by vmap",
         "surfaces": "a thousand descents at once, by vmap",
         "sweep": "vmap and map over whole trainings need a functional loop",
@@ -58,6 +59,7 @@ NAMES_ALONE = {
     },
     "torch": {
         "calibration": {"onednn_product": "XLA uses oneDNN already"},
+        "defects": {"normalization_explains": "JAX's Hessians are right"},
         "derivatives": {
             "hessian_compiled": "all of JAX's functions are compiled",
             "hessian_double_backward": "the notebook's way in PyTorch",
@@ -75,6 +77,7 @@ NAMES_ALONE = {
             "ravel_tree": "JAX has it: jax.flatten_util.ravel_pytree",
         },
         "steps": dict.fromkeys(("compiled", "cuda_graph"), "a way to loop of PyTorch"),
+        "validation": {"twice_differentiable": "PyTorch's fused attention has a first derivative alone"},
         "trajectories": {"make": "in JAX `dictionary.build` makes the optimizer from its text"},
     },
 }

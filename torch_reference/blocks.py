@@ -175,23 +175,26 @@ def gauss_newton_product(
     return vector, lambda direction: pull(*bend(*push(direction)))[0]
 
 
-def rows_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, "P P"]:
-    """Return the symmetric matrix of `product`, written in place block by block."""
-    matrix = vector.new_empty(len(vector), len(vector))
-    for start, basis in _bases(vector, block_size):
+def rows_of(
+    product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int, count: int | None = None
+) -> Float[Tensor, "rows P"]:
+    """Return the symmetric matrix of `product`, or its first rows, written in place block by block."""
+    count = len(vector) if count is None else count
+    matrix = vector.new_empty(count, len(vector))
+    for start, basis in _bases(vector, block_size, count):
         matrix[start : start + len(basis)] = torch.func.vmap(product)(basis)
     return matrix
 
 
 def diagonal_of(product: Callable[[Tensor], Tensor], vector: Tensor, block_size: int) -> Float[Tensor, " P"]:
     """Return the diagonal of the matrix of `product`, block by block."""
-    blocks = _bases(vector, block_size)
+    blocks = _bases(vector, block_size, len(vector))
     return torch.cat([torch.func.vmap(product)(basis).diagonal(start).clone() for start, basis in blocks])
 
 
-def _bases(vector: Tensor, block_size: int) -> Iterator[tuple[int, Float[Tensor, "block P"]]]:
-    for start in range(0, len(vector), block_size):
-        block = min(block_size, len(vector) - start)
+def _bases(vector: Tensor, block_size: int, count: int) -> Iterator[tuple[int, Float[Tensor, "block P"]]]:
+    for start in range(0, count, block_size):
+        block = min(block_size, count - start)
         basis = vector.new_zeros(block, len(vector))
         basis[range(block), range(start, start + block)] = 1
         yield start, basis

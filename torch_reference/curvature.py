@@ -1,4 +1,4 @@
-"""Second derivatives of a loss at a point, by one call each: `hessian`, `hvp`, `gauss_newton` and `diagonal`.
+"""Second derivatives of a loss at a point, by one call each.
 
 `derivatives` makes them public. Parameters are a tree of floating point tensors of one type, such as
 `dict(module.named_parameters())`. A matrix over the parameters has the order of the tree's leaves, in which the keys of
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from torch_reference import blocks
+from torch_reference import blocks, last_layer, runtime
 from torch_reference.finiteness import why_not_finite
 from torch_reference.validation import (
     check_chunk_size,
@@ -28,10 +28,11 @@ from torch_reference.validation import (
     check_params,
     check_vector,
     known_shapes,
+    twice_differentiable,
     warn,
 )
 
-__all__ = ["diagonal", "gauss_newton", "hessian", "hvp"]
+__all__ = ["diagonal", "gauss_newton", "hessian", "hessian_of_network", "hvp"]
 
 Params = Any
 Loss = Callable[..., Tensor]
@@ -56,6 +57,7 @@ def hessian(loss: Loss, params: Params, *args: Any, chunk_size: int | str | None
             loss does not return one floating point number.
         ValueError: There are no parameters, or an entry is not finite; the chunk size is not allowed; the loss
             changes a tensor that it did not make, as batch normalization in training mode does.
+        NotImplementedError: An operation of the loss has no second derivative in PyTorch.
 
     Example:
         >>> import torch
@@ -90,6 +92,7 @@ def diagonal(loss: Loss, params: Params, *args: Any, chunk_size: int | str | Non
     return _whole(blocks.diagonal_of, partial(blocks.hessian_product, loss), loss, params, args, chunk_size)
 
 
+@twice_differentiable
 def hvp(loss: Loss, params: Params, vector: Params, *args: Any) -> Params:
     """Return the Hessian of loss(params, *args) times a vector, both trees like the parameters.
 
@@ -166,6 +169,63 @@ def gauss_newton(
     return _whole(blocks.rows_of, product, loss, params, (inputs, targets), chunk_size)
 
 
+@twice_differentiable
+def hessian_of_network(
+    predict: Callable[[Params, Any], Tensor],
+    output_loss: Callable[[Tensor, Any], Tensor],
+    params: Params,
+    inputs: Any,
+    targets: Any,
+    *,
+    last: str,
+    chunk_size: int | str | None = "auto",
+) -> Float[Tensor, "P P"]:
+    """Return the Hessian of output_loss(predict(params, inputs), targets), faster where the last layer is large.
+
+    The block of a last linear layer takes matrix products of its features, as the closed form of softmax regression
+    does; what comes before it takes Hessian-vector products. The loss is any sum or mean over rows: softmax, squares.
+    One product of the result is compared with automatic differentiation.
+
+    Args:
+        predict: predict(params, inputs) returns the outputs (*rows, outputs).
+        output_loss: output_loss(outputs, targets) returns a scalar.
+        params: A tree of floating point tensors of one type.
+        inputs: What else `predict` takes.
+        targets: What else `output_loss` takes.
+        last: The name of the last layer in the parameters, "layer2" or "decoder.read". It has a kernel of two axes, in
+            either order, and may have a bias.
+        chunk_size: As for `hessian`.
+
+    Raises:
+        TypeError: As for `hessian`.
+        ValueError: As for `hessian`; or there is no such last linear layer, or the loss is no sum over rows.
+
+    Example:
+        >>> import torch
+        >>> from torch_reference.derivatives import hessian_of_network
+        >>> predict = lambda params, inputs: inputs @ params["read.weight"].T
+        >>> squares = lambda outputs, targets: ((outputs - targets) ** 2).sum()
+        >>> params, inputs = {"read.weight": torch.tensor([[3.0, 1.0]])}, torch.tensor([[1.0, 2.0]])
+        >>> hessian_of_network(predict, squares, params, inputs, torch.tensor([[0.0]]), last="read").tolist()
+        [[2.0, 4.0], [4.0, 8.0]]
+    """
+    check_chunk_size(chunk_size)
+    check_params(params)
+    params, inputs, targets = _detached((params, inputs, targets))
+
+    def loss(params: Params, inputs: Any, targets: Any) -> Tensor:
+        return output_loss(predict(params, inputs), targets)
+
+    block = _block_size(chunk_size, check_loss(loss, params, inputs, targets).kept_bytes, runtime.ravel(params))
+    with torch.no_grad():
+        layers = last_layer.layouts(params, last, predict(params, inputs).shape)
+        found, _ = last_layer.settled(predict, output_loss, layers, params, (inputs, targets), block)
+    if words := why_not_finite(found, loss, params, inputs, targets):
+        warn(words, RuntimeWarning)
+    return found
+
+
+@twice_differentiable
 def _whole(
     compute: Callable[..., Tensor],
     product_at: Callable[..., tuple[Tensor, Callable[[Tensor], Tensor]]],
@@ -181,12 +241,15 @@ def _whole(
     kept = check_loss(loss, params, *args).kept_bytes
     with torch.no_grad():
         vector, product = product_at(params, *args)
-        found = compute(
-            product, vector, blocks.block_size_of(kept, vector) if chunk_size == "auto" else chunk_size or len(vector)
-        )
+        found = compute(product, vector, _block_size(chunk_size, kept, vector))
     if words := why_not_finite(found, loss, params, *args):
         warn(words, RuntimeWarning)
     return found
+
+
+def _block_size(chunk_size: Any, kept: int, vector: Tensor) -> int:
+    """Return how many products to compute at a time."""
+    return blocks.block_size_of(kept, vector) if chunk_size == "auto" else chunk_size or len(vector)
 
 
 def _detached(tree: Any) -> Any:

@@ -1,13 +1,18 @@
-"""Known defects of torch.optim, each with a probe that says whether it is there; and the optimizers installed."""
+"""Known defects of PyTorch, each with a probe that says whether it is there; and the optimizers installed."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-__all__ = ["DEFECTS", "optimizers"]
+from torch_reference import runtime
+from torch_reference.inspection import Normalizations
+
+__all__ = ["DEFECTS", "normalization_explains", "optimizers"]
 
 
 def optimizers() -> list[str]:
@@ -53,8 +58,40 @@ def adafactor_documents_another_decay() -> float:
     return float("weight decay coefficient (default: 1e-2)" in words and default == 0)
 
 
+def normalizations_lose_their_statistics() -> float:
+    """`torch.func.hessian` takes the mean and the deviation of a LayerNorm for constants: vmap of its backward pass."""
+    x, weight = torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+
+    def loss(params: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        return (torch.nn.functional.layer_norm(batch * params[:3], (3,), params[3:]) ** 3).sum()
+
+    params = torch.cat([weight, weight + 0.5])
+    return float(normalization_explains(loss, params, x, torch.func.hessian(loss)(params, x)))
+
+
+def normalization_explains(loss: Callable[[Any, Any], torch.Tensor], params: Any, batch: Any, matrix: Any) -> bool:
+    """Return whether a Hessian by `torch.func` is wrong because the loss normalizes.
+
+    It is if the loss calls a normalization, and a product of the matrix is far from differences of the gradient, ten
+    times as far as one that no vmap made.
+    """
+    with torch.no_grad(), Normalizations() as normalizations:
+        loss(params, batch)
+    if not normalizations.found:
+        return False
+    vector, unravel = runtime.ravel_tree(pytree.tree_map(torch.Tensor.detach, params))
+    slope = torch.func.grad(lambda v: loss(unravel(v), batch))
+    signs = torch.where(torch.arange(len(vector), device=vector.device) % 3 == 0, -1.0, 1.0).to(vector.dtype)
+    step = torch.finfo(vector.dtype).eps ** (1 / 3)
+    differences = (slope(vector + step * signs) - slope(vector - step * signs)) / (2 * step)
+    product = torch.func.vjp(slope, vector)[1](signs)[0]
+    theirs, ours = ((found - differences).abs().max() for found in (matrix @ signs, product))
+    return bool(theirs > 10 * ours)
+
+
 DEFECTS: dict[str, Callable[[], float]] = {
     "asgd_lags": asgd_lags,
     "nadam_keeps_default_dtype": nadam_keeps_default_dtype,
     "adafactor_documents_another_decay": adafactor_documents_another_decay,
+    "normalizations_lose_their_statistics": normalizations_lose_their_statistics,
 }

@@ -1,7 +1,8 @@
 """Derivatives of a loss by automatic differentiation.
 
-`hessian`, `hvp`, `gauss_newton` and `diagonal` compute at a point: see `curvature`. The others are named ways to do so.
-They take a loss(params, batch), and return a function of (params, batch[, vector]), which can be called many times.
+`hessian`, `hessian_of_network`, `hvp`, `gauss_newton` and `diagonal` compute at a point: see `curvature`. Others are
+named ways to do so. They take a loss(params, batch), and return a function of (params, batch[, vector]), which can be
+called many times.
 
 A Hessian is a P x P matrix, whose rows and columns have the order of `runtime.ravel`. The functions here differentiate
 along all P basis vectors at once; those of `blocks` take a few vectors at a time.
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_reference import runtime
-from torch_reference.curvature import diagonal, gauss_newton, hessian, hvp
+from torch_reference.curvature import diagonal, gauss_newton, hessian, hessian_of_network, hvp
 from torch_reference.validation import checked
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "hessian_functional",
     "hessian_functional_forward",
     "hessian_functional_vectorized",
+    "hessian_of_network",
     "hessian_reverse_over_reverse",
     "hvp",
     "hvp_forward_over_reverse",

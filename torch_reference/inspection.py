@@ -28,6 +28,11 @@ KINKS = {
     "MultiMarginLoss", "MultilabelMarginLoss", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D",
     "AdaptiveMaxPool3D", "MaxUnpool2D", "FractionalMaxPool2D",
 }  # fmt: skip
+ONCE = {
+    "MkldnnRnnLayer": "nn.LSTM in float32 on a CPU has no second derivative: use float64, or call this inside `with "
+    "torch.backends.mkldnn.flags(enabled=False)`"
+}
+"""Operations that PyTorch can differentiate only once, and what to do."""
 NO_CHOICE = {"isfinite", "isnan", "isinf", "isposinf", "isneginf"}
 """Comparisons that choose nothing where the loss is finite."""
 
@@ -51,11 +56,14 @@ def inspect(loss: Callable[..., Any], params: Any, *args: Any) -> Inspection:
 
     Raises:
         ValueError: The loss changes a tensor that it did not make; nothing was changed.
+        NotImplementedError: An operation has no second derivative in PyTorch.
     """
     with Choices() as choices, Unchanged():
         value, kept = _call(loss, params, *args)
-    names = {name for name in _operations(getattr(value, "grad_fn", None)) if name in KINKS}
-    return Inspection(value, sorted(names | choices.found), kept)
+    names = set(_operations(getattr(value, "grad_fn", None)))
+    for name in names & ONCE.keys():
+        raise NotImplementedError(ONCE[name])
+    return Inspection(value, sorted(names & KINKS | choices.found), kept)
 
 
 def kept_bytes(loss: Callable[..., Any], params: Any, *args: Any) -> int:

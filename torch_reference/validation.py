@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from torch_reference.inspection import Inspection, inspect
@@ -30,10 +31,14 @@ __all__ = [
     "checked",
     "describe",
     "known_shapes",
+    "twice_differentiable",
     "warn",
 ]
 
 Params = Any
+
+twice_differentiable = sdpa_kernel(SDPBackend.MATH)
+"""A decorator: attention takes matrix products, since PyTorch's fused kernels have a first derivative alone."""
 
 
 def check_params(params: Params, name: str = "params") -> None:
@@ -102,10 +107,17 @@ def check_loss(loss: Callable[..., Tensor], params: Params, *args: Any) -> Inspe
     The loss is called once.
 
     Raises:
-        TypeError: The loss returns anything but one floating point number.
+        TypeError: The loss returns anything but one floating point number, or needs parameters by name.
         ValueError: The loss changes a tensor that it did not make, as batch normalization in training mode does.
+        NotImplementedError: An operation of the loss has no second derivative in PyTorch.
     """
-    seen = inspect(loss, params, *args)
+    try:
+        seen = inspect(loss, params, *args)
+    except ValueError as error:
+        if "parameter_and_buffer_dicts" in str(error):  # torch.func.functional_call, given a list
+            words = f"params are a {type(params).__name__}, and torch.func.functional_call in the loss needs names"
+            raise TypeError(f"{words}: give dict(module.named_parameters())") from None
+        raise
     _check_value("the loss", seen.value)
     if seen.kinks:
         words = (
@@ -153,6 +165,7 @@ def checked(loss: Callable[..., Tensor], compute: Callable[..., Any]) -> Callabl
     """Return `compute` with checks: of the parameters at each call, of the loss at the first call with new shapes."""
     known: set[Any] = set()
 
+    @twice_differentiable
     def check_and_compute(params: Params, batch: Any, *rest: Any) -> Any:
         check_params(params)
         check_once(known, loss, params, batch)

@@ -102,6 +102,14 @@ class Blocks(Protocol):
     def hessian_blocked(self, loss: Loss, block_size: int | None = None) -> Callable[[Params, Any], Array]: ...
 
 
+class LastLayer(Protocol):
+    """The Hessian of a network that ends in a linear layer."""
+
+    def hessian_last_layer(
+        self, predict: Any, output_loss: Any, last: str, block_size: int | None = None
+    ) -> Callable[[Params, Any], Array]: ...
+
+
 class ClosedForm(Protocol):
     """The Hessian of softmax regression by formula."""
 
@@ -193,6 +201,7 @@ class Backend(Protocol):
     grid: Any  # the twins have `training` in common; only JAX makes whole grids
     derivatives: Derivatives
     blocks: Blocks
+    last_layer: LastLayer
     closed_form: ClosedForm
     newton: Newton
     newton_step: NewtonStep

@@ -150,10 +150,13 @@ def block_size_of(kept: int, size: int) -> int:
 
 
 def hessian_product(loss: Loss, params: Params, *args: Any) -> tuple[Array, Callable[[Array], Array]]:
-    """Return the parameters as a vector, and the product of the Hessian with such a vector."""
+    """Return the parameters as a vector, and the product of the Hessian with such a vector.
+
+    The gradient is linearized once, so that no block computes it again.
+    """
     vector, unravel = ravel_pytree(params)
-    slope = jax.grad(lambda v: loss(unravel(v), *args))
-    return vector, lambda direction: jax.jvp(slope, (vector,), (direction,))[1]
+    _, product = jax.linearize(jax.grad(lambda v: loss(unravel(v), *args)), vector)
+    return vector, product
 
 
 def gauss_newton_product(
@@ -162,30 +165,26 @@ def gauss_newton_product(
     """Return the parameters as a vector, and the product of the Gauss-Newton matrix with such a vector."""
     inputs, targets = batch
     vector, unravel = ravel_pytree(params)
-    outputs, pull = jax.vjp(lambda v: predict(unravel(v), inputs), vector)
-
-    def product(direction: Array) -> Array:
-        _, change = jax.jvp(lambda v: predict(unravel(v), inputs), (vector,), (direction,))
-        _, curved = jax.jvp(jax.grad(lambda out: output_loss(out, targets)), (outputs,), (change,))
-        return pull(curved)[0]
-
-    return vector, product
+    outputs, push = jax.linearize(lambda v: predict(unravel(v), inputs), vector)
+    pull = jax.linear_transpose(push, vector)
+    _, bend = jax.linearize(jax.grad(lambda out: output_loss(out, targets)), outputs)
+    return vector, lambda direction: pull(bend(push(direction)))[0]
 
 
-def rows_of(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, "P P"]:
-    """Return the symmetric matrix of `product`, written in place block by block.
+def rows_of(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, "P Q"]:
+    """Return the transpose of the matrix of `product`, written in place block by block; a Hessian is its own.
 
     The last block ends at the last row. It computes some rows a second time, but the result then needs no copy to cut
     it to size.
     """
-    size = vector.size
+    size, columns = vector.size, jax.eval_shape(product, vector).size
     block = min(block_size, size)
 
     def write(number: Array, matrix: Array) -> Array:
         start = jnp.minimum(number * block, size - block)
         return jax.lax.dynamic_update_slice(matrix, jax.vmap(product)(_basis(start, block, vector)), (start, 0))
 
-    return jax.lax.fori_loop(0, -(-size // block), write, jnp.zeros((size, size), vector.dtype))
+    return jax.lax.fori_loop(0, -(-size // block), write, jnp.zeros((size, columns), vector.dtype))
 
 
 def diagonal_of(product: Callable[[Array], Array], vector: Array, block_size: int) -> Float[Array, " P"]:

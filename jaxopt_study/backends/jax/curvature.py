@@ -1,4 +1,4 @@
-"""Second derivatives of a loss at a point, by one call each: `hessian`, `hvp`, `gauss_newton` and `diagonal`.
+"""Second derivatives of a loss at a point, by one call each.
 
 `derivatives` makes them public. Parameters are a tree of floating point arrays of one type. A matrix over the
 parameters has the order of `jax.flatten_util.ravel_pytree`, in which the keys of a dict are sorted.
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax import blocks
+from jaxopt_study.backends.jax import blocks, last_layer
 from jaxopt_study.backends.jax.finiteness import why_not_finite
 from jaxopt_study.backends.jax.newton.program import Program, hashable, traced
 from jaxopt_study.backends.jax.validation import (
@@ -32,7 +32,7 @@ from jaxopt_study.backends.jax.validation import (
     warn,
 )
 
-__all__ = ["diagonal", "gauss_newton", "hessian", "hvp"]
+__all__ = ["diagonal", "gauss_newton", "hessian", "hessian_of_network", "hvp"]
 
 Params = Any
 Loss = Callable[..., Array]
@@ -167,6 +167,60 @@ def gauss_newton(
     return _finite(matrix, loss, params, inputs, targets)
 
 
+def hessian_of_network(
+    predict: Callable[[Params, Any], Array],
+    output_loss: Callable[[Array, Any], Array],
+    params: Params,
+    inputs: Any,
+    targets: Any,
+    *,
+    last: str,
+    chunk_size: int | str | None = "auto",
+) -> Float[Array, "P P"]:
+    """Return the Hessian of output_loss(predict(params, inputs), targets), faster where the last layer is large.
+
+    The block of a last linear layer takes matrix products of its features, as the closed form of softmax regression
+    does; what comes before it takes Hessian-vector products. The loss is any sum or mean over rows: softmax, squares.
+    One product of the result is compared with automatic differentiation, except inside `jax.jit`.
+
+    Args:
+        predict: predict(params, inputs) returns the outputs (*rows, outputs).
+        output_loss: output_loss(outputs, targets) returns a scalar.
+        params: A tree of floating point arrays of one type.
+        inputs: A tree of arrays.
+        targets: A tree of arrays.
+        last: The name of the last layer in the parameters, "layer2" or "decoder/read". It has a kernel of two axes, in
+            either order, and may have a bias.
+        chunk_size: As for `hessian`.
+
+    Raises:
+        TypeError: As for `hessian`.
+        ValueError: As for `hessian`; or there is no such last linear layer, or the loss is no sum over rows.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_study.derivatives import hessian_of_network
+        >>> predict = lambda params, inputs: inputs @ params["read"]["kernel"]
+        >>> squares = lambda outputs, targets: ((outputs - targets) ** 2).sum()
+        >>> params, inputs = {"read": {"kernel": jnp.array([[3.0], [1.0]])}}, jnp.array([[1.0, 2.0]])
+        >>> hessian_of_network(predict, squares, params, inputs, jnp.array([[0.0]]), last="read").tolist()
+        [[2.0, 4.0], [4.0, 8.0]]
+    """
+    predict, output_loss = hashable(predict), hashable(output_loss)
+
+    def loss(params: Params, inputs: Any, targets: Any) -> Array:
+        return output_loss(predict(params, inputs), targets)
+
+    block = _checked_block(loss, params, (inputs, targets), chunk_size)
+    model, arrays, outputs = traced(predict, params, inputs)
+    outer, others, _ = traced(output_loss, outputs, targets)
+    layers = last_layer.layouts(params, last, outputs.shape)
+    matrix = last_layer.settled(
+        _of_network((model, outer, layer), block, (arrays, others), params, (inputs, targets)) for layer in layers
+    )
+    return _finite(matrix, loss, params, inputs, targets)
+
+
 def _whole(compute: Callable[..., Array], loss: Loss, params: Params, args: tuple[Any, ...], chunk_size: Any) -> Array:
     """Check the arguments, compute, and warn where the result is not finite."""
     loss = hashable(loss)
@@ -214,6 +268,12 @@ def _gauss_newton(programs: tuple[Program, Program], block: int, arrays: Any, pa
     predict, output_loss = (program.bind(mine) for program, mine in zip(programs, arrays, strict=True))
     vector, product = blocks.gauss_newton_product(predict, output_loss, params, batch)
     return blocks.rows_of(product, vector, block)
+
+
+@compiled
+def _of_network(static: tuple[Program, Program, Any], block: int, arrays: Any, params: Params, batch: Any) -> Any:
+    predict, output_loss = (program.bind(mine) for program, mine in zip(static[:2], arrays, strict=True))
+    return last_layer.hessian_at(predict, output_loss, static[2], params, batch, block)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -121,11 +121,12 @@ def _add(jaxpr: Any, inputs: Sequence[int], nodes: list[Node], fresh: Iterator[i
     def number(atom: Any) -> int:
         return next(fresh) if isinstance(atom, Literal) else numbers.setdefault(atom, next(fresh))
 
+    makers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
     for equation in jaxpr.eqns:
         given, made = [number(a) for a in equation.invars], [number(v) for v in equation.outvars]
         inner = [] if is_smooth(equation) else [program for program, _ in programs_inside(equation.params)]
         if not inner:
-            nodes.append(Node(_word(equation), given, made))
+            nodes.append(Node("" if _is_variance(equation, makers) else _word(equation), given, made))
         for program in inner:
             _addprograms_inside(equation, program, given, made, nodes, fresh)
     return [number(atom) for atom in jaxpr.outvars]
@@ -153,6 +154,37 @@ def _word(equation: Any) -> str:
     if not (equation.invars and jnp.issubdtype(equation.invars[0].aval.dtype, jnp.floating)):
         return "stop_gradient" if equation.primitive.name == "stop_gradient" else ""
     return "comparison" if equation.primitive.name in COMPARISONS else equation.primitive.name
+
+
+def _is_variance(equation: Any, makers: dict[Any, Any]) -> bool:
+    """Return whether this is max(0, mean of x^2 - square of the mean of x), as in flax's normalizations.
+
+    The difference is never negative but for rounding, so that the maximum is no kink.
+    """
+
+    def maker(atom: Any, name: str) -> Any:
+        """Return the operation of this name that made a value, or None."""
+        made = None if isinstance(atom, Literal) else makers.get(atom)
+        return made if made is not None and made.primitive.name == name else None
+
+    def arguments(atom: Any, name: str) -> Any:
+        made = maker(atom, name)
+        return made.invars if made else [None, None]
+
+    def mean(atom: Any) -> tuple[Any, Any, Any]:
+        """Return what a value is the mean of, over which axes, divided by what number."""
+        total, count = arguments(atom, "div")
+        summed = maker(total, "reduce_sum")
+        return (summed.invars[0], summed.params["axes"], getattr(count, "val", None)) if summed else (None, None, None)
+
+    literals = [atom.val for atom in equation.invars if isinstance(atom, Literal)]
+    if equation.primitive.name != "max" or literals != [0]:
+        return False
+    (difference,) = (atom for atom in equation.invars if not isinstance(atom, Literal))
+    of_squares, squared_mean = arguments(difference, "sub")
+    squares, *first = mean(of_squares)
+    values, *second = mean(arguments(squared_mean, "square")[0])
+    return values is not None and arguments(squares, "square")[0] is values and first == second and None not in first
 
 
 def _reached(start: set[int], edges: Sequence[tuple[Sequence[int], Sequence[int]]]) -> set[int]:

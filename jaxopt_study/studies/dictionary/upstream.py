@@ -27,6 +27,7 @@ WORDS = {
     "asgd_lags": "torch.optim.ASGD uses a changed learning rate one step late",
     "nadam_keeps_default_dtype": "torch.optim.NAdam keeps its running product in the default type, not the parameters'",
     "adafactor_documents_another_decay": "torch.optim.Adafactor documents weight_decay=1e-2 by default, and has 0",
+    "normalizations_lose_their_statistics": "torch.func.hessian takes normalizations' mean and deviation for constants",
 }
 KNOWN = {"jax": OPTAX, "torch": TORCH}
 

@@ -12,12 +12,13 @@ from jaxopt_study.studies.hessian.curves import Curves
 from jaxopt_study.studies.hessian.newton_step import NewtonStep
 from jaxopt_study.studies.hessian.on_network import OnNetwork
 from jaxopt_study.studies.hessian.on_workload import OnWorkload
+from jaxopt_study.studies.hessian.sparse import Sparse
 
 __all__ = ["HESSIAN"]
 
 HESSIAN = Study(
     "Hessian: what does it cost, by each method, and how does that grow?",
-    (OnWorkload(), OnNetwork(), Curves(), NewtonStep()),
+    (OnWorkload(), OnNetwork(), Curves(), Sparse(), NewtonStep()),
     "Each method's second derivatives are compared with a closed form or with differences of the gradient, then timed "
     "in the same rounds.",
 )

@@ -22,8 +22,9 @@ class Method:
     Attributes:
         module: The backend's module, and in it the function `name`.
         frameworks: Which backends have it.
-        of: What the function takes: `loss`, `model` (predict and the loss of its outputs), or nothing, for a closed
-            form, which is the function of (params, batch) itself, or its matrix products, the function of `rows`.
+        of: What the function takes: `loss`; `model` (predict and the loss of its outputs); `layers` (these, and the
+            name of the last layer); or nothing, for a closed form, which is the function of (params, batch) itself, or
+            its matrix products, the function of `rows`.
         result: `matrix`, `product` (with a vector), `diagonal`, `probed diagonal`, `gradient` or
             `products`, of the closed form.
         columns: How many columns of the matrix are under way at once: `all`, `some`, or `pairs` (all P x P of them).
@@ -59,6 +60,7 @@ _TABLE = (
     Method("derivatives", "hessian_compiled", ("torch",), columns="all", since="full", compiler=True),
     Method("blocks", "hessian_blocked", since="overview"),
     Method("blocks", "gauss_newton", of="model"),
+    Method("last_layer", "hessian_last_layer", of="layers"),
     Method("closed_form", "hessian_closed_form", ("jax", "torch", "numpy"), of="nothing"),
     Method("derivatives", "gradient", result="gradient"),
     Method("derivatives", "hvp_forward_over_reverse", result="product"),
@@ -94,8 +96,9 @@ def make(backend: Backend, method: Method, problem: Problem) -> Callable[..., An
     if method.of == "rows":
         return lambda *data: function(*data[2:])  # rows and weights come after params and batch
     model = backend.models.network(problem.widths)
-    if method.of == "model":
-        return function(backend.models.predict(model), backend.models.cross_entropy)
+    if method.of in ("model", "layers"):
+        last = (f"layer{len(problem.widths) - 1}",) * (method.of == "layers")
+        return function(backend.models.predict(model), backend.models.cross_entropy, *last)
     return function(backend.models.loss(model))
 
 

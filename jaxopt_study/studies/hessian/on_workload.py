@@ -155,12 +155,15 @@ def _ratios(
 
 
 def _others(record: Record, shown: Sequence[Record], fastest: Mapping[str, Record | None]) -> Iterator[Record]:
-    """Yield the framework's own Hessian; the closed form's matrix products; of JAX's fastest, PyTorch's fastest."""
+    """Yield the framework's own Hessian; what a formula is near to; of JAX's fastest, PyTorch's fastest."""
     mine = {r.method: r for r in shown if r.framework == record.framework}
     if METHODS[record.method].automatic and OWN in mine:
         yield mine[OWN]
-    if record.method == "hessian_closed_form" and "class_pair_products" in mine:
-        yield mine["class_pair_products"]
+    nearest = {"hessian_last_layer": "hessian_closed_form", "hessian_closed_form": "class_pair_products"}
+    if record.method == "hessian_last_layer" and OWN in mine:
+        yield mine[OWN]
+    if nearest.get(record.method) in mine:
+        yield mine[nearest[record.method]]
     if record == fastest.get("jax") and (other := fastest.get("torch")):
         yield other
 

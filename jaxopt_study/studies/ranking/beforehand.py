@@ -112,7 +112,9 @@ class Beforehand(Experiment):
         lines = [
             (
                 row["workload"],
-                "PyTorch" if row["framework"] == "torch" else f"JAX {row['method']}" + ("*" if row["chosen"] else ""),
+                "PyTorch"
+                if row["framework"] == "torch"
+                else f"JAX {row['method']}" + (", taken" if row["chosen"] else ""),
                 text.seconds(row["step_seconds"]) if row["status"] == "ok" else row["status"],
                 text.ratio(row["torch_over_this"]),
             )
@@ -121,7 +123,7 @@ class Beforehand(Experiment):
         size = points.size(plan)
         notes = (
             f"JAX makes {2 * size.rates} points from {size.initializations} initializations in one program. PyTorch "
-            "makes one training in its usual loop. *: the way that the sweep takes.",
+            "makes one training in its usual loop. Taken: the way that the sweep takes.",
             *text.flags(row["torch_over_this"] for row in rows),
         )
         title, main = "Trainings of Adam: the time of one step of one run", ("torch / this [95 %]", "way")

@@ -16,6 +16,8 @@ from jaxopt_study.studies.ranking.statistics import BETTER, TIED, WORSE
 
 POINTS = ("default", "tuned")
 SIGNS = {BETTER: "+", TIED: "=", WORSE: "-"}
+LEGEND = "+ better than Adam, = tied, - worse"
+"""It stands in a title, since a terminal shows no notes."""
 BUDGETS = ("default", *map(str, TRIALS), "all")
 
 
@@ -117,7 +119,7 @@ def of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
     tests = (
         f"Median of {count} initializations with its 95 % interval, after {plan.epochs} epochs; tuned: the learning "
         "rate and schedule with the least validation loss.",
-        f"+ better than Adam, = tied, - worse: by over 1 %, and by Wilcoxon's test of the {count} pairs at 5 %, "
+        f"Better and worse: by over 1 %, and by Wilcoxon's test of the {count} pairs at 5 %, "
         "corrected for the number of optimizers." + _scatter(done),
         *reasons,
     )
@@ -129,7 +131,7 @@ def of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
     columns = ("optimizer", "default  ", "tuned  ", "learning rate")
     others = ("optimizer", "near best", "points", "diverged")
     return [
-        Table(f"{name}: test loss", columns, results, tests),
+        Table(f"{name}: test loss ({LEGEND})", columns, results, tests),
         Table(f"{name}: sensitivity to the learning rate", others, ease, reached),
         *([] if _unreached(done) else [_to_target(name, done)]),
     ]

@@ -1,0 +1,233 @@
+"""The Hessian of a network that ends in a linear layer, with the layer's own block by matrix products.
+
+A row of the outputs is z = W a, with the features a of the layer, and 1 beside them for a bias. Where the loss is a sum
+over rows, the second derivative in W_ki and W_lj is the sum over rows of L_kl a_i a_j, with the second derivative L of
+the loss in the row's outputs. So each pair of outputs takes one product of two matrices, as in the closed form of
+softmax regression. What comes before the layer takes Hessian-vector products.
+
+Neither the features nor L need a description of the network. The features are the outputs for kernels of zeros and
+ones; L is a Hessian-vector product for each output, of all rows at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from torch_reference import blocks
+from torch_reference.validation import check_block_size, checked
+
+__all__ = ["Layer", "hessian_at", "hessian_last_layer", "layouts", "settled"]
+
+Params = Any
+Predict = Callable[[Params, Any], Tensor]
+OutputLoss = Callable[[Tensor, Any], Tensor]
+
+
+class Layer(NamedTuple):
+    """Which leaves of the parameters the last layer has.
+
+    Attributes:
+        kernel: The number of the kernel among the leaves.
+        bias: The number of the bias, or None.
+        outputs_first: Whether the kernel is (outputs, features), or (features, outputs).
+    """
+
+    kernel: int
+    bias: int | None
+    outputs_first: bool
+
+
+def hessian_last_layer(
+    predict: Predict, output_loss: OutputLoss, last: str, block_size: int | None = None
+) -> Callable[[Params, Any], Float[Tensor, "P P"]]:
+    """Return the dense Hessian of output_loss(predict(params, inputs), targets), whose last layer is linear.
+
+    Args:
+        predict: predict(params, inputs) returns the outputs (*rows, outputs).
+        output_loss: output_loss(outputs, targets) returns a scalar, a sum or a mean over rows.
+        last: The name of the last layer in the parameters, "layer2" or "decoder.read".
+        block_size: The number of vectors in an HVP block; chosen by `block_size_for` if None.
+
+    Returns:
+        The function (params, (inputs, targets)) -> matrix.
+
+    Raises:
+        ValueError: The block size is not a positive whole number; or, at a call, there is no such last layer.
+
+    Example:
+        >>> predict = lambda params, inputs: inputs @ params["read.weight"].T
+        >>> squares = lambda outputs, targets: ((outputs - targets) ** 2).sum()
+        >>> params = {"read.weight": torch.tensor([[3.0, 1.0]])}
+        >>> batch = (torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0]]))
+        >>> hessian_last_layer(predict, squares, "read")(params, batch).tolist()
+        [[2.0, 4.0], [4.0, 8.0]]
+    """
+    check_block_size(block_size)
+
+    def loss(params: Params, batch: Any) -> Tensor:
+        return output_loss(predict(params, batch[0]), batch[1])
+
+    known: dict[Any, Layer] = {}
+
+    @torch.no_grad()
+    def compute(params: Params, batch: Any) -> Tensor:
+        shapes = (predict(params, batch[0]).shape, *(leaf.shape for leaf in pytree.tree_leaves(params)))
+        if shapes in known:
+            return hessian_at(predict, output_loss, known[shapes], params, batch, block_size)
+        matrix, known[shapes] = settled(
+            predict, output_loss, layouts(params, last, shapes[0]), params, batch, block_size
+        )
+        return matrix
+
+    return checked(loss, compute)
+
+
+def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
+    """Return the layer of that name, by each layout that its shape allows: two if the kernel is square.
+
+    Raises:
+        ValueError: There is no such layer, or it is no linear layer with so many outputs.
+    """
+    leaves = [
+        (".".join(str(astuple(key)[0]) for key in path), leaf)  # a key is a dataclass of one field
+        for path, leaf in pytree.tree_flatten_with_path(params)[0]
+    ]
+    outputs = tuple(outputs)
+    mine = {n: tuple(leaf.shape) for n, (name, leaf) in enumerate(leaves) if name.rpartition(".")[0] == last}
+    if not mine:
+        known = ", ".join(dict.fromkeys(name.rpartition(".")[0] or "no layer" for name, _ in leaves))
+        raise ValueError(f"last {last!r} names no layer of params, which have {known}")
+    kernels = [number for number, shape in mine.items() if len(shape) == 2]
+    biases = [number for number, shape in mine.items() if shape == outputs[-1:]]
+    kinds = [axis for axis in (0, 1) if kernels and outputs and mine[kernels[0]][axis] == outputs[-1]]
+    if len(kernels) != 1 or len(kernels) + len(biases) != len(mine) or not kinds:
+        shapes = ", ".join(f"{leaves[number][0]} {shape}" for number, shape in mine.items())
+        raise ValueError(
+            f"last {last!r} is no linear layer for outputs {outputs}: it has {shapes}, and a linear layer has a kernel "
+            "of two axes, of which one is the outputs, and at most a bias"
+        )
+    return [Layer(kernels[0], next(iter(biases), None), axis == 0) for axis in kinds]
+
+
+def settled(
+    predict: Predict, output_loss: OutputLoss, layers: list[Layer], params: Params, batch: Any, block_size: int | None
+) -> tuple[Float[Tensor, "P P"], Layer]:
+    """Return the first Hessian that agrees with a product by automatic differentiation, and its layer.
+
+    Raises:
+        ValueError: None agrees.
+    """
+    for layer in layers:
+        matrix = hessian_at(predict, output_loss, layer, params, batch, block_size)
+        found = _distance(matrix, lambda p: output_loss(predict(p, batch[0]), batch[1]), params)
+        if not found > torch.finfo(matrix.dtype).eps ** 0.5:
+            return matrix, layer
+    raise ValueError(
+        f"a product of the Hessian differs by {found:.1e} of its size from automatic differentiation: the layer named "
+        "last is not the last operation of the network, or is used twice, or the loss is no sum over rows"
+    )
+
+
+def hessian_at(
+    predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int | None
+) -> Float[Tensor, "P P"]:
+    """Return the Hessian, where the layer is what it should be."""
+    inputs, targets = batch
+    leaves, structure = pytree.tree_flatten(params)
+    last = [number for number in (layer.kernel, layer.bias) if number is not None]
+    order = [number for number in range(len(leaves)) if number not in last] + last
+    sizes = [leaves[number].numel() for number in order]
+    vector = torch.cat([leaves[number].detach().reshape(-1) for number in order])
+    before = sum(sizes[: -len(last)])
+
+    def join(vector: Tensor) -> Params:
+        parts = dict(zip(order, vector.split(sizes), strict=True))
+        return pytree.tree_unflatten([parts[n].view(leaf.shape) for n, leaf in enumerate(leaves)], structure)
+
+    def loss(vector: Tensor) -> Tensor:
+        return output_loss(predict(join(vector), inputs), targets)
+
+    outputs = predict(params, inputs).detach()
+    features = _features(
+        lambda tail: predict(join(torch.cat([vector[:before], tail])), inputs),
+        layer,
+        vector[before:],
+        outputs.shape[-1],
+    )
+    rows = features if layer.bias is None else torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
+    matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
+    if before:
+        _, product = blocks.hessian_product(loss, vector)
+        above = blocks.rows_of(product, vector, block_size or blocks.block_size_for(loss, vector), before)
+        matrix = torch.cat([above, torch.cat([above[:, before:].T, matrix], dim=1)])
+    numbers = dict(zip(order, torch.arange(len(vector), device=vector.device).split(sizes), strict=True))
+    places = torch.cat([numbers[n] for n in range(len(leaves))])
+    return matrix if order == sorted(order) else matrix[places][:, places]
+
+
+def _features(
+    outputs_for: Callable[[Tensor], Tensor], layer: Layer, tail: Tensor, count: int
+) -> Float[Tensor, "rows f"]:
+    """Return the features of the layer: the outputs for kernels of zeros and ones, and without a bias.
+
+    With a one for each output, at another feature each, a kernel shows as many features as there are outputs.
+    """
+    size = (len(tail) if layer.bias is None else len(tail) - count) // count
+    kernels = np.eye(-(-size // count) * count, size).reshape(-1, count, size)
+    flat = (kernels if layer.outputs_first else kernels.swapaxes(1, 2)).reshape(len(kernels), -1)
+    padded = np.pad(flat, ((0, 0), (0, len(tail) - flat.shape[1])))
+    tails = torch.as_tensor(padded, dtype=tail.dtype, device=tail.device)
+    shown = torch.func.vmap(outputs_for)(tails) - outputs_for(torch.zeros_like(tail))
+    return shown.reshape(len(kernels), -1, count).movedim(0, 1).reshape(-1, len(kernels) * count)[:, :size].contiguous()
+
+
+def _curvature(output_loss: Callable[[Tensor], Tensor], outputs: Tensor) -> Float[Tensor, "k rows k"]:
+    """Return the second derivatives of the loss in each row's outputs, if it is a sum over rows."""
+    count = outputs.shape[-1]
+    _, bend = torch.func.vjp(torch.func.grad(output_loss), outputs)
+    units = torch.eye(count, dtype=outputs.dtype, device=outputs.device)
+    units = units.view(count, *[1] * (outputs.ndim - 1), count).expand(count, *outputs.shape)
+    return torch.func.vmap(lambda unit: bend(unit)[0])(units).reshape(count, -1, count)
+
+
+def _own_block(rows: Float[Tensor, "rows f"], curvature: Float[Tensor, "k rows k"], layer: Layer) -> Tensor:
+    """Return the Hessian in the kernel and the bias. `rows` are the features, after a one for the bias."""
+    count, start = len(curvature), 0 if layer.bias is None else 1
+    features = rows.shape[1] - start
+    size = count * features
+    matrix = rows.new_empty(size + start * count, size + start * count)
+    shape = (count, features) if layer.outputs_first else (features, count)
+    kernel, mixed = (
+        matrix[:size, :size].unflatten(1, shape).unflatten(0, shape),
+        matrix[:size, size:].unflatten(0, shape),
+    )
+    if not layer.outputs_first:
+        kernel, mixed = kernel.permute(1, 0, 3, 2), mixed.permute(1, 0, 2)
+    for k in range(count):  # with all outputs from k on in one matrix product
+        weighted = rows[:, None, :] * curvature[k, :, k:, None]
+        product = (rows.T @ weighted.flatten(1)).view(-1, count - k, rows.shape[1])  # (feature, l, feature)
+        kernel[k, :, k:] = product[start:, :, start:]
+        kernel[k:, :, k] = product[start:, :, start:].permute(1, 2, 0)
+        if start:
+            mixed[k, :, k:] = product[1:, :, 0]
+            mixed[k:, :, k] = product[0, :, 1:]
+            matrix[size + k, size + k :] = matrix[size + k :, size + k] = product[0, :, 0]
+    matrix[size:, :size] = matrix[:size, size:].T
+    return matrix
+
+
+def _distance(matrix: Tensor, loss: Callable[[Params], Tensor], params: Params) -> float:
+    """Return how far the product with a vector of fixed random signs is from automatic differentiation, relative."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], len(matrix))
+    vector = torch.as_tensor(signs, dtype=matrix.dtype, device=matrix.device)
+    _, product = blocks.hessian_product(loss, params)
+    size = float(matrix.abs().sum(dim=1).max())
+    return float((matrix @ vector - product(vector)).abs().max()) / (size or 1.0)
