@@ -20,11 +20,15 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 
 default_role = "code"  # docstrings have single backticks
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # what a docstring says of its arguments is enough, and shapes are long
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes as a list
 napoleon_attr_annotations = False
+
+
+ATTRIBUTES = {}  # name -> lines
 
 
 def plain(app, what, name, found, options, lines):
@@ -38,7 +42,22 @@ def plain(app, what, name, found, options, lines):
     for place, line in enumerate(lines):
         example = line.lstrip().startswith(">>> ") or (example and bool(line.strip()))
         if not example:
-            lines[place] = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or f"\\{m[2]}", line)
+            lines[place] = re.sub(r"(`[^`]*`)|([*|])|(--[a-z][a-z-]+)", _quoted, line)
+        if line == "Example:" and not lines[place + 1].lstrip().startswith(">>> "):
+            lines[place : place + 1] = ["Example::", ""]
+    if what == "attribute":
+        ATTRIBUTES[name] = list(lines)
+
+
+def _quoted(found):
+    code, special, option = found.groups()
+    return code or (f"\\{special}" if special else f"`{option}`")
+
+
+def attribute(app, what, name, found, options, lines):
+    """Take back what napoleon does to an attribute's docstring: it takes the words before a colon for a type."""
+    if name in ATTRIBUTES:
+        lines[:] = ATTRIBUTES.pop(name)
 
 
 def unexplained(app, what, name, found, skip, options):
@@ -47,6 +66,7 @@ def unexplained(app, what, name, found, skip, options):
 
 
 def setup(app):
-    """Register what docstrings need; before napoleon reads them."""
+    """Register what docstrings need, before and after napoleon."""
     app.connect("autodoc-process-docstring", plain, priority=100)
+    app.connect("autodoc-process-docstring", attribute, priority=900)
     app.connect("autodoc-skip-member", unexplained)
