@@ -1,7 +1,7 @@
 """The examples in docstrings run, and give the results that they show."""
 
 import doctest
-import importlib
+import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +107,14 @@ def test_the_page_of_native_functions_runs(float32, capsys):
 def test_the_page_of_an_experiment_shows_the_file_that_is_written():
     (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "experiment.md").read_text(), re.DOTALL)
     assert shown == source.TEMPLATE.read_text()
+
+
+def test_the_page_of_the_dictionary_is_written_from_it():
+    path = ROOT / "docs" / "make_dictionary.py"
+    spec = importlib.util.spec_from_file_location("make_dictionary", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text() == module.page() + "\n"
 
 
 @pytest.mark.parametrize(("text", "failed"), [(">>> 1 + 1\n2\n", 0), (">>> 1 + 1\n3\n", 1)])
