@@ -96,9 +96,8 @@ def tables(compared: Sequence[Row], runs: Sequence[Run]) -> list[Table]:
         for row in compared
     ]
     notes = (
-        "Then and now: seconds per step. Now / then: the ratio of medians, with a bootstrap interval over the samples of "
-        "each run. The runs were made at different times; the interval does not include the machine's drift between "
-        "them.",
+        "Then and now: per step. Now / then: the ratio of medians, with a bootstrap interval over the samples of each "
+        "run. The runs were made at different times; the interval does not include the machine's drift between them.",
         *text.flags(row["ratio"] for row in compared),
         "One sample: there is no interval. Same value: to the last bit.",
     )
