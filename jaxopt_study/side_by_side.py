@@ -125,7 +125,8 @@ def report(paths: Sequence[Path], out: Path | None, fail_on_slower: float | None
     }
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        answer = Answer("What became faster or slower?", [Part(tables, [s.words for s in words])])
+        rest = f"All rows: `jaxopt-study report {' '.join(map(str, paths))} --verbose`."
+        answer = Answer("What became faster or slower?", [Part(tables, [*(s.words for s in words), rest])])
         title = f"{len(runs)} runs side by side"
         page.write(out, title, [sentence.words for sentence in opening], [answer])
         export.write(formats, out, exported.of_runs(rows, tables))

@@ -431,7 +431,7 @@ def test_a_file_that_cannot_be_used_is_refused_before_it_is_run(text, words, wri
         (["--new-experiment", "mine.py"], "--new-experiment mine.py exists already"),
         (["--new-experiment", "no/such/mine.py"], "No such file"),
         (["--new-experiment", "mine.txt"], "must end in .py"),
-        (["--fail-on-slower", "10"], "needs the folder of another run: --against DIR"),
+        (["--fail-on-slower", "10"], "needs another run: --against DIR, or a second folder"),
         (["--fail-on-slower", "-1", "--against", "x"], "--fail-on-slower -1.0 is not a positive"),
         (["--studies", "steps"], "unknown study 'steps'"),
     ],

@@ -209,6 +209,15 @@ def test_markup_is_text(name):
     assert out.getvalue().count(name) == 10
 
 
+def test_long_names_that_differ_at_their_ends_stay_different():
+    names = [f"hessian/workload/{'x' * 40}/{framework}/blocked" for framework in ("jax", "torch")]
+    fitted = screen.fit(Table("t", ("case", "time"), [(name, "1.00 s") for name in names]), Console(width=60))
+    first, second = (row[0] for row in fitted.rows)
+    assert (first[:9], first[-12:]) == ("hessian/w", "/jax/blocked")
+    assert first != second
+    assert all(cell_len(name) <= 30 for name in (first, second))
+
+
 HOSTILE = st.one_of(
     st.sampled_from(
         ["<script>alert(1)</script>", "[red]x[/red]", "\x1b[31mred\x1b[0m", "a" * 300, "עברית", "\u202eabc"]

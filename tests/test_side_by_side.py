@@ -75,7 +75,7 @@ def test_a_slower_case_is_named_and_the_others_show_no_difference(planted):
     assert [row for row in around.rows if row[0] == "torch"] == [("torch", "2.13.0+cpu", "1"), ("torch", "2.14.0", "2")]
     assert "jax 0.10.2" in around.notes[0]
     assert not any(row[0] in ("jax", "dtype", "threads") for row in around.rows)
-    assert times.rows[0][4].startswith("1.50 [")
+    assert times.rows[0][3].startswith("1.50 [")
 
 
 def test_two_runs_and_against_say_the_same(planted):
@@ -86,6 +86,7 @@ def test_two_runs_and_against_say_the_same(planted):
     said = {words for words in beside.summary["sentences"] if not words.startswith(("Run 1: ", "Run 2: "))}
     assert len(said) == 2
     assert said <= set(against.summary["sentences"])
+    assert [report(second, against=first, fail_on_slower=percent).status for percent in (10, 60)] == [1, 0]
 
 
 @pytest.mark.parametrize(("percent", "factors", "status"), [(10, (1, 1.5), 1), (60, (1, 1.5), 0), (10, (1.5, 1), 0),
@@ -102,7 +103,7 @@ def test_a_case_of_later_runs_is_compared_with_the_first_that_has_it(planted):
     outcome = report(*folders)
     (row,) = [row for row in outcome.summary["against"] if row["case"] == SLOW]
     assert (row["before"], row["after"], row["verdict"]) == (2, 3, "slower")
-    assert outcome.tables[1].rows[0][1] == "3 / 2"
+    assert outcome.tables[1].rows[0][0] == f"{SLOW}, run 3 / 2"
     assert len(outcome.summary["against"]) == 2 * len(record.read(folders[0])) + 1
     alone = report(folders[0], folders[1])
     assert "Cases that only one run has a time of: 1." in alone.summary["sentences"]
@@ -117,7 +118,7 @@ def test_steps_that_do_other_work_have_no_ratio(planted, setting, value):
     # Values of float32 are beyond the bounds of float64: their times are withheld.
     assert {row["verdict"] for row in rows} == (set() if setting == "dtype" else {"not comparable"})
     assert not rows or {row["ratio"] for row in rows} == {None}
-    assert all(row[4] == "-" for row in outcome.tables[1].rows)
+    assert all(row[3] == "-" for row in outcome.tables[1].rows)
     said = " ".join(outcome.summary["sentences"])
     assert f"a step of run 2 does other work than one of run 1: {setting.replace('_', ' ')} " in said
     assert "NOTHING TO COMPARE" in said

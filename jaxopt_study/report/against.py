@@ -17,11 +17,11 @@ from jaxopt_study.report import table as text
 from jaxopt_study.report.differences import Run
 from jaxopt_study.report.table import Table
 
-COLUMNS = ("case", "runs", "then, per step", "now", "now / then [95 %]", "verdict", "machine speed", "same value")
-MAIN_COLUMNS = ("now / then [95 %]", "verdict", "runs", "now", "then, per step")
+COLUMNS = ("case", "then", "now", "now / then [95 %]", "verdict", "machine speed", "same value")
+MAIN_COLUMNS = ("now / then [95 %]", "verdict", "now", "then")
 SLOWER, FASTER, ONE_SAMPLE, OTHER_WORK = "slower", "faster", "one sample", "not comparable"
 DIFFERENT = (SLOWER, FASTER)
-ORDER = (SLOWER, FASTER, ONE_SAMPLE, OTHER_WORK, NO_DIFFERENCE)
+ORDER = (SLOWER, FASTER, UNSTABLE, ONE_SAMPLE, OTHER_WORK, NO_DIFFERENCE)
 """The verdicts, in the order in which cases are listed."""
 
 Row = Mapping[str, Any]
@@ -85,8 +85,7 @@ def tables(compared: Sequence[Row], runs: Sequence[Run]) -> list[Table]:
     """Return what differs around the runs, and their times side by side."""
     lines = [
         (
-            row["case"],
-            f"{row['after']} / {row['before']}",
+            row["case"] + (f", run {row['after']} / {row['before']}" if len(runs) > 2 else ""),
             text.seconds(row["before_seconds"]),
             text.seconds(row["after_seconds"]),
             text.ABSENT if row["ratio"] is None else text.interval(row["ratio"]),
@@ -97,8 +96,8 @@ def tables(compared: Sequence[Row], runs: Sequence[Run]) -> list[Table]:
         for row in compared
     ]
     notes = (
-        "Now / then: the ratio of medians, with a bootstrap interval over the samples of each run. The runs were made "
-        "at different times; the interval does not include the machine's drift between them.",
+        "Then and now: per step. Now / then: the ratio of medians, with a bootstrap interval over the samples of each "
+        "run. The runs were made at different times; the interval does not include the machine's drift between them.",
         *text.flags(row["ratio"] for row in compared),
         "One sample: there is no interval. Same value: to the last bit.",
     )
@@ -124,8 +123,8 @@ def _low(found: Ratio) -> float:
 def _verdict(found: Ratio) -> str:
     if not np.isfinite(found.low):
         return ONE_SAMPLE
-    if found.no_difference:
-        return NO_DIFFERENCE
+    if found.no_difference:  # what is unstable is not called so: see `table.ratio`
+        return UNSTABLE if found.unstable else NO_DIFFERENCE
     return SLOWER if found.value > 1 else FASTER
 
 

@@ -83,7 +83,9 @@ def _facts(run: Run) -> dict[str, str]:
         **where["versions"],
         **{name.replace("_", " "): value for name, value in vars(run.plan).items()},
         **{f"variable {name}": value for name, value in where["variables"].items()},
-        **{f"{name}: {what}": value for name, words in where["workers"].items() for what, value in words.items()},
+        **{
+            f"worker {name}: {what}": value for name, words in where["workers"].items() for what, value in words.items()
+        },
     }
     return {
         name.replace("_", " ") if name in vars(run.plan) else name: in_words(value) for name, value in found.items()

@@ -22,7 +22,7 @@ WIDTH = 120
 FEWEST_ROWS = 3
 """A table of which fewer rows than these have a place is left to the full report."""
 MOST_ROWS = 12
-"""So many rows of a table are kept where there are other tables."""
+"""So many rows of a table are kept where other tables would have no place."""
 SENTENCES = 12
 """So many of the first sentences are kept."""
 
@@ -107,14 +107,15 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
 
 def _tables(found: Sequence[Table], room: int) -> list[str]:
     """Return the tables that have a place in so many lines, and how many have none."""
-    lines, absent = _fitted(found, room)
-    if absent:
-        lines, absent = _fitted(found, room - 2)
-        lines += [f"Tables that are in the full report alone: {absent}.", ""]
-    return lines
+    for most_rows in (LINES, MOST_ROWS):
+        lines, absent = _fitted(found, room, most_rows)
+        if not absent:
+            return lines
+    lines, absent = _fitted(found, room - 2, MOST_ROWS)
+    return [*lines, f"Tables that are in the full report alone: {absent}.", ""]
 
 
-def _fitted(found: Sequence[Table], room: int) -> tuple[list[str], int]:
+def _fitted(found: Sequence[Table], room: int, most_rows: int) -> tuple[list[str], int]:
     """Return the tables that have a place, long ones cut, and the number of the others."""
     console = Console(file=StringIO(), width=WIDTH)
     lines: list[str] = []
@@ -124,8 +125,7 @@ def _fitted(found: Sequence[Table], room: int) -> tuple[list[str], int]:
         frame = len(_lines(replace(table, rows=table.rows[:1]))) - 1
         if frame + rows > space:
             rows = space - frame - 2  # for the line that says so
-        if len(found) > 1:
-            rows = min(rows, MOST_ROWS)
+        rows = min(rows, most_rows)
         if rows < min(FEWEST_ROWS, len(table.rows)):
             absent += 1
             continue
