@@ -21,7 +21,7 @@ HEAVY = {*FRAMEWORKS, *DRAWING, "scipy", "sklearn"}
 LAYERS = (
     ("__main__",),
     ("compare",),
-    ("session",),
+    ("session", "drawing"),
     ("measuring", "verdict", "folders", "outcome", "progress"),
     ("tally",),
     ("config",),
