@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxopt_study import folders, verdict
-from jaxopt_study.bench import environment, record
 from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
@@ -125,18 +123,6 @@ def row(results: Results, record: Record) -> dict[str, Any]:
         "first_seconds": record.first_seconds if shown else np.nan,
         "peak_bytes": record.peak_bytes,
     }
-
-
-def figures_of(folder: Path) -> list[Figure]:
-    """Return the figures of the run in a folder, drawn from its records; nothing is written.
-
-    Raises:
-        ConfigError: The folder holds no run that can be read.
-    """
-    folders.check_readable("the folder", folders.old("the folder", folder))
-    plan = environment.plan_of(environment.read(folder))
-    sections = verdict.sections(verdict.evaluate(record.read(folder), plan), plan)
-    return [figure for section in sections for figure in section.figures]
 
 
 def pick(figures: Sequence[Figure], name: str, column: bool) -> alt.Chart | alt.LayerChart | alt.FacetChart:

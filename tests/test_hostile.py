@@ -13,8 +13,11 @@ from jaxopt_study.report.screen import Part, Screen, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.terminal import visible
 
-PIECES = ("<script>alert(1)</script>", "</td>", "&amp;", "[red]", "[/red]", "[link=x]", "\x1b[31m", "\x9b", "\u202e", "שלום",
-          "|", "\\", "`", "<!--", "-->", "{{ 1 }}", "{% x %}", "'", '"', "=1+1", "\n", "\r", "\t", "\0", "\ud800", "x" * 300)  # fmt: skip
+PIECES = (
+    *("<script>alert(1)</script>", "</td>", "&amp;", "<!--", "-->", "{{ 1 }}", "{% x %}", "=1+1", "'", '"'),
+    *("[red]", "[/red]", "[link=x]", "\x1b[31m", "\x9b", "\n", "\r", "\t", "\0", "|", "\\", "`", "x" * 300),
+    *("\u202e", "\u05e9\u05dc\u05d5\u05dd", "\ud800"),  # right to left; half of a character
+)
 NAMES = (
     st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=12)), min_size=1, max_size=4)
     .map("".join)

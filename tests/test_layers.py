@@ -23,7 +23,7 @@ LAYERS = (
     ("reporting",),
     ("compare",),
     ("redraw",),
-    ("session",),
+    ("session", "drawing"),
     ("side_by_side",),
     ("exported",),
     ("measuring", "verdict", "folders", "outcome", "progress"),

@@ -5,15 +5,19 @@ Screenshots are kept in the folder that $PAGE_SCREENSHOTS names, or in pytest's 
 
 import csv
 import os
+import shlex
 import shutil
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxopt_study import compare as command_line
 from jaxopt_study import session
 from jaxopt_study.bench import environment, record
+from jaxopt_study.config import Config, check, command
 from jaxopt_study.report import charts, html
 from jaxopt_study.report.axes import Axis
 from jaxopt_study.report.figures import Figure
@@ -204,3 +208,31 @@ def test_a_run_without_anything_to_show_has_a_page(tmp_path, records):
     assert "The run is not finished" in page
     assert ("FAILED" in page) == bool(records)
     assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"studies": ("hessian", "newton"), "dtype": "float64"},
+        {
+            "optimizers": ("adam", "AdamW(lr=0.1)"),
+            "epochs": 3,
+            "repeats": 5,
+            "profile": "smoke",
+            "frameworks": ("jax",),
+        },
+        {"workload": "digits-mlp", "batch_size": 32, "learning_rate": 0.01, "seed": 4, "model": "mlp:8"},
+    ],
+)
+def test_the_command_of_a_page_asks_for_the_same_plan(options):
+    plan = check(Config(**options))
+    _, bound, _ = command_line.app.parse_args(shlex.split(command(plan))[3:])
+    assert check(bound.arguments.get("config", Config())) == plan
+
+
+def test_a_users_own_data_have_a_placeholder_in_the_command():
+    inputs = np.random.default_rng(0).random((60, 3))
+    config = Config(data=(inputs, inputs.sum(axis=1)), model="mlp:4", standardize=True, studies=("optimizers",))
+    words = command(check(config))
+    assert words.endswith("--studies optimizers --model mlp:4 --data FILE --target COLUMN --standardize")

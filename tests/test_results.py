@@ -46,3 +46,13 @@ def test_the_figures_are_what_the_kept_records_say(made):
     assert set(drawn) == set(module.FIGURES)
     for file, svg in drawn.items():
         assert (DOCS / file).read_text() == svg, f"{file}: run python docs/make_results.py"
+
+
+def test_no_figure_needs_a_long_legend(module):
+    for run in ("main_job", "ranking"):
+        _, _, sections = module.read(module.KEPT / run)
+        for figure in [figure for section in sections for figure in section.figures]:
+            groups = {row.get("group") for rows in figure.make.args[:1] for row in rows}
+            assert 1 <= len(groups) <= 4, figure.name
+            assert figure.title
+            assert all(axis.title for axis in figure.make.args[1:] if hasattr(axis, "title"))
