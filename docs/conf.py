@@ -11,6 +11,8 @@ version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "results"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["lesson.css"]
 html_title = f"jaxopt_study {version}"
 
 myst_enable_extensions = ["dollarmath"]
