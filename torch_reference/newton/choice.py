@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def choose(size: int, fun: Any, hessian: Any) -> tuple[str, str]:
 
 
 def by_choice(
-    minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: Mapping[str, Any]
+    minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Result:
     """Minimize by the algorithm that is chosen, and go on by another where it stalls."""
     size = sum(leaf.numel() if isinstance(leaf, torch.Tensor) else np.size(leaf) for leaf in pytree.tree_leaves(x0))

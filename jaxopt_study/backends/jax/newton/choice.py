@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ def choose(size: int, fun: Any, hessian: Any) -> tuple[str, str]:
 
 
 def by_choice(
-    minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: Mapping[str, Any]
+    minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Result:
     """Minimize by the algorithm that is chosen; inside `jax.jit` and `jax.vmap` no other one goes on."""
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(x0))
@@ -49,7 +49,12 @@ def by_choice(
     if left < 1:
         return result
     hessian = options["hessian"] if further == "trust_exact" else None
-    changes = {"method": further, "hessian": hessian, "max_iterations": left, "tolerance": float(result.tolerance)}
+    changes = {
+        "method": further,
+        "hessian": hessian,
+        "max_iterations": left,
+        "tolerance": float(np.asarray(result.tolerance)),
+    }
     return joined(result, minimize(fun, result.x, *args, **options | changes))
 
 

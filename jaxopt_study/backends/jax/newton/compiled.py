@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, partial, wraps
 from typing import Any
@@ -33,7 +34,8 @@ def compiled(part: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _operations(program: Any, options: Options) -> float:
-    if isinstance(options.hessian, System):  # it is made for large problems
-        return float("inf")
-    parts = (program.inner, program.outer) if isinstance(program, Composite) else (program,)
-    return sum(part.operations for part in parts) + getattr(options.hessian, "operations", 0)
+    hessian: Any = options.hessian
+    if isinstance(hessian, System):  # it is made for large problems
+        return math.inf
+    parts = [program.inner, program.outer] if isinstance(program, Composite) else [program]
+    return sum(part.operations for part in [*parts, *([hessian] if hessian else [])])
