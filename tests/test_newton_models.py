@@ -41,7 +41,7 @@ def problem(name, workload):
 def fit(name, workload, penalty=PENALTY, **options):
     """Minimize the penalized loss, with one tolerance and the path, so that tests share what is compiled."""
     backend = load(name)
-    options = {"tolerance": 1e-10, "keep_path": True} | options
+    options = {"method": "exact", "tolerance": 1e-10, "keep_path": True} | options
     return backend.newton.minimize(*problem(name, workload), number(backend, penalty), **options)
 
 

@@ -53,6 +53,19 @@ def test_lbfgs_starts_anew_where_its_memory_fails(name, backends):
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
+def test_lbfgs_comes_out_of_a_flat_region(name, backends):
+    """NIST's BoxBOD: the scale of pairs from a steep region makes steps that are too short to see in a flat one."""
+    exp = both(name, jnp.exp, torch.exp)
+    rows, targets = np.array([1.0, 2, 3, 5, 7, 10]), np.array([109.0, 149, 149, 191, 213, 224])
+
+    def value(x, rows, targets):
+        return ((targets - x[0] * (1 - exp(-x[1] * rows))) ** 2).sum()
+
+    result = minimize(backends, name, value, (1.0, 1.0), rows, targets, method="lbfgs")
+    assert float(result.value) == pytest.approx(1168.0088766, rel=1e-9), result.reason
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
 def test_a_failed_search_is_not_taken_for_the_rounding_level(name, backends):
     """The objective has a step down at the start: each trial is higher, whatever the slope promises."""
     where = both(name, jnp.where, torch.where)

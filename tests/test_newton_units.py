@@ -23,6 +23,15 @@ def test_a_badly_scaled_fit_ends_at_nists_values(name, method, backends):
     assert int(result.iterations) < 60  # 25 and 24 were measured; over 1,000 with the largest entry for a unit
 
 
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_small_region_does_not_hide_the_rounding_level(name, backends):
+    """The region is small when rounding fails each step; the whole Newton step, outside of it, promises no more."""
+    for start in ((500.0, 0.0001), (250.0, 0.0005)):
+        result = minimize(backends, name, misra, start, MISRA_X, MISRA_Y, method="trust_exact", tolerance=1e-12)
+        assert "rounding level" in result.reason
+        assert float(result.value) == pytest.approx(0.075464681533, rel=1e-10)
+
+
 def stretched(x, units):
     y = x * units
     return (100 * (y[1] - y[0] ** 2) ** 2 + (1 - y[0]) ** 2).sum()

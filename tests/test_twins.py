@@ -22,6 +22,8 @@ JAX, TORCH = (backends.BACKENDS[name] for name in ("jax", "torch"))
 MODULES_ALONE = {
     "jax": {
         "native": "attributes of XLA",
+        "compiling": "options of XLA",
+        "newton.compiled": "PyTorch runs the loop eagerly",
         "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",

@@ -20,7 +20,14 @@ from torch_reference.validation import (
     describe,
 )
 
-__all__ = ["check_limits", "check_names", "check_options", "check_problem", "check_second_derivative"]
+__all__ = [
+    "SecondDerivativeError",
+    "check_limits",
+    "check_names",
+    "check_options",
+    "check_problem",
+    "check_second_derivative",
+]
 
 TAKES_HESSIAN = ("exact", "trust_exact")
 ELSEWHERE = {
@@ -28,6 +35,10 @@ ELSEWHERE = {
     "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
+
+
+class SecondDerivativeError(TypeError):
+    """The objective cannot be differentiated twice."""
 
 
 def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
@@ -106,7 +117,7 @@ def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
     """Check that the objective can be differentiated twice; both derivatives are computed at the start.
 
     Raises:
-        TypeError: It cannot.
+        SecondDerivativeError: It cannot.
     """
     leaves, spec = pytree.tree_flatten(x0)
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
@@ -115,7 +126,8 @@ def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
         slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
         torch.autograd.grad(sum((slope**2).sum() for slope in slopes), leaves, allow_unused=True)
     except RuntimeError as error:
-        raise TypeError("the objective has no second derivative: choose method='lbfgs', which needs none") from error
+        words = "the objective has no second derivative: choose method='lbfgs', which needs none"
+        raise SecondDerivativeError(words) from error
 
 
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ class Memory(NamedTuple):
     Attributes:
         point: Where the step that is being made starts.
         scale: The inverse Hessian is this times the identity before the pairs correct it: s'y / y'y of the last pair,
-            and at the start what makes the first step as long as the point.
+            and without pairs what makes the step of length 1. A step as long as the point can lead so far that an
+            exponential function underflows and all gradients vanish.
     """
 
     point: Point
@@ -34,15 +35,14 @@ class Memory(NamedTuple):
 def lbfgs(problem: Problem, options: Options) -> Method:
     """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989); ten pairs are remembered.
 
-    Where a search fails, the pairs are forgotten, and the next direction is minus the gradient. If that fails too, the
-    run ends.
+    Where a search fails, the pairs and their scale are forgotten, and the next direction is minus the gradient. If that
+    fails too, the run ends.
     """
     del options
 
     def init(point: Point) -> Memory:
-        length = max(1.0, torch.linalg.vector_norm(point.x).item())
         slope = torch.linalg.vector_norm(point.gradient).item()
-        return Memory(point, length / slope if slope else 1.0, ())
+        return Memory(point, 1 / slope if slope else 1.0, ())
 
     def direction(point: Point, memory: Memory) -> Direction:
         vector = -_inverse_times(memory, point.gradient)
@@ -51,7 +51,7 @@ def lbfgs(problem: Problem, options: Options) -> Method:
     def after(memory: Memory, found: Found) -> tuple[Memory, bool]:
         """Remember the step if the gradient grew along it; after a failure forget all, and try again."""
         if not found.ok:
-            return memory._replace(pairs=()), bool(memory.pairs)
+            return init(memory.point), bool(memory.pairs)
         s, y = found.point.x - memory.point.x, found.point.gradient - memory.point.gradient
         lengths = (torch.linalg.vector_norm(s) * torch.linalg.vector_norm(y)).item()
         if (s @ y).item() > torch.finfo(s.dtype).eps * lengths:

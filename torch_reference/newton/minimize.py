@@ -15,6 +15,7 @@ from torch_reference.newton.checks import (
     check_problem,
     check_second_derivative,
 )
+from torch_reference.newton.choice import by_choice, joined
 from torch_reference.newton.conjugate import newton_cg
 from torch_reference.newton.driver import drive
 from torch_reference.newton.exact import exact
@@ -22,7 +23,7 @@ from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
 from torch_reference.newton.options import Limits, Options, System
 from torch_reference.newton.problem import Problem, flat_problem
-from torch_reference.newton.result import Result, Status
+from torch_reference.newton.result import Methods, Result, Status
 from torch_reference.newton.step import Method
 from torch_reference.newton.trust_region import trust_exact, trust_krylov
 
@@ -42,7 +43,7 @@ def minimize(
     fun: Callable[..., Any],
     x0: Any,
     *args: Any,
-    method: str = "exact",
+    method: str | None = None,
     hessian: Callable[..., Any] | System | None = None,
     block_size: int | None = 64,
     line_search: str = "backtracking",
@@ -65,7 +66,9 @@ def minimize(
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
-            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only).
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
+            variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
+            second derivative. Where the default stalls, another method goes on, and the result's reason names both.
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
@@ -93,7 +96,10 @@ def minimize(
         >>> result.reason
         'Converged: the largest entry of the gradient is within the tolerance.'
     """
+    given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    if method is None:
+        return by_choice(minimize, fun, x0, args, given_options)
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
     options = Options(method, hessian, block_size, line_search, keep_path)
@@ -121,6 +127,8 @@ def minimize(
         counts=state.counts,
         path=torch.stack([point for point, _ in state.path]) if keep_path else None,
         path_counts=torch.tensor([counts for _, counts in state.path]) if keep_path else None,
+        tolerance=state.tolerance,
+        methods=Methods((method,)),
     )
     if result.status != Status.HESSIAN:
         return result
@@ -130,14 +138,4 @@ def minimize(
     rest = minimize(
         fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path
     )
-    return _joined(result, rest)._replace(not_finite=entries)
-
-
-def _joined(first: Result, rest: Result) -> Result:
-    """Return the result of a run that went on by another."""
-    if first.path is not None and first.path_counts is not None and rest.path is not None:
-        rest = rest._replace(
-            path=torch.cat([first.path, rest.path[1:]]),
-            path_counts=torch.cat([first.path_counts, first.path_counts[-1] + torch.as_tensor(rest.path_counts)[1:]]),
-        )
-    return rest._replace(counts=first.counts.plus(rest.counts), iterations=first.iterations + rest.iterations)
+    return joined(result, rest)._replace(not_finite=entries)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_reference.finiteness import name_entries
 
-__all__ = ["Counts", "Result", "Status"]
+__all__ = ["Counts", "Methods", "Result", "Status"]
 
 
 class Status(IntEnum):
@@ -64,6 +64,10 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+class Methods(tuple[str, ...]):
+    """Names of algorithms."""
+
+
 class Result(NamedTuple):
     """Where a run ended, and why.
 
@@ -79,6 +83,8 @@ class Result(NamedTuple):
         path: The points from the start to the end as rows, in the order of `runtime.ravel`; None without `keep_path`.
         path_counts: The counts, as four columns, when each point of the path was reached.
         not_finite: Rows (i, j): the entries of the Hessian that are not finite, where the run went on by L-BFGS.
+        tolerance: Of the gradient, as it was used.
+        methods: The algorithms that ran, in their order; more than one where the first could not go on.
     """
 
     x: Any
@@ -91,6 +97,13 @@ class Result(NamedTuple):
     path: Float[Tensor, "points parameters"] | None
     path_counts: Int[Tensor, "points 4"] | None
     not_finite: Int[Tensor, "entries 2"] | None = None
+    tolerance: float | None = None
+    methods: Methods = Methods()
+
+    @property
+    def method(self) -> str:
+        """The algorithm that came to the end."""
+        return self.methods[-1]
 
     @property
     def converged(self) -> bool:
@@ -100,7 +113,13 @@ class Result(NamedTuple):
     @property
     def reason(self) -> str:
         """Why the run ended, in a sentence."""
-        return self.status.sentence + without_second(self.not_finite, self.x)
+        return self.status.sentence + stalled(self.methods, self.not_finite) + without_second(self.not_finite, self.x)
+
+
+def stalled(methods: Methods, entries: Any) -> str:
+    """Say which algorithm stalled before another went on, if one did; L-BFGS may have followed for other reasons."""
+    names = methods if entries is None else methods[:-1]
+    return f" {names[0]} stalled on the way, and {names[1]} went on." if len(names) > 1 else ""
 
 
 def without_second(entries: Any, x: Any) -> str:

@@ -54,6 +54,7 @@ class Model(NamedTuple):
         solve: solve(radius, accurately) is the step within the radius; None without a Hessian that can be used.
         counts: Evaluations that the model took.
         convex: Whether the Hessian was found positive definite.
+        promise: The decrease of the model by a step of any length; infinite where that is not known.
         status: RUNNING, or why the Hessian cannot be used.
     """
 
@@ -62,6 +63,7 @@ class Model(NamedTuple):
     solve: Callable[[float, bool], Move] | None
     counts: Counts
     convex: bool
+    promise: float
     status: Status
 
 
@@ -113,7 +115,8 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
             if ok or move.status != Status.RUNNING:
                 break
         decrement = 2 * move.predicted
-        stuck = Status.ROUNDING if sure and at_rounding_level(point, 2 * most) else Status.STALLED
+        rounding = (sure and at_rounding_level(point, 2 * most)) or at_rounding_level(point, 2 * model.promise)
+        stuck = Status.ROUNDING if rounding else Status.STALLED
         counts = model.counts.plus(Counts(trials, trials, products))
         status = move.status if move.status != Status.RUNNING else Status.RUNNING if ok else stuck
         return Step(new if ok else point, Memory(radius, w), counts, decrement, model.convex, not move.edge, status)
@@ -139,9 +142,9 @@ def _assess(point: Point, new: Point, move: Move) -> tuple[bool, float]:
 def _exact_model(problem: Problem, options: Options, point: Point, weights: Vector) -> Model:
     matrix = problem.hessian(point.x)
     if not all_finite(matrix):
-        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.HESSIAN)
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, math.inf, Status.HESSIAN)
     if callable(options.hessian) and not symmetric(matrix):
-        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, Status.ASYMMETRIC)
+        return Model(torch.ones_like(point.x), 0.0, None, Counts(hessian=1), False, math.inf, Status.ASYMMETRIC)
     w = torch.maximum(weights, units(matrix).sqrt())
     scaled, slope = matrix / w[:, None] / w, point.gradient / w
     factor, convex = factorized(scaled)
@@ -154,7 +157,8 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
         return Move(vector / w, predicted, edge, 0, not edge, Status.RUNNING)
 
     first = _norm(w * point.x) or _norm(slope)
-    return Model(w, first, solve, Counts(hessian=1), convex, Status.RUNNING)
+    promise = -(slope @ newton).item() / 2 if convex else math.inf
+    return Model(w, first, solve, Counts(hessian=1), convex, promise, Status.RUNNING)
 
 
 def _norm(vector: Vector) -> float:
@@ -178,7 +182,7 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
         status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
         return Move(vector, predicted.item(), edge, c.products, False, status)
 
-    return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, Status.RUNNING)
+    return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, math.inf, Status.RUNNING)
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import flax.linen as nn
@@ -13,15 +12,9 @@ import numpy.typing as npt
 import optax
 
 from jaxopt_study.backends.jax import models, runtime, training
+from jaxopt_study.backends.jax.compiling import quick_options
 
 __all__ = ["replay", "search", "train"]
-
-# These programs run once, in milliseconds. XLA would take four times as long to compile them for speed.
-QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 Tree = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 Array = npt.NDArray[Any]
@@ -114,24 +107,10 @@ def search(
 
     start = runtime.params_from_numpy(params)
     first = training.State(start, optimizer.init(start))
-    run = jax.jit(lambda s: jax.lax.scan(step, s, length=iterations), compiler_options=_compiler_options())
+    run = jax.jit(lambda s: jax.lax.scan(step, s, length=iterations), compiler_options=quick_options())
     _, (losses, evaluations) = run(first)
     # The first value is computed before any search.
     return {"losses": runtime.to_numpy(losses), "evaluations": 1 + np.cumsum(runtime.to_numpy(evaluations))}
-
-
-@cache
-def _compiler_options() -> dict[str, Any]:
-    """Return those of `QUICKLY` that the installed XLA knows."""
-    return {name: value for name, value in QUICKLY.items() if _known(name, value)}
-
-
-def _known(name: str, value: Any) -> bool:
-    try:
-        jax.jit(lambda x: x, compiler_options={name: value}).lower(0).compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 def _path(
@@ -146,7 +125,7 @@ def _path(
     def run(params: Any, inputs: Any) -> Any:
         return jax.lax.scan(step, training.State(params, optimizer.init(params)), inputs)[1]
 
-    path = jax.jit(run, compiler_options=_compiler_options())(start, inputs)
+    path = jax.jit(run, compiler_options=quick_options())(start, inputs)
     places = np.array(kept) - 1
     tree = runtime.params_to_numpy(jax.tree.map(lambda leaf: leaf[places], path))
     return {f"{layer}/{name}": leaf for layer, leaves in tree.items() for name, leaf in leaves.items()}

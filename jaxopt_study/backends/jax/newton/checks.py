@@ -21,7 +21,14 @@ from jaxopt_study.backends.jax.validation import (
     describe,
 )
 
-__all__ = ["check_limits", "check_names", "check_options", "check_problem", "check_second_derivative"]
+__all__ = [
+    "SecondDerivativeError",
+    "check_limits",
+    "check_names",
+    "check_options",
+    "check_problem",
+    "check_second_derivative",
+]
 
 TAKES_HESSIAN = ("exact", "trust_exact")
 ELSEWHERE = {
@@ -29,6 +36,10 @@ ELSEWHERE = {
     "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
+
+
+class SecondDerivativeError(TypeError):
+    """The objective cannot be differentiated twice."""
 
 
 def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
@@ -113,12 +124,13 @@ def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
     """Check that the objective can be differentiated twice; it is traced, not computed.
 
     Raises:
-        TypeError: It cannot.
+        SecondDerivativeError: It cannot.
     """
     try:
         jax.eval_shape(lambda x: jax.jvp(lambda p: jax.grad(fun)(p, *args), (x,), (x,)), x0)
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise TypeError("the objective has no second derivative: choose method='lbfgs', which needs none") from error
+        words = "the objective has no second derivative: choose method='lbfgs', which needs none"
+        raise SecondDerivativeError(words) from error
 
 
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:

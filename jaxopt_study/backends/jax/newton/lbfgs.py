@@ -25,7 +25,8 @@ class Memory(NamedTuple):
     Attributes:
         point: Where the step that is being made starts.
         scale: The inverse Hessian is this times the identity before the pairs correct it: s'y / y'y of the last pair,
-            and at the start what makes the first step as long as the point.
+            and without pairs what makes the step of length 1. A step as long as the point can lead so far that an
+            exponential function underflows and all gradients vanish.
     """
 
     point: Point
@@ -37,15 +38,14 @@ class Memory(NamedTuple):
 def lbfgs(problem: Problem, options: Options) -> Method:
     """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989); ten pairs are remembered.
 
-    Where a search fails, the pairs are forgotten, and the next direction is minus the gradient. If that fails too, the
-    run ends.
+    Where a search fails, the pairs and their scale are forgotten, and the next direction is minus the gradient. If that
+    fails too, the run ends.
     """
     del options
 
     def init(point: Point) -> Memory:
         empty = jnp.zeros((PAIRS, point.x.size), point.x.dtype)
-        alone = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(point.gradient)
-        return Memory(point, alone, empty, empty)
+        return Memory(point, 1 / jnp.linalg.norm(point.gradient), empty, empty)
 
     def direction(point: Point, memory: Memory) -> Direction:
         vector = -_inverse_times(memory, point.gradient)
@@ -62,6 +62,7 @@ def lbfgs(problem: Problem, options: Options) -> Method:
             return jnp.where(found.ok, kept, 0)
 
         scale = jnp.where(curved, (s @ y) / jnp.where(curved, y @ y, 1), memory.scale)
+        scale = jnp.where(found.ok, scale, 1 / jnp.linalg.norm(memory.point.gradient))
         remembered = Memory(memory.point, scale, updated(memory.steps, s), updated(memory.changes, y))
         return remembered, jnp.any(memory.steps != 0)
 

@@ -18,6 +18,8 @@ from jaxopt_study.backends.jax.newton.checks import (
     check_problem,
     check_second_derivative,
 )
+from jaxopt_study.backends.jax.newton.choice import by_choice, joined
+from jaxopt_study.backends.jax.newton.compiled import compiled
 from jaxopt_study.backends.jax.newton.conjugate import newton_cg
 from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
 from jaxopt_study.backends.jax.newton.exact import exact
@@ -27,7 +29,7 @@ from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
 from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
 from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
-from jaxopt_study.backends.jax.newton.result import Counts, Result, Status
+from jaxopt_study.backends.jax.newton.result import Methods, Result, Status
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
 
@@ -47,7 +49,7 @@ def minimize(
     fun: Callable[..., Any],
     x0: Any,
     *args: Any,
-    method: str = "exact",
+    method: str | None = None,
     hessian: Callable[..., Any] | System | None = None,
     block_size: int | None = 64,
     line_search: str = "backtracking",
@@ -75,7 +77,9 @@ def minimize(
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
-            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only).
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
+            variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
+            second derivative. Where the default stalls, another method goes on, and the result's reason names both.
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
@@ -103,7 +107,10 @@ def minimize(
         >>> result.reason
         'Converged: the largest entry of the gradient is within the tolerance.'
     """
+    given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    if method is None:
+        return by_choice(minimize, fun, x0, args, given_options)
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
     limits = Limits(
@@ -123,7 +130,7 @@ def minimize(
         if method != "lbfgs":
             check_second_derivative(fun, x0, args)
         raise
-    result = _result(state, x)
+    result = _result(state, x, method)
     if traced or isinstance(result.status, jax.core.Tracer):
         x, value = solution(program, options, (arrays, args), (x, result.value))
         return result._replace(x=x, value=value)
@@ -146,14 +153,7 @@ def _go_on(result: Result, tolerance: Any, fun: Any, args: tuple[Any, ...], give
         fun, result.x, *args, method="lbfgs", tolerance=float(tolerance), max_iterations=left,
         keep_path=options.rows is not None,
     )  # fmt: skip
-    counts = Counts(*(a + b for a, b in zip(result.counts, rest.counts, strict=True)))
-    if result.path is not None and rest.path is not None and rest.path_counts is not None:
-        so_far = np.asarray(result.path_counts)
-        rest = rest._replace(
-            path=jnp.concatenate([result.path, rest.path[1:]]),
-            path_counts=jnp.asarray(np.concatenate([so_far, so_far[-1] + np.asarray(rest.path_counts[1:])])),
-        )
-    return rest._replace(counts=counts, iterations=result.iterations + rest.iterations, not_finite=entries)
+    return joined(result, rest)._replace(not_finite=entries)
 
 
 def many(fun: Callable[..., Any], in_axes: tuple[int | None, ...], **options: Any) -> Callable[..., Result]:
@@ -192,34 +192,32 @@ Data = tuple[Any, tuple[Any, ...]]
 End = tuple[State, Any]
 """A state, and its point as a tree like the start."""
 
-part = partial(jax.jit, static_argnums=(0, 1))
 
-
-@part
+@partial(jax.jit, static_argnums=(0, 1))
 def _whole(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
     problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(drive(problem, method, start, options), unravel)
 
 
-@part
+@compiled
 def _begin_and_advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
     problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(advance(problem, method, start, begin(problem, method, start, options)), unravel)
 
 
-@part
+@compiled
 def _advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
     problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(advance(problem, method, start, state), unravel)
 
 
-@part
+@compiled
 def _settle(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
     problem, method, _, unravel = _setup(program, options, limits, x0, data)
     return _end(settle(problem, method, state), unravel)
 
 
-@part
+@compiled
 def _hessian(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> Any:
     problem, _, start, _ = _setup(program, options, limits, x0, data)
     return problem.hessian(start)
@@ -241,7 +239,7 @@ def _traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in [*jax.tree.leaves(trees), jnp.zeros(())])
 
 
-def _result(state: State, x: Any) -> Result:
+def _result(state: State, x: Any, method: str) -> Result:
     return Result(
         x=x,
         value=state.point.value,
@@ -252,4 +250,6 @@ def _result(state: State, x: Any) -> Result:
         counts=state.counts,
         path=None if state.path is None else state.path.points,
         path_counts=None if state.path is None else state.path.counts,
+        tolerance=state.tolerance,
+        methods=Methods((method,)),
     )

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from jaxopt_study.backends.jax.compiling import operations
 from jaxopt_study.backends.jax.newton.options import Composite, Options, System
 
 __all__ = ["Program", "bind", "hashable", "trace", "traced"]
@@ -25,6 +26,7 @@ class Program:
 
     def __init__(self, jaxpr: Any, out_tree: Any) -> None:
         self.jaxpr, self.out_tree = jaxpr, out_tree
+        self.operations = operations(jaxpr)
         self.key = (_encoded(jaxpr), out_tree)
         self.hash = hash(self.key)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_study.backends.jax.finiteness import name_entries
 
-__all__ = ["Counts", "Result", "Status"]
+__all__ = ["Counts", "Methods", "Result", "Status"]
 
 
 class Status(IntEnum):
@@ -64,6 +65,11 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+@jax.tree_util.register_static
+class Methods(tuple[str, ...]):
+    """Names of algorithms, which are no data of a compiled function."""
+
+
 class Result(NamedTuple):
     """Where a run ended, and why. A tree of arrays, so that it comes out of a compiled or batched function.
 
@@ -80,6 +86,8 @@ class Result(NamedTuple):
             From a compiled function it has a row for every allowed iteration; rows not reached are NaN.
         path_counts: The counts, as four columns, when each point of the path was reached.
         not_finite: Rows (i, j): the entries of the Hessian that are not finite, where the run went on by L-BFGS.
+        tolerance: Of the gradient, as it was used.
+        methods: The algorithms that ran, in their order; more than one where the first could not go on.
     """
 
     x: Any
@@ -92,6 +100,13 @@ class Result(NamedTuple):
     path: Float[Array, "*runs points parameters"] | None
     path_counts: Int[Array, "*runs points 4"] | None
     not_finite: Int[np.ndarray, "entries 2"] | None = None
+    tolerance: Float[Array, "*runs"] | None = None
+    methods: Methods = Methods()
+
+    @property
+    def method(self) -> str:
+        """The algorithm that came to the end."""
+        return self.methods[-1]
 
     @property
     def converged(self) -> Bool[np.ndarray, "*runs"]:
@@ -104,7 +119,17 @@ class Result(NamedTuple):
         codes = np.asarray(self.status)
         if codes.ndim:
             return [Status(code).sentence for code in codes.ravel()]
-        return Status(int(codes)).sentence + without_second(self.not_finite, self.x)
+        return (
+            Status(int(codes)).sentence
+            + stalled(self.methods, self.not_finite)
+            + without_second(self.not_finite, self.x)
+        )
+
+
+def stalled(methods: Methods, entries: Any) -> str:
+    """Say which algorithm stalled before another went on, if one did; L-BFGS may have followed for other reasons."""
+    names = methods if entries is None else methods[:-1]
+    return f" {names[0]} stalled on the way, and {names[1]} went on." if len(names) > 1 else ""
 
 
 def without_second(entries: Any, x: Any) -> str:

@@ -73,6 +73,7 @@ class Model(NamedTuple):
         solve: solve(radius, accurately) is the step within the radius.
         counts: Evaluations that the model took.
         convex: Whether the Hessian was found positive definite.
+        promise: The decrease of the model by a step of any length; infinite where that is not known.
         status: RUNNING, or why the Hessian cannot be used.
     """
 
@@ -81,6 +82,7 @@ class Model(NamedTuple):
     solve: Callable[[Array, Array], Move]
     counts: Counts
     convex: Bool[Array, ""]
+    promise: Float[Array, ""]
     status: Array
 
 
@@ -132,7 +134,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
 
         end = jax.lax.while_loop(undecided, attempt, untried)
         decrement = 2 * end.move.predicted
-        rounding = end.sure & at_rounding_level(point, 2 * end.most)
+        rounding = end.sure & at_rounding_level(point, 2 * end.most) | at_rounding_level(point, 2 * model.promise)
         stuck = jnp.where(rounding, Status.ROUNDING, Status.STALLED)
         status = jnp.where(end.move.status == Status.RUNNING, jnp.where(end.ok, Status.RUNNING, stuck), end.move.status)
         moved = jax.tree.map(lambda new, old: jnp.where(end.ok, new, old), end.point, point)
@@ -173,7 +175,8 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
 
     length = jnp.linalg.norm(w * point.x)
     first = jnp.where(length > 0, length, jnp.linalg.norm(slope))
-    return Model(w, first, solve, tally(hessian=1), convex, status)
+    promise = jnp.where(convex, -(slope @ newton) / 2, jnp.inf)
+    return Model(w, first, solve, tally(hessian=1), convex, promise, status)
 
 
 def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
@@ -192,7 +195,8 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
         return Move(vector, predicted, edge, c.products, jnp.array(False), status)
 
     first = jnp.maximum(1, jnp.linalg.norm(point.x))
-    return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), jnp.array(Status.RUNNING))
+    unknown = jnp.full_like(point.value, jnp.inf)
+    return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), unknown, jnp.array(Status.RUNNING))
 
 
 def _to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:

@@ -1,0 +1,72 @@
+"""What `minimize` does without a method: choose one by size and structure, and go on by another where it stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_study.backends.jax.newton.checks import SecondDerivativeError
+from jaxopt_study.backends.jax.newton.options import Composite, System
+from jaxopt_study.backends.jax.newton.result import Counts, Methods, Result, Status
+
+__all__ = ["by_choice", "choose", "joined"]
+
+FEW = 20
+"""Up to here a Hessian costs less than the products that conjugate gradients need. On CUTEst's problems of 50 to 200
+variables, `trust_krylov` solves as many as `exact`, with an eighth of the work in gradients."""
+DENSE = 2000
+"""The most variables for which a matrix of all of them is made where `trust_krylov` stalls."""
+
+
+def choose(size: int, fun: Any, hessian: Any) -> tuple[str, str]:
+    """Return the algorithm for an objective of so many variables, and the one that goes on where it stalls."""
+    if isinstance(hessian, System):
+        return "exact", "trust_krylov"
+    if hessian is None and isinstance(fun, Composite) and size <= DENSE:
+        return "gauss_newton", "trust_exact"
+    if hessian is not None or size <= FEW:
+        return "exact", "trust_exact"
+    return "trust_krylov", "exact" if size <= DENSE else "lbfgs"
+
+
+def by_choice(
+    minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: dict[str, Any]
+) -> Result:
+    """Minimize by the algorithm that is chosen; inside `jax.jit` and `jax.vmap` no other one goes on."""
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(x0))
+    first, further = choose(size, fun, options["hessian"])
+    try:
+        result = minimize(fun, x0, *args, **options | {"method": first})
+    except SecondDerivativeError:
+        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None})
+    if isinstance(result.status, jax.core.Tracer) or int(result.status) != Status.STALLED:
+        return result
+    left = options["max_iterations"] - int(result.iterations)
+    if left < 1:
+        return result
+    hessian = options["hessian"] if further == "trust_exact" else None
+    changes = {
+        "method": further,
+        "hessian": hessian,
+        "max_iterations": left,
+        "tolerance": float(np.asarray(result.tolerance)),
+    }
+    return joined(result, minimize(fun, result.x, *args, **options | changes))
+
+
+def joined(first: Result, rest: Result) -> Result:
+    """Return the result of a run that went on by another."""
+    counts = Counts(*(a + b for a, b in zip(first.counts, rest.counts, strict=True)))
+    if first.path is not None and rest.path is not None and rest.path_counts is not None:
+        so_far = np.asarray(first.path_counts)
+        rest = rest._replace(
+            path=jnp.concatenate([first.path, rest.path[1:]]),
+            path_counts=jnp.asarray(np.concatenate([so_far, so_far[-1] + np.asarray(rest.path_counts[1:])])),
+        )
+    return rest._replace(
+        counts=counts, iterations=first.iterations + rest.iterations, methods=Methods(first.methods + rest.methods)
+    )
