@@ -16,7 +16,7 @@ from torch_reference.newton.checks import (
     check_second_derivative,
 )
 from torch_reference.newton.conjugate import newton_cg
-from torch_reference.newton.driver import drive
+from torch_reference.newton.driver import State, drive
 from torch_reference.newton.exact import exact
 from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
@@ -25,6 +25,7 @@ from torch_reference.newton.problem import Problem, flat_problem
 from torch_reference.newton.result import Result, Status
 from torch_reference.newton.step import Method
 from torch_reference.newton.trust_region import trust_exact, trust_krylov
+from torch_reference.newton.watch import Progress, Watch
 
 __all__ = ["METHODS", "minimize"]
 
@@ -50,6 +51,8 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    callback: Callable[[Progress], Any] | None = None,
+    max_seconds: float | None = None,
     **unknown: Any,
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
@@ -76,6 +79,9 @@ def minimize(
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        callback: callback(progress) is called after each step, with its `iteration`, `x`, `value` and `gradient_norm`.
+            It stops the run by returning True or by raising StopIteration.
+        max_seconds: The run stops after the first step that ends later than this; no step is cut short.
         **unknown: Other names are refused; the message says which one is meant.
 
     Raises:
@@ -94,6 +100,7 @@ def minimize(
         'Converged: the largest entry of the gradient is within the tolerance.'
     """
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    watch = Watch(callback, max_seconds)
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
     options = Options(method, hessian, block_size, line_search, keep_path)
@@ -103,8 +110,15 @@ def minimize(
     with torch.enable_grad():
         check_problem(fun, x0, args, options)
         problem, start, unravel = flat_problem(fun, x0, args, options, limits)
+
+        def seen(state: State) -> Status:
+            point = state.point
+            return watch.after(
+                Progress(state.iteration, unravel(point.x), point.value, point.gradient_norm), state.status
+            )
+
         try:
-            state = drive(problem, METHODS[method](problem, options), start, options)
+            state = drive(problem, METHODS[method](problem, options), start, options, seen)
         except RuntimeError:
             if method != "lbfgs":
                 check_second_derivative(fun, x0, args)
@@ -128,8 +142,9 @@ def minimize(
         entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
     left = max(max_iterations - result.iterations, 1)
     rest = minimize(
-        fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path
-    )
+        fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path,
+        **watch.rest(result.iterations),
+    )  # fmt: skip
     return _joined(result, rest)._replace(not_finite=entries)
 
 
