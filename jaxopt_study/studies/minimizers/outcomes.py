@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 """Of the value above the best one, and of the gradient, relative: see `Outcome.solved`."""
 EPS = float(np.finfo(float).eps)
 SLACK = 10.0
-"""A gradient computed by another program differs by rounding; a sentence on it is refuted beyond so many times as much."""
+"""A gradient that another program computes differs by rounding. A sentence on it is refuted beyond this factor."""
 HIDDEN = 1e-10
 """Relative to the value: a decrease that a minimizer may call hidden by rounding."""
 

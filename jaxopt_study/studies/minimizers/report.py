@@ -161,7 +161,9 @@ def verdict(rows: Sequence[Row]) -> str:
     if not found.problems:
         return ""
     solved = np.isfinite(found.work).sum(axis=0)
-    best = [max((n for n, own in enumerate(found.own) if own is kind), key=lambda n: solved[n]) for kind in (True, False)]
+    best = [
+        max((n for n, own in enumerate(found.own) if own is kind), key=lambda n: solved[n]) for kind in (True, False)
+    ]
     names, counts = [found.solvers[n] for n in best], [int(solved[n]) for n in best]
     said = [row["refuted"] for row in rows if row.get("refuted") is not None]
     lines = [

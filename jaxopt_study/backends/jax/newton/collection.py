@@ -5,9 +5,15 @@ They are in float64, whatever type is set: their minima are asked for to six dig
 
 from __future__ import annotations
 
+import ast
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +25,7 @@ from jaxtyping import Array, Float
 __all__ = ["Collected", "collected", "in_float64", "operations", "problems"]
 
 Numbers = npt.NDArray[np.float64]
+FOLDER = "sif2jax.cutest._unconstrained_minimisation"
 
 
 class Collected:
@@ -71,29 +78,44 @@ def in_float64() -> Iterator[None]:
 
 
 def collected(name: str) -> Collected:
-    """Return a problem by its name in CUTEst.
+    """Return a problem by its name in CUTEst; `ARWHEAD-120` is ARWHEAD with 120 variables.
 
     Raises:
         NotImplementedError: The package is not installed, or its version has no problem of that name.
     """
-    found = problems().get(name)
-    if found is None:
+    name, _, size = name.partition("-")
+    if name not in problems():
         raise NotImplementedError(f"the installed version of sif2jax has no problem {name}")
+    make = getattr(importlib.import_module(f"{FOLDER}.{problems()[name]}"), name)
+    found = make(n=int(size)) if size else make()
     start, unravel = ravel_pytree(found.y0)
     return Collected(lambda x: found.objective(unravel(x), found.args), start)
 
 
-def problems() -> dict[str, Any]:
-    """Return the unconstrained problems as the package has them, by name.
+@cache
+def problems() -> dict[str, str]:
+    """Return the names of the unconstrained problems, and the module of each.
+
+    Importing the package makes all of its thousand problems, which takes more than a minute. So its list is read as
+    text, and each problem's own module is imported alone, in milliseconds.
 
     Raises:
         NotImplementedError: The package is not installed.
     """
-    try:
-        import sif2jax  # optional
-    except ModuleNotFoundError as error:
-        raise NotImplementedError(f"{error.name} is not installed") from None
-    return {problem.name: problem for problem in sif2jax.unconstrained_minimisation_problems}
+    found = find_spec("sif2jax")
+    if found is None or found.origin is None:
+        raise NotImplementedError("sif2jax is not installed")
+    parts = [FOLDER.rsplit(".", level)[0] for level in range(FOLDER.count(".") + 1)]
+    for package in reversed(parts):
+        path = Path(found.origin).parents[1].joinpath(*package.split("."))
+        if package not in sys.modules:
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = [str(path)]
+    tree = ast.parse((path / "__init__.py").read_text(encoding="utf-8"))
+    modules = {alias.name: node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)
+               for alias in node.names}  # fmt: skip
+    listed = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return {name: module for name, module in sorted(modules.items()) if name in listed}
 
 
 def operations(problem: Collected) -> float:

@@ -64,9 +64,7 @@ def optimistix_bfgs(problem: Collected, max_iterations: int) -> Answer:
 
 def peers() -> dict[str, Callable[[Collected, int], Answer]]:
     """Return the baselines that are installed: name -> (problem, max_iterations) -> answer."""
-    found: dict[str, Callable[[Collected, int], Answer]] = {
-        f"SciPy {name}": partial(_scipy, name) for name in OPTIONS
-    }
+    found: dict[str, Callable[[Collected, int], Answer]] = {f"SciPy {name}": partial(_scipy, name) for name in OPTIONS}
     if find_spec("optimistix"):
         found["optimistix BFGS"] = optimistix_bfgs
     return found
