@@ -7,6 +7,7 @@ Files: `minimize` (the public function), `options`, `checks`, `result`; `driver`
 """
 
 from torch_reference.newton import peers
+from torch_reference.newton.adapter import scipy_method
 from torch_reference.newton.linear import logistic_hessian, softmax_system
 from torch_reference.newton.minimize import METHODS, minimize
 from torch_reference.newton.options import Composite, System
@@ -24,5 +25,6 @@ __all__ = [
     "logistic_hessian",
     "minimize",
     "peers",
+    "scipy_method",
     "softmax_system",
 ]

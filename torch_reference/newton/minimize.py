@@ -18,11 +18,13 @@ from torch_reference.newton.checks import (
 from torch_reference.newton.conjugate import newton_cg
 from torch_reference.newton.driver import State, drive
 from torch_reference.newton.exact import exact
+from torch_reference.newton.implicit import solution
 from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
 from torch_reference.newton.options import Limits, Options, System
 from torch_reference.newton.problem import Problem, flat_problem
 from torch_reference.newton.result import Result, Status
+from torch_reference.newton.starts import as_start
 from torch_reference.newton.step import Method
 from torch_reference.newton.trust_region import trust_exact, trust_krylov
 from torch_reference.newton.watch import Progress, Watch
@@ -62,9 +64,14 @@ def minimize(
     Where the Hessian has an entry that is not finite, though the objective and its gradient are, the run goes on by
     L-BFGS, and the result's reason names the entry.
 
+    The result's x has derivatives with respect to those of `args`, and of what `fun` closes over, that require
+    gradients, in reverse mode and once, by the implicit function theorem. Its value is a number: where that is to be
+    differentiated, compute fun(x.detach(), *args).
+
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: a tree of floating point tensors of one type, which the run has too.
+        x0: The start: a tree of floating point tensors of one type, which the run has too. Numbers, whole numbers and
+            NumPy's arrays are converted; a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -105,6 +112,7 @@ def minimize(
     check_limits(limits)
     options = Options(method, hessian, block_size, line_search, keep_path)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    x0, given, differentiable = as_start(x0), args, torch.is_grad_enabled()
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
@@ -137,12 +145,12 @@ def minimize(
         path_counts=torch.tensor([counts for _, counts in state.path]) if keep_path else None,
     )
     if result.status != Status.HESSIAN:
-        return result
+        return result._replace(x=solution(fun, result.x, given)) if differentiable else result
     with torch.enable_grad():
         entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
     left = max(max_iterations - result.iterations, 1)
     rest = minimize(
-        fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path,
+        fun, result.x, *given, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path,
         **watch.rest(result.iterations),
     )  # fmt: skip
     return _joined(result, rest)._replace(not_finite=entries)

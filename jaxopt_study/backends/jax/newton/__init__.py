@@ -8,6 +8,7 @@ Files: `minimize` (the public function), `options`, `checks`, `result`; `driver`
 """
 
 from jaxopt_study.backends.jax.newton import collection, peers
+from jaxopt_study.backends.jax.newton.adapter import scipy_method
 from jaxopt_study.backends.jax.newton.linear import logistic_hessian, softmax_system
 from jaxopt_study.backends.jax.newton.minimize import METHODS, many, minimize
 from jaxopt_study.backends.jax.newton.options import Composite, System
@@ -27,5 +28,6 @@ __all__ = [
     "many",
     "minimize",
     "peers",
+    "scipy_method",
     "softmax_system",
 ]

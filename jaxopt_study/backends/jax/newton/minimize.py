@@ -28,6 +28,7 @@ from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
 from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
 from jaxopt_study.backends.jax.newton.result import Counts, Result, Status
+from jaxopt_study.backends.jax.newton.starts import as_start
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
 from jaxopt_study.backends.jax.newton.watch import Progress, Watch
@@ -74,7 +75,8 @@ def minimize(
 
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: a tree of floating point arrays of one type, which the run has too.
+        x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
+            converted; a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -121,7 +123,7 @@ def minimize(
     )
     options = Options(method, hessian, block_size, line_search, max_iterations + 1 if keep_path else None)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
-    fun = hashable(fun)
+    fun, x0 = hashable(fun), as_start(x0)
     check_problem(fun, x0, args, options)
     program, options, arrays = trace(fun, x0, args, options)
     traced, given = _traced(x0, args, arrays), (program, options, limits, x0, (arrays, args))
