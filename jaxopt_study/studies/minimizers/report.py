@@ -81,7 +81,7 @@ def works(rows: Sequence[Row]) -> Works:
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """Return the table of all minimizers, and that of the runs of ours that did not solve their problem."""
-    skipped = all_skipped(TITLE, [row | {"status": row["record"]} for row in rows])
+    skipped = all_skipped(TITLE, [{**row, "status": row["record"]} for row in rows])
     if skipped:
         return [skipped]
     found = works(rows)

@@ -15,6 +15,8 @@ from jaxopt_study.data.workload import Array
 
 ITERATIONS = 1000
 """The largest number of iterations of every minimizer."""
+COLLECTION = "collection"
+"""The module of JAX's minimizers with the problems."""
 DEFAULT = "default"
 """The name of `minimize` without a method, where it chooses one itself."""
 FURTHER = 1e4
@@ -51,7 +53,7 @@ class End(NamedTuple):
 
 def every(backend: Backend, name: str) -> Value:
     """Return the end of each minimizer on a problem, as arrays with a row for each; the start's is the first."""
-    collection = backend.newton.collection
+    collection = getattr(backend.newton, COLLECTION)
     with collection.in_float64():
         problem = collection.collected(name)
         value, slope = problem.at(problem.start)
@@ -80,7 +82,7 @@ def solvers(backend: Backend) -> dict[str, Run]:
 
     Gauss-Newton is not among them: these problems do not say which function their squares are of.
     """
-    newton = backend.newton
+    newton: Any = backend.newton
     named = {name: {"method": name} for name in newton.METHODS if name != "gauss_newton"}
     chooses = inspect.signature(newton.minimize).parameters["method"].default is None
     own: dict[str, dict[str, str]] = ({DEFAULT: {}} if chooses else {}) | named

@@ -37,16 +37,18 @@ def scipy(problem: Collected, method: str, max_iterations: int) -> Answer:
     """Minimize by SciPy, with derivatives that JAX compiled."""
     from scipy.optimize import minimize  # takes a while to load
 
-    second = {
+    second: dict[str, Any] = {
         "trust-exact": {"hess": problem.second},
         "trust-ncg": {"hessp": problem.product},
         "Newton-CG": {"hessp": problem.product},
-    }.get(method, {})
+    }
     before = problem.work
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         options = {"maxiter": max_iterations} | OPTIONS[method]
-        found = minimize(problem.at, np.asarray(problem.start), method=method, jac=True, options=options, **second)
+        found = minimize(
+            problem.at, np.asarray(problem.start), method=method, jac=True, options=options, **second.get(method, {})
+        )
     return Answer(found.x, str(found.message), int(found.nit), problem.work - before)
 
 
