@@ -119,9 +119,18 @@ NUMBERS = {
 }
 
 
+@pytest.fixture
+def in_float32(backends):
+    """Both frameworks as they are when nothing was set, for one test."""
+    torch.set_default_dtype(torch.float32)
+    with jax.enable_x64(False):
+        yield
+    torch.set_default_dtype(torch.float64)
+
+
 @pytest.mark.parametrize("given", NUMBERS)
 @pytest.mark.parametrize("name", ["jax", "torch"])
-def test_numbers_are_converted(name, given, backends, float32):
+def test_numbers_are_converted(name, given, backends, in_float32):
     """To the default floating point type, or to that of the leaf beside them."""
     x0, shape = NUMBERS[given]
 

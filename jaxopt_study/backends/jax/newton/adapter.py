@@ -32,7 +32,7 @@ def scipy_method(method: str = "exact") -> Callable[..., Any]:
         >>> from scipy.optimize import minimize
         >>> from jaxopt_study.newton import scipy_method
         >>> result = minimize(lambda x: ((x - 1) ** 4).sum() + (x**2).sum(), [3.0, 0.0], method=scipy_method("exact"))
-        >>> result.x.round(2).tolist(), result.success
+        >>> result.x.round(3).tolist(), result.success
         ([0.41, 0.41], True)
     """
 
@@ -43,9 +43,9 @@ def scipy_method(method: str = "exact") -> Callable[..., Any]:
         seen = callback and (lambda progress: _tell(callback, progress))
         start = jnp.asarray(x0, jnp.result_type(float))
         result = minimize(fun, start, *args, method=method, callback=seen, **options)
-        counts = result.counts
+        counts, slope = result.counts, jax.grad(fun)(result.x, *args)
         return OptimizeResult(
-            x=np.asarray(result.x), fun=float(result.value), jac=np.asarray(jax.grad(fun)(result.x, *args)),
+            x=np.asarray(result.x, float), fun=float(result.value), jac=np.asarray(slope, float),
             success=bool(result.converged), status=int(result.status), message=result.reason,
             nit=int(result.iterations), nfev=int(counts.function), njev=int(counts.gradient), nhev=int(counts.hessian),
         )  # fmt: skip
@@ -72,7 +72,7 @@ def _tell(callback: Callable[..., Any], progress: Progress) -> Any:
     """Call a callback as SciPy does: with intermediate_result if its one parameter is called so, else with x."""
     from scipy.optimize import OptimizeResult
 
-    x = np.asarray(progress.x)
+    x = np.asarray(progress.x, float)
     if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
         return callback(intermediate_result=OptimizeResult(x=x, fun=progress.value))
     return callback(x)
