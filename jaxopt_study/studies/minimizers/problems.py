@@ -8,7 +8,7 @@ __all__ = ["PROBLEMS", "chosen"]
 
 MOST = 10_000_000
 """Operations of a Hessian, for profiles that are to end in minutes."""
-COUNTS = {"smoke": 2, "default": 40}
+COUNTS = {"smoke": 1, "default": 40}
 """Problems of these profiles, at equal steps of the list, so that nobody chose them; profile `full` has all."""
 
 
