@@ -45,8 +45,9 @@ STOPS = {
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_callback_stops_a_run(name, stop, backends):
-    result = run(backends, name, callback=STOPS[stop])
+    result = run(backends, name, callback=STOPS[stop], keep_path=True)
     assert int(result.iterations) == 4
+    assert [int(n) for n in result.counts] == np.asarray(result.path_counts)[-1].tolist()  # no more
     assert result.reason == "Stopped: the callback asked for it."
     assert not result.converged
 
