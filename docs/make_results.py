@@ -20,10 +20,11 @@ from jaxopt_study.report.table import Table
 
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "results", HERE / "results.md"
-RUNS = ("main_job", "loops", "hessian", "newton", "ranking")
+RUNS = ("main_job", "loops", "hessian", "newton", "minimizers", "ranking")
 """The folders of `KEPT`, in the order of the page."""
 FIGURES = {
     "loops_ratio.svg": ("loops", "loops_ratio"),
+    "minimizers_profile.svg": ("minimizers", "minimizers_profile"),
     "ranking_sensitivity.svg": ("ranking", "ranking_sensitivity_digits-mlp"),
     "ranking_budgets.svg": ("ranking", "ranking_budgets"),
 }

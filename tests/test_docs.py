@@ -36,6 +36,7 @@ BY_A_USER = {
     "last_layer": ("hessian_last_layer",),
     "newton_step": ("newton_step",),
     "newton.minimize": ("minimize",),
+    "newton.adapter": ("scipy_method",),
 }
 """The functions of both twins that a user calls."""
 CALLED = [
@@ -86,6 +87,16 @@ def test_the_page_of_derivatives_runs(float32):
     assert (names["matrix"].shape, names["found"].shape) == ((7, 7), (8, 8))
     assert names["product"]["dense"]["kernel"].shape == (3, 2)
     assert names["whole"].shape == (22, 22)
+
+
+def test_the_page_of_the_minimizers_runs(float32):
+    names = run_page("minimizers")
+    assert names["result"].converged
+    assert names["stopped"].reason == "Stopped: the callback asked for it."
+    assert names["values"][-1] < 1e-3 < names["values"][0]
+    assert abs(float(names["slope"]) - 4) < 1e-3  # 2e-6 was measured
+    assert abs(float(names["a"].grad) - 4) < 1e-3
+    assert names["found"].success
 
 
 def test_the_page_of_the_locator_runs(float32, tmp_path, monkeypatch, capsys):

@@ -50,7 +50,7 @@ EXTRA = {
 }
 # These stand alone: each may import the standard library, NumPy, itself, and what is named here.
 ALONE = {
-    "jaxopt_study.backends.jax": {"scipy", "jaxtyping", "jax", "flax", "optax", "asdex"},
+    "jaxopt_study.backends.jax": {"scipy", "jaxtyping", "jax", "flax", "optax", "asdex", "optimistix"},
     "jaxopt_study.backends.numpy": {"scipy", "jaxtyping", "sklearn"},
     "jaxopt_study.backends.c": {"scipy", "jaxtyping", "jaxopt_study.backends.numpy.runtime"},
     "torch_reference": {"scipy", "jaxtyping", "torch", "torchmin"},
@@ -61,7 +61,8 @@ ALONE = {
 }
 # A clock is read in one place, and JSON is written in few.
 ONLY_IN = {
-    "time": {"jaxopt_study.bench.timing"},
+    # A minimizer that may take at most so many seconds stands alone, and reads the clock itself.
+    "time": {"jaxopt_study.bench.timing", "jaxopt_study.backends.jax.newton.watch", "torch_reference.newton.watch"},
     "timeit": set(),
     "datetime": {"jaxopt_study.bench.timing", "jaxopt_study.compare"},
     "json": {"jaxopt_study.bench.record", "jaxopt_study.bench.environment", "jaxopt_study.compare"},

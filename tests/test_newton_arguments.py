@@ -56,7 +56,10 @@ BAD = [
     (good, {"x0": np.array([np.nan, 1.0])}, ValueError, "x0 holds NaN or infinite values"),
     (lambda x: (x - 1).sum() / (x.sum() - x.sum()), {}, ValueError, "not finite at the start"),
     (lambda x: (x**0.5).sum(), {"x0": np.array([1.0, 0.0])}, ValueError, "not finite at the start"),
-    (good, {"x0": np.array([1, 2])}, TypeError, "x0 has leaves of type .*int"),
+    (good, {"x0": np.array([True, False])}, TypeError, "x0 has leaves of type .*bool"),
+    (good, {"bounds": [(0, 1)]}, TypeError, "no option 'bounds': scipy.optimize.minimize takes them"),
+    (good, {"callback": 3}, TypeError, "callback 3 is no function"),
+    (good, {"max_seconds": 0}, ValueError, "max_seconds 0 is not a positive and finite number"),
     (good, {"x0": np.zeros(0)}, ValueError, "no parameters"),
     (good, {"hessian": lambda x: x}, ValueError, r"the Hessian function returns shape .*must return shape \(2, 2\)"),
     (good, {"hessian": lambda x: x[:, None] * x[:1]}, ValueError, r"must return shape \(2, 2\)"),
@@ -74,7 +77,7 @@ BAD = [
     (good, {"method": "trust-exact"}, ValueError, "lbfgs; 'trust_exact' is meant"),
     (good, {"maxiter": 5}, TypeError, "minimize has no option 'maxiter': .*; 'max_iterations' is meant"),
     (good, {"tolerence": 5}, TypeError, "minimize has no option 'tolerence': .*; 'tolerance' is meant"),
-    (good, {"colour": "red"}, TypeError, "no option 'colour': choose from method, .*, keep_path$"),
+    (good, {"colour": "red"}, TypeError, "no option 'colour': choose from method, .*, max_seconds$"),
     (good, {"args": (1.0,)}, TypeError, r"no option 'args': give them after x0"),
     (lambda x: (x**2).sum().reshape(1), {}, TypeError, r"shape \(1,\), .*float64: return value.reshape\(\(\)\)"),
     (good, {"line_search": "wolfe"}, ValueError, "line_search 'wolfe' is not known: choose from backtracking"),
@@ -93,7 +96,7 @@ def test_bad_input_is_one_clear_line(name, fun, options, kind, words, backends):
 
 
 STARTS = [
-    (lambda f: 3.0, "type float; they must be .* of one type, float32 or float64"),
+    (lambda f: "three", "type str; they must be .* of one type, float32 or float64"),
     (lambda f: f("float16"), "float16; they must be .* of one type, float32 or float64"),
     (lambda f: [f("float32"), f("float64")], "float32 and .*float64; they must be .* of one type"),
 ]
@@ -105,6 +108,47 @@ def test_a_start_of_another_type_is_refused(name, start, words, backends):
     as_array = both(name, jnp.asarray, torch.as_tensor)
     with pytest.raises(TypeError, match=words):
         backends[name].newton.minimize(good, start(lambda kind: as_array(np.ones(2, kind))))
+
+
+NUMBERS = {
+    "number": (3, ()),
+    "list": ([1, 2.5], (2,)),
+    "whole": (np.array([[1, 2]]), (1, 2)),
+    "numpy": (np.array([1.0, 2.0], "float32"), (2,)),
+    "beside": ({"a": np.ones(2, "float32"), "b": 3}, ()),
+}
+
+
+@pytest.fixture
+def in_float32(backends):
+    """Both frameworks as they are when nothing was set, for one test."""
+    torch.set_default_dtype(torch.float32)
+    with jax.enable_x64(False):
+        yield
+    torch.set_default_dtype(torch.float64)
+
+
+@pytest.mark.parametrize("given", NUMBERS)
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_numbers_are_converted(name, given, backends, in_float32):
+    """To the default floating point type, or to that of the leaf beside them."""
+    x0, shape = NUMBERS[given]
+
+    def fun(x):
+        return sum(((leaf - 1) ** 2).sum() for leaf in (x.values() if isinstance(x, dict) else [x]))
+
+    x = backends[name].newton.minimize(fun, x0).x
+    x = x["b"] if isinstance(x, dict) else x
+    assert str(x.dtype).endswith("float32")
+    assert tuple(x.shape) == shape
+    assert np.allclose(np.asarray(x), 1, atol=1e-5)
+
+
+def test_a_whole_number_beside_float64_is_float64(backends):
+    for name in ("jax", "torch"):
+        start = {"a": np.zeros(2), "b": 3}
+        x = backends[name].newton.minimize(lambda x: ((x["a"] - 1) ** 2).sum() + (x["b"] - 1) ** 2, start).x
+        assert str(x["b"].dtype).endswith("float64")
 
 
 @pytest.mark.parametrize(("given", "kind"), [("mean", "str"), (good, "function"), (None, None)])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from tests.newton import METHODS, compilations
 
@@ -57,6 +58,67 @@ def test_every_method_has_them_under_jit_and_vmap(method, solve, expected):
     found = many(jnp.stack([jnp.asarray(W), jnp.zeros(5)]))
     assert np.abs(found[0] - expected).max() < 1e-6
     assert found.shape == (2, 5)
+
+
+def torch_ridge(x, w, rows):
+    return torch.cosh(rows @ x - w).sum() + 0.1 * (x**2).sum()
+
+
+def torch_pulled(backends, w, start=(0.0, 0.0, 0.0), closed=False, method="exact"):
+    """Return PULL' x in PyTorch, with w as an argument or closed over."""
+    minimize, rows = backends["torch"].newton.minimize, torch.as_tensor(ROWS)
+    fun, args = (lambda x: torch_ridge(x, w, rows), ()) if closed else (torch_ridge, (w, rows))
+    x0 = torch.tensor(start, dtype=torch.float64)
+    return torch.as_tensor(PULL) @ minimize(fun, x0, *args, method=method, tolerance=1e-12).x
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("closed", [False, True])
+def test_pytorch_has_the_same_in_reverse_mode(closed, method, backends, expected, solve):
+    w = torch.tensor(W, requires_grad=True)
+    torch_pulled(backends, w, closed=closed, method=method).backward()
+    assert np.abs(w.grad.numpy() - expected).max() < 1e-8  # 1.5e-10 was measured
+    jax_gradient = jax.grad(lambda v: PULL @ solve(v).x)(jnp.asarray(W))
+    assert np.abs(w.grad.numpy() - np.asarray(jax_gradient)).max() < 1e-12  # 1.2e-14 was measured
+
+
+def test_pytorch_differentiates_the_solution_and_not_the_loop(backends, expected):
+    """At the optimum no step is made."""
+    w = torch.tensor(W, requires_grad=True)
+    start = backends["torch"].newton.minimize(torch_ridge, np.zeros(3), torch.tensor(W), torch.as_tensor(ROWS)).x
+    torch_pulled(backends, w, start.tolist()).backward()
+    assert np.abs(w.grad.numpy() - expected).max() < 1e-6
+
+
+def test_pytorch_solves_large_systems_by_conjugate_gradients(backends, expected, monkeypatch):
+    monkeypatch.setattr("torch_reference.newton.implicit.DENSE", 1)
+    w = torch.tensor(W, requires_grad=True)
+    torch_pulled(backends, w).backward()
+    assert np.abs(w.grad.numpy() - expected).max() < 1e-8
+
+
+def test_pytorch_keeps_the_tree_and_a_singular_direction_counts_0(backends):
+    w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    x0 = {"a": torch.zeros(2, dtype=torch.float64), "free": torch.ones(1, dtype=torch.float64)}
+    x = backends["torch"].newton.minimize(lambda x, w: ((x["a"] - w**2) ** 2).sum(), x0, w).x
+    (x["a"].sum() + x["free"].sum()).backward()
+    assert w.grad.item() == pytest.approx(8.0, abs=1e-12)
+
+
+def test_pytorch_refuses_what_would_be_wrong(backends):
+    """The second derivative would take the Hessian for a constant; torch.func cannot run a loop of numbers."""
+    w = torch.tensor(W, requires_grad=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(torch_pulled(backends, w), w, create_graph=True)
+    with pytest.raises(TypeError, match=r"cannot run inside torch.func's transforms"):
+        torch.func.grad(lambda w: torch_pulled(backends, w))(torch.tensor(W))
+
+
+def test_pytorch_gives_no_gradient_where_none_is_asked_for(backends):
+    w = torch.tensor(W, requires_grad=True)
+    with torch.no_grad():
+        assert not torch_pulled(backends, w).requires_grad
+    assert not torch_pulled(backends, w.detach()).requires_grad
 
 
 def test_the_value_and_the_second_derivative_too(solve):

@@ -23,8 +23,8 @@ MODULES_ALONE = {
     "jax": {
         "native": "attributes of XLA",
         "compiling": "options of XLA",
+        "newton.collection": "the problems are written in JAX",
         "newton.compiled": "PyTorch runs the loop eagerly",
-        "newton.implicit": "PyTorch runs the loop eagerly, and detaches its result",
         "newton.program": "what is traced and compiled is found again by it",
         "nnx_loop": "flax.nnx is JAX's second way to write a network",
         "sparse": "asdex colours the Hessians of JAX's functions alone",
@@ -35,7 +35,6 @@ MODULES_ALONE = {
     "torch": {
         "compiled_loops": "torch.compile and CUDA graphs; JAX's loops are compiled in `loops`",
         "functional": "pure optimizers, which optax already has",
-        "newton.peers": "other libraries' minimizers in PyTorch",
         "onednn": "the library of matrix products that nn.Linear does not use; XLA uses it",
     },
 }
@@ -48,9 +47,14 @@ NAMES_ALONE = {
         )
         | {"nnx_jitted": "the loop of flax.nnx"},
         "models": {"transposing_network": "a remedy for a slow matrix product of XLA"},
-        "newton": {"many": "vmap over whole minimizations"},
-        "newton.driver": dict.fromkeys(("advance", "begin", "settle"), "a run is compiled in these parts"),
+        "newton": {"collection": "the problems are written in JAX", "many": "vmap over whole minimizations"},
+        "newton.driver": dict.fromkeys(
+            ("advance", "begin", "look_further", "settle", "take"), "a run is compiled in these parts"
+        ),
         "newton.minimize": {"many": "vmap over whole minimizations"},
+        "newton.peers": dict.fromkeys(
+            ("optimistix_bfgs", "peers", "scipy"), "a minimizer that takes JAX's derivatives"
+        ),
         "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
         "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
         "validation": {"check_args": "PyTorch's functions take anything; JAX traces arrays"},
@@ -71,7 +75,7 @@ NAMES_ALONE = {
         },
         "loops": dict.fromkeys(("foreach", "fused", "notebook", "prepared", "quickest"), "a way to call torch.optim"),
         "models": {"onednn_network": "a remedy for a slow matrix product of MKL"},
-        "newton": {"peers": "other libraries' minimizers in PyTorch"},
+        "newton.peers": dict.fromkeys(("torch_lbfgs", "torchmin"), "a minimizer in PyTorch"),
         "optimizers": dict.fromkeys(("implementation", "quickest"), "torch.optim has several implementations"),
         "registered": {"named": "in JAX the dictionary makes the optimizer of a call in torch"},
         "runtime": {
@@ -84,6 +88,8 @@ NAMES_ALONE = {
     },
 }
 PARAMETERS_DIFFER = {
+    "newton.driver.drive": "PyTorch's loop can ask after each step whether to stop; a compiled one runs in pieces",
+    "newton.implicit.solution": "JAX differentiates a compiled program of its data, PyTorch the objective as it is",
     "training.make_step": "a torch optimizer holds its parameters, so it is part of the state and not of the step",
 }
 

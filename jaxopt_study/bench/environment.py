@@ -22,7 +22,8 @@ from jaxopt_study.bench.record import plain
 from jaxopt_study.bench.timing import now, process_age
 
 ENVIRONMENT = "environment.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy", "scipy", "scikit-learn", "pytorch-minimize",
+            "sif2jax", "optimistix")  # fmt: skip
 MOMENT = ("key", "started", "startup_seconds", "busy_percent", "import_seconds", "seconds_per_unit")
 
 PREFIXES = (

@@ -11,6 +11,7 @@ from jaxopt_study.studies.dictionary import DICTIONARY
 from jaxopt_study.studies.experiment import Experiment, Study
 from jaxopt_study.studies.hessian import HESSIAN
 from jaxopt_study.studies.loops import LOOPS
+from jaxopt_study.studies.minimizers import MINIMIZERS
 from jaxopt_study.studies.newton import NEWTON
 from jaxopt_study.studies.optimizers import OPTIMIZERS_STUDY
 from jaxopt_study.studies.ranking import RANKING
@@ -29,6 +30,7 @@ STUDIES: dict[str, Study] = {
     "hessian": HESSIAN,
     "dictionary": DICTIONARY,
     "newton": NEWTON,
+    "minimizers": MINIMIZERS,
     "timer": TIMER,
 }
 """The studies that can be asked for by name."""

@@ -35,6 +35,8 @@ ELSEWHERE = {
     "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
+NONE = ("bounds", "constraints")
+"""What no method here can keep to."""
 
 
 class SecondDerivativeError(TypeError):
@@ -48,6 +50,8 @@ def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
         TypeError: One has; the message names the one that is meant, or all.
     """
     for name in unknown:
+        if name in NONE:
+            raise TypeError(f"minimize has no option {name!r}: scipy.optimize.minimize takes them, see its L-BFGS-B")
         if name == "args":
             raise TypeError("minimize has no option 'args': give them after x0, as in minimize(fun, x0, *args)")
         meant = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, 1)
@@ -91,6 +95,9 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
             type; the Hessian function does not return a square matrix of the start's size.
     """
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(leaf) for leaf in pytree.tree_leaves((x0, args))
+           if isinstance(leaf, torch.Tensor)):  # fmt: skip
+        raise TypeError("minimize cannot run inside torch.func's transforms: use torch.autograd.grad on its result")
     leaves = pytree.tree_leaves(x0)
     kinds = sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves})
     if leaves and kinds not in (["torch.float32"], ["torch.float64"]):

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from torch_reference.newton.checks import SecondDerivativeError
 from torch_reference.newton.options import Composite, System
 from torch_reference.newton.result import Methods, Result, Status
+from torch_reference.newton.watch import Watch
 
 __all__ = ["by_choice", "choose", "joined"]
 
@@ -39,16 +40,17 @@ def by_choice(
     """Minimize by the algorithm that is chosen, and go on by another where it stalls."""
     size = sum(leaf.numel() if isinstance(leaf, torch.Tensor) else np.size(leaf) for leaf in pytree.tree_leaves(x0))
     first, further = choose(size, fun, options["hessian"])
+    watch = Watch(options["callback"], options["max_seconds"])
     try:
         result = minimize(fun, x0, *args, **options | {"method": first})
     except SecondDerivativeError:
-        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None})
+        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None} | watch.rest(0))
     left = options["max_iterations"] - result.iterations
     if result.status != Status.STALLED or left < 1:
         return result
     hessian = options["hessian"] if further == "trust_exact" else None
     changes = {"method": further, "hessian": hessian, "max_iterations": left, "tolerance": result.tolerance}
-    return joined(result, minimize(fun, result.x, *args, **options | changes))
+    return joined(result, minimize(fun, result.x, *args, **options | changes | watch.rest(int(result.iterations))))
 
 
 def joined(first: Result, rest: Result) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,8 +49,10 @@ class State(NamedTuple):
     path: list[tuple[Vector, Counts]]
 
 
-def drive(problem: Problem, method: Method, start: Vector, options: Options) -> State:
-    """Take steps from `start` until there is a reason to stop."""
+def drive(
+    problem: Problem, method: Method, start: Vector, options: Options, seen: Callable[[State], Status] | None = None
+) -> State:
+    """Take steps from `start` until there is a reason to stop; seen(state) is asked after each, and may give one."""
     point = problem.at(start)
     bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
@@ -62,6 +65,9 @@ def drive(problem: Problem, method: Method, start: Vector, options: Options) -> 
     while True:
         while state.status == Status.RUNNING:
             state = _step(problem, method, start, options, state)
+            state = state if seen is None else state._replace(status=seen(state))
+        if state.status in (Status.STOPPED, Status.TIME):
+            return state
         state = _settle(problem, method, _look_further(problem, start, state))
         if state.status != Status.RUNNING:
             return state

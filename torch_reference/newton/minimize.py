@@ -17,15 +17,18 @@ from torch_reference.newton.checks import (
 )
 from torch_reference.newton.choice import by_choice, joined
 from torch_reference.newton.conjugate import newton_cg
-from torch_reference.newton.driver import drive
+from torch_reference.newton.driver import State, drive
 from torch_reference.newton.exact import exact
+from torch_reference.newton.implicit import solution
 from torch_reference.newton.lbfgs import lbfgs
 from torch_reference.newton.line_search import LINE_SEARCHES
 from torch_reference.newton.options import Limits, Options, System
 from torch_reference.newton.problem import Problem, flat_problem
 from torch_reference.newton.result import Methods, Result, Status
+from torch_reference.newton.starts import as_start
 from torch_reference.newton.step import Method
 from torch_reference.newton.trust_region import trust_exact, trust_krylov
+from torch_reference.newton.watch import Progress, Watch
 
 __all__ = ["METHODS", "minimize"]
 
@@ -51,6 +54,8 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    callback: Callable[[Progress], Any] | None = None,
+    max_seconds: float | None = None,
     **unknown: Any,
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
@@ -60,9 +65,14 @@ def minimize(
     Where the Hessian has an entry that is not finite, though the objective and its gradient are, the run goes on by
     L-BFGS, and the result's reason names the entry.
 
+    The result's x has derivatives with respect to those of `args`, and of what `fun` closes over, that require
+    gradients, in reverse mode and once, by the implicit function theorem. Its value is a number: where that is to be
+    differentiated, compute fun(x.detach(), *args).
+
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: a tree of floating point tensors of one type, which the run has too.
+        x0: The start: a tree of floating point tensors of one type, which the run has too. Numbers, whole numbers and
+            NumPy's arrays are converted; a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -79,6 +89,9 @@ def minimize(
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        callback: callback(progress) is called after each step, with its `iteration`, `x`, `value` and `gradient_norm`.
+            It stops the run by returning True or by raising StopIteration.
+        max_seconds: The run stops after the first step that ends later than this; no step is cut short.
         **unknown: Other names are refused; the message says which one is meant.
 
     Raises:
@@ -100,17 +113,26 @@ def minimize(
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
     if method is None:
         return by_choice(minimize, fun, x0, args, given_options)
+    watch = Watch(callback, max_seconds)
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
     options = Options(method, hessian, block_size, line_search, keep_path)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    x0, given, differentiable = as_start(x0), args, torch.is_grad_enabled()
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
         check_problem(fun, x0, args, options)
         problem, start, unravel = flat_problem(fun, x0, args, options, limits)
+
+        def seen(state: State) -> Status:
+            point = state.point
+            return watch.after(
+                Progress(state.iteration, unravel(point.x), point.value, point.gradient_norm), state.status
+            )
+
         try:
-            state = drive(problem, METHODS[method](problem, options), start, options)
+            state = drive(problem, METHODS[method](problem, options), start, options, seen)
         except RuntimeError:
             if method != "lbfgs":
                 check_second_derivative(fun, x0, args)
@@ -131,11 +153,12 @@ def minimize(
         methods=Methods((method,)),
     )
     if result.status != Status.HESSIAN:
-        return result
+        return result._replace(x=solution(fun, result.x, given)) if differentiable else result
     with torch.enable_grad():
         entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
     left = max(max_iterations - result.iterations, 1)
     rest = minimize(
-        fun, result.x, *args, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path
-    )
+        fun, result.x, *given, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path,
+        **watch.rest(result.iterations),
+    )  # fmt: skip
     return joined(result, rest)._replace(not_finite=entries)

@@ -27,6 +27,8 @@ class Status(IntEnum):
     NOT_FINITE = 8
     ASYMMETRIC = 9
     HESSIAN = 10
+    STOPPED = 20
+    TIME = 21
 
     @property
     def sentence(self) -> str:
@@ -48,6 +50,8 @@ _SENTENCES = {
     Status.NOT_FINITE: "Not started: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
     Status.HESSIAN: "Stopped: the objective and its gradient are finite here, and its Hessian is not.",
+    Status.STOPPED: "Stopped: the callback asked for it.",
+    Status.TIME: "Stopped: max_seconds have passed, before the tolerance was reached.",
 }
 
 

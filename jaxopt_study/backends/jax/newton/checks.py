@@ -36,6 +36,8 @@ ELSEWHERE = {
     "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
+NONE = ("bounds", "constraints")
+"""What no method here can keep to."""
 
 
 class SecondDerivativeError(TypeError):
@@ -49,6 +51,8 @@ def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
         TypeError: One has; the message names the one that is meant, or all.
     """
     for name in unknown:
+        if name in NONE:
+            raise TypeError(f"minimize has no option {name!r}: scipy.optimize.minimize takes them, see its L-BFGS-B")
         if name == "args":
             raise TypeError("minimize has no option 'args': give them after x0, as in minimize(fun, x0, *args)")
         meant = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, 1)

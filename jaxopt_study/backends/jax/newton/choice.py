@@ -12,6 +12,7 @@ import numpy as np
 from jaxopt_study.backends.jax.newton.checks import SecondDerivativeError
 from jaxopt_study.backends.jax.newton.options import Composite, System
 from jaxopt_study.backends.jax.newton.result import Counts, Methods, Result, Status
+from jaxopt_study.backends.jax.newton.watch import Watch
 
 __all__ = ["by_choice", "choose", "joined"]
 
@@ -39,10 +40,11 @@ def by_choice(
     """Minimize by the algorithm that is chosen; inside `jax.jit` and `jax.vmap` no other one goes on."""
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(x0))
     first, further = choose(size, fun, options["hessian"])
+    watch = Watch(options["callback"], options["max_seconds"])
     try:
         result = minimize(fun, x0, *args, **options | {"method": first})
     except SecondDerivativeError:
-        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None})
+        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None} | watch.rest(0))
     if isinstance(result.status, jax.core.Tracer) or int(result.status) != Status.STALLED:
         return result
     left = options["max_iterations"] - int(result.iterations)
@@ -55,7 +57,7 @@ def by_choice(
         "max_iterations": left,
         "tolerance": float(np.asarray(result.tolerance)),
     }
-    return joined(result, minimize(fun, result.x, *args, **options | changes))
+    return joined(result, minimize(fun, result.x, *args, **options | changes | watch.rest(int(result.iterations))))
 
 
 def joined(first: Result, rest: Result) -> Result:

@@ -16,7 +16,7 @@ from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Counts, Status
 from jaxopt_study.backends.jax.newton.step import Method, Step, tally, when
 
-__all__ = ["State", "advance", "begin", "drive", "settle"]
+__all__ = ["State", "advance", "begin", "drive", "look_further", "settle", "take"]
 
 PROBES = 20
 """Hessian-vector products spent on the search for negative curvature."""
@@ -99,7 +99,14 @@ def unsettled(state: State) -> Array:
 def advance(problem: Problem, method: Method, start: Vector, state: State) -> State:
     """Take steps until there is a reason to stop; say so if the optimum is at infinity."""
     state = jax.lax.while_loop(running, lambda s: _step(problem, method, start, s), state)
-    return _look_further(problem, start, state)
+    return look_further(problem, start, state)
+
+
+def take(problem: Problem, method: Method, start: Vector, state: State, until: Array) -> State:
+    """Take steps until there is a reason to stop, or so many iterations are made."""
+    return jax.lax.while_loop(
+        lambda s: running(s) & (s.iteration < until), lambda s: _step(problem, method, start, s), state
+    )
 
 
 def drive(problem: Problem, method: Method, start: Vector, options: Options) -> State:
@@ -182,7 +189,7 @@ def _is_far(start: Vector, x: Vector) -> Array:
     return jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
 
 
-def _look_further(problem: Problem, start: Vector, state: State) -> State:
+def look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value = state.point.x, state.point.value
     hidden = 10 * jnp.finfo(start.dtype).eps * jnp.abs(value)

@@ -21,7 +21,7 @@ from jaxopt_study.backends.jax.newton.checks import (
 from jaxopt_study.backends.jax.newton.choice import by_choice, joined
 from jaxopt_study.backends.jax.newton.compiled import compiled
 from jaxopt_study.backends.jax.newton.conjugate import newton_cg
-from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, settle
+from jaxopt_study.backends.jax.newton.driver import State, advance, begin, drive, look_further, settle, take
 from jaxopt_study.backends.jax.newton.exact import exact
 from jaxopt_study.backends.jax.newton.implicit import solution
 from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
@@ -30,8 +30,10 @@ from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
 from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
 from jaxopt_study.backends.jax.newton.result import Methods, Result, Status
+from jaxopt_study.backends.jax.newton.starts import as_start
 from jaxopt_study.backends.jax.newton.step import Method
 from jaxopt_study.backends.jax.newton.trust_region import trust_exact, trust_krylov
+from jaxopt_study.backends.jax.newton.watch import Progress, Watch
 
 __all__ = ["METHODS", "many", "minimize"]
 
@@ -57,6 +59,8 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    callback: Callable[[Progress], Any] | None = None,
+    max_seconds: float | None = None,
     **unknown: Any,
 ) -> Result:
     """Minimize fun(x, *args) over x, from x0.
@@ -73,7 +77,8 @@ def minimize(
 
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
-        x0: The start: a tree of floating point arrays of one type, which the run has too.
+        x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
+            converted; a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -90,6 +95,10 @@ def minimize(
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        callback: callback(progress) is called after each step, with its `iteration`, `x`, `value` and `gradient_norm`.
+            It stops the run by returning True or by raising StopIteration. Not inside `jax.jit` and `jax.vmap`.
+        max_seconds: The run stops after the first step that ends later than this; the time to compile counts, and no
+            step is cut short. Not inside `jax.jit` and `jax.vmap`.
         **unknown: Other names are refused; the message says which one is meant.
 
     Raises:
@@ -111,6 +120,7 @@ def minimize(
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
     if method is None:
         return by_choice(minimize, fun, x0, args, given_options)
+    watch = Watch(callback, max_seconds)
     limits = Limits(tolerance, decrement_tolerance, max_iterations)
     check_limits(limits)
     limits = Limits(
@@ -120,12 +130,14 @@ def minimize(
     )
     options = Options(method, hessian, block_size, line_search, max_iterations + 1 if keep_path else None)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
-    fun = hashable(fun)
+    fun, x0 = hashable(fun), as_start(x0)
     check_problem(fun, x0, args, options)
     program, options, arrays = trace(fun, x0, args, options)
     traced, given = _traced(x0, args, arrays), (program, options, limits, x0, (arrays, args))
     try:
-        state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(*given)
+        if traced:
+            watch.check_values()
+        state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(given, watch)
     except (TypeError, ValueError, NotImplementedError):
         if method != "lbfgs":
             check_second_derivative(fun, x0, args)
@@ -141,17 +153,19 @@ def minimize(
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
     if int(result.status) != Status.HESSIAN:
         return result
-    return _go_on(result, state.tolerance, fun, args, given)
+    return _go_on(result, state.tolerance, fun, args, given, watch)
 
 
-def _go_on(result: Result, tolerance: Any, fun: Any, args: tuple[Any, ...], given: tuple[Any, ...]) -> Result:
+def _go_on(
+    result: Result, tolerance: Any, fun: Any, args: tuple[Any, ...], given: tuple[Any, ...], watch: Watch
+) -> Result:
     """Go on by L-BFGS where the Hessian is not finite, and name its entries."""
     program, options, limits, _, data = given
     entries = np.argwhere(~np.isfinite(np.asarray(_hessian(program, options, limits, result.x, data))))
     left = max(limits.max_iterations - int(result.iterations), 1)
     rest = minimize(
         fun, result.x, *args, method="lbfgs", tolerance=float(tolerance), max_iterations=left,
-        keep_path=options.rows is not None,
+        keep_path=options.rows is not None, **watch.rest(int(result.iterations)),
     )  # fmt: skip
     return joined(result, rest)._replace(not_finite=entries)
 
@@ -173,17 +187,28 @@ def _first(array: Any, rows: int) -> Any:
     return jnp.asarray(np.asarray(array)[:rows])
 
 
-def _in_parts(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+def _in_parts(given: tuple[Any, ...], watch: Watch) -> End:
     """Run in parts, so that the escape from a saddle is compiled only for a run that needs it."""
-    given = (program, options, limits, x0, data)
-    state, x = _begin_and_advance(*given)
+    state, x = _begin_and_advance(*given) if watch.idle else _watched(given, watch, *_begin(*given))
     if isinstance(state.status, jax.core.Tracer):  # a `System` closes over variables of a `vmap` around
         return _whole(*given)
     while int(state.status) == Status.GRADIENT and not bool(state.convex):
         state, x = _settle(*given, state)
         if int(state.status) == Status.RUNNING:
-            state, x = _advance(*given, state)
+            state, x = _advance(*given, state) if watch.idle else _watched(given, watch, state, x)
     return state, x
+
+
+def _watched(given: tuple[Any, ...], watch: Watch, state: State, x: Any) -> End:
+    """Advance in pieces of a few steps; after each, a callback or the clock may end the run."""
+    if isinstance(state.status, jax.core.Tracer):
+        watch.check_values()
+    while int(state.status) == Status.RUNNING:
+        state, x = _take(*given, state, int(state.iteration) + watch.steps)
+        progress = Progress(int(state.iteration), x, float(state.point.value), float(state.point.gradient_norm))
+        status = watch.after(progress, Status(int(state.status)))
+        state = state._replace(status=jnp.asarray(status, state.status.dtype))
+    return (state, x) if int(state.status) in (Status.STOPPED, Status.TIME) else _look(*given, state)
 
 
 Data = tuple[Any, tuple[Any, ...]]
@@ -203,6 +228,24 @@ def _whole(program: Any, options: Options, limits: Limits, x0: Any, data: Data) 
 def _begin_and_advance(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
     problem, method, start, unravel = _setup(program, options, limits, x0, data)
     return _end(advance(problem, method, start, begin(problem, method, start, options)), unravel)
+
+
+@compiled
+def _begin(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
+    return _end(begin(problem, method, start, options), unravel)
+
+
+@compiled
+def _take(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State, until: Any) -> End:
+    problem, method, start, unravel = _setup(program, options, limits, x0, data)
+    return _end(take(problem, method, start, state, until), unravel)
+
+
+@compiled
+def _look(program: Any, options: Options, limits: Limits, x0: Any, data: Data, state: State) -> End:
+    problem, _, start, unravel = _setup(program, options, limits, x0, data)
+    return _end(look_further(problem, start, state), unravel)
 
 
 @compiled

@@ -1,0 +1,62 @@
+"""The problems: their names, how much work each is, and which of them a profile runs."""
+
+from __future__ import annotations
+
+from jaxopt_study.bench.case import Plan
+
+__all__ = ["PROBLEMS", "chosen"]
+
+MOST = 10_000_000
+"""Operations of a Hessian, for profiles that are to end in minutes."""
+COUNTS = {"smoke": 1, "default": 40}
+"""Problems of these profiles, at equal steps of the list, so that nobody chose them; profile `full` has all."""
+
+
+def chosen(plan: Plan) -> list[str]:
+    """Return the names of the problems that a plan runs."""
+    if plan.profile not in COUNTS:
+        return list(PROBLEMS)
+    names, count = [name for name, operations in PROBLEMS.items() if operations <= MOST], COUNTS[plan.profile]
+    return [names[place * len(names) // count] for place in range(count)]
+
+
+PROBLEMS: dict[str, int] = {
+    "HIMMELBH": 32, "MARATOSB": 32, "ROSENBR": 34, "BROWNBS": 36, "CLIFF": 36, "DENSCHNA": 36, "DENSCHNB": 36,
+    "CUBE": 38, "HIMMELBCLS": 38, "EGGCRATE": 42, "HIMMELBG": 42, "HUMPS": 48, "DENSCHNC": 52, "PRICE3": 52,
+    "ZANGWIL2": 56, "SISSER": 58, "WAYSEA1": 58, "S308": 60, "WAYSEA2": 60, "DENSCHNE": 63, "MEXHAT": 66,
+    "ELATVIDU": 68, "DENSCHNF": 70, "CLUSTERLS": 72, "PRICE4": 72, "BEALE": 80, "HAIRY": 80, "LOGHAIRY": 98,
+    "HILBERTA": 102, "SNAIL": 108, "HATFLDFL": 123, "DANIWOODLS": 130, "HATFLDFLS": 132, "HELIX": 162, "BOXBODLS": 170,
+    "DENSCHND": 192, "ENGVAL2": 219, "DIXMAANA1": 231, "EXPFIT": 318, "JENSMP": 338, "LSC1LS": 354, "LSC2LS": 354,
+    "POWERSUM": 380, "MISRA1ALS": 394, "DJTL": 406, "ALLINITU": 416, "MISRA1CLS": 450, "EXP2": 498, "MISRA1BLS": 502,
+    "MISRA1DLS": 510, "JUDGE": 524, "GROWTHLS": 546, "HATFLDD": 546, "RAT42LS": 546, "BOX3": 696, "PALMER5D": 844,
+    "GAUSSIAN": 909, "MGH10LS": 966, "MGH10SLS": 984, "BARD": 1086, "KOWOSB": 1128, "HATFLDE": 1140, "MGH09LS": 1172,
+    "AKIVA": 1470, "RAT43LS": 1672, "PALMER5C": 1938, "BROWNDEN": 2028, "DEVGLA1": 2140, "HEART6LS": 2190,
+    "ROSZMAN1LS": 2632, "DEVGLA2": 2955, "TRIGON1": 3070, "CHWIRUT2LS": 3252, "BIGGS6": 3258, "HEART8LS": 3464,
+    "PALMER8C": 3544, "PALMER6C": 3808, "PALMER7C": 3808, "OSBORNEA": 3865, "COOLHANSLS": 3960, "MGH17LS": 4030,
+    "MGH17SLS": 4030, "LANCZOS1LS": 4494, "LANCZOS2LS": 4494, "PALMER2C": 6448, "PALMER3C": 6448, "PALMER4C": 6448,
+    "NELSONLS": 6540, "PALMER1D": 7343, "VIBRBEAM": 9016, "PALMER1C": 9616, "BENNETT5LS": 9726, "CHWIRUT1LS": 12852,
+    "KIRBY2LS": 21210, "HILBERTB": 26390, "CHNROSNB": 44100, "OSBORNEB": 50446, "HAHN1LS": 59710, "ERRINROS": 80900,
+    "CHNRSNBM": 83300, "QING": 89900, "GAUSS1LS": 98504, "GAUSS2LS": 98504, "GAUSS3LS": 98504, "POWER-120": 100920,
+    "COSINE-120": 128520, "DQRTIC-120": 129480, "SROSENBR-120": 129480, "VANDANMSLS": 140954, "ARWHEAD-120": 186000,
+    "NONDQUAR-120": 214800, "FLETCBV2-120": 216840, "LIARWHD-120": 230400, "WOODS-120": 233880, "FLETCBV3-120": 259440,
+    "FLETBV3M-120": 259920, "LUKSAN21LS": 269300, "INDEFM-120": 270600, "DIXON3DQ-120": 284760, "INDEF-120": 297960,
+    "LUKSAN14LS": 317422, "LUKSAN12LS": 351918, "EDENSCH-120": 357120, "VARDIM": 362000, "BROYDN3DLS-120": 373560,
+    "LUKSAN13LS": 380142, "LUKSAN11LS": 405900, "VESUVIALS": 410336, "VESUVIOULS": 410384, "BOX-120": 417240,
+    "VESUVIOLS": 426784, "DQDRTIC-120": 453480, "ARGLINA": 480000, "DIXMAANE1-120": 499440, "GENHUMPS-120": 499800,
+    "DIXMAANI1-120": 518640, "DIXMAANM1-120": 566640, "NONCVXU2-120": 663000, "NONCVXUN-120": 663000,
+    "ARGTRIGLS": 799400, "CURLY10-120": 806400, "DIXMAANB-120": 875160, "DIXMAANC-120": 875160, "DIXMAAND-120": 875160,
+    "LUKSAN16LS": 892300, "SCURLY10-120": 907200, "BDQRTIC-120": 907560, "DIXMAANF-120": 971160,
+    "DIXMAANG-120": 971160, "DIXMAANH-120": 971160, "LUKSAN15LS": 980500, "DIXMAANJ-120": 990360,
+    "DIXMAANK-120": 990360, "DIXMAANL-120": 990360, "DIXMAANN-120": 1109760, "DIXMAANO-120": 1109760,
+    "DIXMAANP-120": 1109760, "BROYDN7D-120": 1120680, "SPARSINE-120": 1354680, "CURLY20-120": 1382400,
+    "SCURLY20-120": 1483200, "LUKSAN17LS": 1940300, "CURLY30-120": 1958400, "SCURLY30-120": 2059200,
+    "COATING": 2225606, "SBRYBND-120": 2436000, "GENROSE": 6738000, "EG2": 8997000, "SPIN2LS": 11643810,
+    "FLETCHCR": 15985000, "CHAINWOO-120": 18513960, "ARGLINC": 79241600, "ARGLINB": 80439800, "PENALTY3": 89467200,
+    "DMN15102LS": 132400752, "DMN15103LS": 244120239, "INTEQNELS": 1277659778, "TENFOLDTRLS": 2001013000,
+}  # fmt: skip
+"""Name -> floating point operations of a Hessian: the gradient's times the number of variables. Ascending.
+
+These are all unconstrained problems of sif2jax 0.0.8 with 2 to 1,000 variables, of its own or with 120 given: a name
+that ends with 120 is of a problem that has more than 1,000 by default, and lets the number be chosen. XLA counts the
+operations of the gradient before it optimizes them.
+"""

@@ -1,0 +1,92 @@
+"""The derivative of a minimizer by the implicit function theorem: of the solution, not of the loop that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, cg
+from torch import Tensor
+
+from torch_reference.newton.problem import Vector
+from torch_reference.runtime import ravel_tree
+
+__all__ = ["solution"]
+
+DENSE = 2000
+"""With more variables, the equations are solved by conjugate gradients."""
+
+
+def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...]) -> Any:
+    """Return the end of a run as a function of what the objective takes beside it, in reverse mode.
+
+    With H the Hessian at x and g(x, data) the gradient, which is 0 there,
+
+        dx = -H^-1 (dg / d data) d data
+
+    The data are those of `args`, and of the tensors that `fun` closes over, that require gradients; without any, x is
+    returned as it is. The start has no influence. Along directions in which the Hessian is singular, dx is 0.
+    """
+    flat, unravel = ravel_tree(x)
+    flat = flat.detach()
+
+    def slope(v: Vector) -> Vector:
+        return torch.autograd.grad(fun(unravel(v), *args), v, create_graph=True, materialize_grads=True)[0]
+
+    if not fun(unravel(flat), *args).requires_grad:
+        return x
+    return unravel(_Solution.apply(flat, slope(flat.clone().requires_grad_()), slope))
+
+
+class _Solution(torch.autograd.Function):
+    """X as it is, with the derivative of the solution of slope(x) = 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Vector, zero: Vector, slope: Callable[[Vector], Vector]) -> Vector:
+        """Return x; `zero` is slope(x), which depends on the data."""
+        del zero
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, pulled: Vector) -> tuple[None, Vector, None]:
+        """Return -H^-1 pulled for the slope; the Hessian is symmetric.
+
+        Raises:
+            RuntimeError: It is to be differentiated again, where H^-1 would be taken for a constant.
+        """
+        if torch.is_grad_enabled():
+            raise RuntimeError("the result of minimize can be differentiated once: leave out create_graph=True")
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            at = ctx.slope(leaf)
+
+        def product(v: Vector) -> Vector:
+            return torch.autograd.grad(at, leaf, v, retain_graph=True, materialize_grads=True)[0]
+
+        if len(x) <= DENSE:
+            solved = _pseudo_inverse(torch.stack([product(e) for e in torch.eye(len(x)).to(x)])) @ pulled
+        else:
+            solved = _by_conjugate_gradients(product, pulled)
+        return None, -solved, None
+
+
+def _pseudo_inverse(matrix: Float[Tensor, "P P"]) -> Float[Tensor, "P P"]:
+    values, vectors = torch.linalg.eigh(matrix)
+    least = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
+    kept = values.abs() > least
+    return (vectors * torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)) @ vectors.T
+
+
+def _by_conjugate_gradients(product: Callable[[Vector], Vector], right: Vector) -> Vector:
+    def matvec(v: np.ndarray) -> np.ndarray:
+        return product(torch.as_tensor(v.ravel()).to(right)).cpu().numpy()
+
+    operator = LinearOperator((len(right), len(right)), matvec=matvec, dtype=np.dtype(float))
+    solved, _ = cg(operator, right.cpu().numpy(), rtol=1e-10, maxiter=10 * len(right))
+    return torch.as_tensor(solved).to(right)
