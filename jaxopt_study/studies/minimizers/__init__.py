@@ -5,4 +5,8 @@ from jaxopt_study.studies.minimizers.cutest import Cutest
 
 __all__ = ["MINIMIZERS"]
 
-MINIMIZERS = Study("Minimizers: how many problems of CUTEst does each solve, with how much work?", (Cutest(),))
+MINIMIZERS = Study(
+    "Minimizers: how many problems of CUTEst does each solve, with how much work?",
+    (Cutest(),),
+    "Each begins at the problem's own start. What ours say of their ends is checked against the objective there.",
+)
