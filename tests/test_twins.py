@@ -82,6 +82,7 @@ NAMES_ALONE = {
     },
 }
 PARAMETERS_DIFFER = {
+    "last_layer.settled": "in JAX the checks are in the compiled program; in PyTorch they come before",
     "training.make_step": "a torch optimizer holds its parameters, so it is part of the state and not of the step",
 }
 
