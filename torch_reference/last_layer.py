@@ -79,6 +79,7 @@ def hessian_last_layer(
 
     @torch.no_grad()
     def compute(params: Params, batch: Any) -> Tensor:
+        """Compute the matrix; what the layer is, is looked at once for the same shapes."""
         shapes = (predict(params, batch[0]).shape, *(leaf.shape for leaf in pytree.tree_leaves(params)))
         if shapes in known:
             return hessian_at(predict, output_loss, known[shapes], params, batch, block_size)
@@ -120,19 +121,25 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
 def settled(
     predict: Predict, output_loss: OutputLoss, layers: list[Layer], params: Params, batch: Any, block_size: int | None
 ) -> tuple[Float[Tensor, "P P"], Layer]:
-    """Return the first Hessian that agrees with a product by automatic differentiation, and its layer.
+    """Return the Hessian of the first layout for which the layer is linear and the loss a sum over rows; and that.
 
     Raises:
-        ValueError: None agrees.
+        ValueError: There is none.
     """
+    bound = torch.finfo(pytree.tree_leaves(params)[0].dtype).eps ** 0.5
     for layer in layers:
-        matrix = hessian_at(predict, output_loss, layer, params, batch, block_size)
-        found = _distance(matrix, lambda p: output_loss(predict(p, batch[0]), batch[1]), params)
-        if not found > torch.finfo(matrix.dtype).eps ** 0.5:
-            return matrix, layer
+        outputs_for, tail, outputs = _parts(predict, layer, params, batch[0])
+        bent = _nonlinearity(outputs_for, layer, tail, outputs.shape[-1])
+        coupled = _coupling(lambda z: output_loss(z, batch[1]), outputs)
+        if not max(bent, coupled) > bound:
+            return hessian_at(predict, output_loss, layer, params, batch, block_size), layer
+    if bent > bound:
+        raise ValueError(
+            f"the outputs differ by {bent:.1e} of their size from those of a linear layer: the layer named last is not "
+            "the last operation of the network, or is used twice"
+        )
     raise ValueError(
-        f"a product of the Hessian differs by {found:.1e} of its size from automatic differentiation: the layer named "
-        "last is not the last operation of the network, or is used twice, or the loss is no sum over rows"
+        f"the loss is no sum over rows: products of its second derivative differ by {coupled:.1e} of their size"
     )
 
 
@@ -141,36 +148,53 @@ def hessian_at(
 ) -> Float[Tensor, "P P"]:
     """Return the Hessian, where the layer is what it should be."""
     inputs, targets = batch
+    order, vector, join = _ordered(params, layer)
+    outputs_for, tail, outputs = _parts(predict, layer, params, inputs)
+    features = _features(outputs_for, layer, tail, outputs.shape[-1])
+    rows = features if layer.bias is None else torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
+    matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
+    if before := len(vector) - len(tail):
+
+        def loss(vector: Tensor) -> Tensor:
+            return output_loss(predict(join(vector), inputs), targets)
+
+        _, product = blocks.hessian_product(loss, vector)
+        above = blocks.rows_of(product, vector, block_size or blocks.block_size_for(loss, vector), before)
+        matrix = torch.cat([above, torch.cat([above[:, before:].T, matrix], dim=1)])
+    if order == sorted(order):
+        return matrix
+    numbers = join(torch.arange(len(vector), device=vector.device))
+    places = torch.cat([leaf.reshape(-1) for leaf in pytree.tree_leaves(numbers)])
+    return matrix[places][:, places]
+
+
+def _ordered(params: Params, layer: Layer) -> tuple[list[int], Tensor, Callable[[Tensor], Params]]:
+    """Return the order of the leaves with the layer last, the parameters in it as a vector, and the way back."""
     leaves, structure = pytree.tree_flatten(params)
     last = [number for number in (layer.kernel, layer.bias) if number is not None]
     order = [number for number in range(len(leaves)) if number not in last] + last
     sizes = [leaves[number].numel() for number in order]
-    vector = torch.cat([leaves[number].detach().reshape(-1) for number in order])
-    before = sum(sizes[: -len(last)])
 
     def join(vector: Tensor) -> Params:
         parts = dict(zip(order, vector.split(sizes), strict=True))
         return pytree.tree_unflatten([parts[n].view(leaf.shape) for n, leaf in enumerate(leaves)], structure)
 
-    def loss(vector: Tensor) -> Tensor:
-        return output_loss(predict(join(vector), inputs), targets)
+    return order, torch.cat([leaves[number].detach().reshape(-1) for number in order]), join
 
-    outputs = predict(params, inputs).detach()
-    features = _features(
-        lambda tail: predict(join(torch.cat([vector[:before], tail])), inputs),
-        layer,
-        vector[before:],
-        outputs.shape[-1],
-    )
-    rows = features if layer.bias is None else torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
-    matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
-    if before:
-        _, product = blocks.hessian_product(loss, vector)
-        above = blocks.rows_of(product, vector, block_size or blocks.block_size_for(loss, vector), before)
-        matrix = torch.cat([above, torch.cat([above[:, before:].T, matrix], dim=1)])
-    numbers = dict(zip(order, torch.arange(len(vector), device=vector.device).split(sizes), strict=True))
-    places = torch.cat([numbers[n] for n in range(len(leaves))])
-    return matrix if order == sorted(order) else matrix[places][:, places]
+
+def _parts(
+    predict: Predict, layer: Layer, params: Params, inputs: Any
+) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+    """Return the outputs as a function of the last layer's parameters, these, and the outputs."""
+    _, vector, join = _ordered(params, layer)
+    leaves, outputs = pytree.tree_leaves(params), predict(params, inputs).detach()
+    size = sum(leaves[number].numel() for number in (layer.kernel, layer.bias) if number is not None)
+    start = vector[: len(vector) - size]
+
+    def outputs_for(tail: Tensor) -> Tensor:
+        return predict(join(torch.cat([start, tail])), inputs).reshape(-1, outputs.shape[-1])
+
+    return outputs_for, vector[len(start) :], outputs
 
 
 def _features(
@@ -224,10 +248,28 @@ def _own_block(rows: Float[Tensor, "rows f"], curvature: Float[Tensor, "k rows k
     return matrix
 
 
-def _distance(matrix: Tensor, loss: Callable[[Params], Tensor], params: Params) -> float:
-    """Return how far the product with a vector of fixed random signs is from automatic differentiation, relative."""
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], len(matrix))
-    vector = torch.as_tensor(signs, dtype=matrix.dtype, device=matrix.device)
-    _, product = blocks.hessian_product(loss, params)
-    size = float(matrix.abs().sum(dim=1).max())
-    return float((matrix @ vector - product(vector)).abs().max()) / (size or 1.0)
+def _nonlinearity(outputs_for: Callable[[Tensor], Tensor], layer: Layer, tail: Tensor, count: int) -> float:
+    """Return how far the outputs are from those of a linear layer, for a kernel and a bias of random signs."""
+    features = _features(outputs_for, layer, tail, count)
+    drawn = np.random.default_rng(0).choice([-1.0, 1.0], len(tail))
+    signs = torch.as_tensor(drawn, dtype=tail.dtype, device=tail.device)
+    kernel = signs[: features.shape[1] * count]
+    kernel = kernel.view(count, -1).T if layer.outputs_first else kernel.view(-1, count)
+    constant = outputs_for(torch.zeros_like(tail)) + (0 if layer.bias is None else signs[len(tail) - count :])
+    size = float(features.abs().sum(dim=1).max() + constant.abs().max())
+    return float((outputs_for(signs) - features @ kernel - constant).abs().max()) / (size or 1.0)
+
+
+def _coupling(output_loss: Callable[[Tensor], Tensor], outputs: Tensor) -> float:
+    """Return how far the second derivative of the loss is from one for each row, at outputs drawn at random.
+
+    Near a minimum it may be rounding alone; so it is seen relative to the slope too.
+    """
+    drawn = np.random.default_rng(0).standard_normal((2, *outputs.shape))
+    point, change = torch.as_tensor(drawn, dtype=outputs.dtype, device=outputs.device)
+    slope, bend = torch.func.vjp(torch.func.grad(output_loss), point)
+    curvature = _curvature(output_loss, point)
+    expected = torch.einsum("knl,nk->nl", curvature, change.view(-1, outputs.shape[-1]))
+    rounding = 100 * torch.finfo(slope.dtype).eps ** 0.5 * float(slope.abs().max())
+    size = max(float(curvature.abs().sum(dim=0).max()), rounding)
+    return float((bend(change)[0].reshape(expected.shape) - expected).abs().max()) / (size or 1.0)

@@ -116,27 +116,33 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
 
 
 def settled(found: Iterable[tuple[Array, Array]]) -> Array:
-    """Return the first Hessian that agrees with a product by automatic differentiation.
+    """Return the Hessian of the first layout for which the layer is linear, and the loss a sum over rows.
 
     Args:
         found: What `hessian_at` returns for each layout. Of tracers nothing is known, and the first one is returned.
 
     Raises:
-        ValueError: None agrees.
+        ValueError: There is none.
     """
-    for matrix, distance in found:
-        if isinstance(distance, jax.core.Tracer) or not float(distance) > float(jnp.finfo(matrix.dtype).eps) ** 0.5:
+    for matrix, distances in found:
+        bound = float(jnp.finfo(matrix.dtype).eps) ** 0.5
+        if isinstance(distances, jax.core.Tracer) or not (distances > bound).any():
             return matrix
+    bent, coupled = map(float, distances)
+    if bent > bound:
+        raise ValueError(
+            f"the outputs differ by {bent:.1e} of their size from those of a linear layer: the layer named last is not "
+            "the last operation of the network, or is used twice"
+        )
     raise ValueError(
-        f"a product of the Hessian differs by {float(distance):.1e} of its size from automatic differentiation: the "
-        "layer named last is not the last operation of the network, or is used twice, or the loss is no sum over rows"
+        f"the loss is no sum over rows: products of its second derivative differ by {coupled:.1e} of their size"
     )
 
 
 def hessian_at(
     predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int | None
-) -> tuple[Float[Array, "P P"], Float[Array, ""]]:
-    """Return the Hessian, and how far a product of it is from that by automatic differentiation, in its size."""
+) -> tuple[Float[Array, "P P"], Float[Array, " checks"]]:
+    """Return the Hessian, and how far the layer is from a linear one, and the loss from a sum over rows."""
     inputs, targets = batch
     leaves, structure = jax.tree.flatten(params)
     last = [number for number in (layer.bias, layer.kernel) if number is not None]
@@ -153,22 +159,22 @@ def hessian_at(
         return output_loss(predict(join(vector), inputs), targets)
 
     outputs = predict(params, inputs)
-    units = _features(
-        lambda tail: predict(join(jnp.concatenate([vector[:before], tail])), inputs),
-        layer,
-        vector[before:],
-        outputs.shape[-1],
-    )
-    rows = units if layer.bias is None else jnp.concatenate([jnp.ones_like(units[:, :1]), units], axis=1)
+
+    def outputs_for(tail: Array) -> Array:
+        return predict(join(jnp.concatenate([vector[:before], tail])), inputs).reshape(-1, outputs.shape[-1])
+
+    features = _features(outputs_for, layer, vector[before:], outputs.shape[-1])
+    rows = features if layer.bias is None else jnp.concatenate([jnp.ones_like(features[:, :1]), features], axis=1)
     matrix = _own_block(rows, _curvature(lambda z: output_loss(z, targets), outputs), layer)
     if before:
         _, product = jax.linearize(lambda v: jax.grad(loss)(jnp.concatenate([v, vector[before:]])), vector[:before])
         above = blocks.rows_of(product, vector[:before], block_size or blocks.block_size_for(loss, vector))
         matrix = jnp.concatenate([above, jnp.concatenate([above[:, before:].T, matrix], axis=1)])
-    distance = _distance(matrix, jax.grad(loss), vector)
+    bent = _nonlinearity(outputs_for, features, layer, vector[before:], outputs.shape[-1])
+    distances = jnp.stack([bent, _coupling(lambda z: output_loss(z, targets), outputs)])
     numbers = np.split(np.arange(vector.size), np.cumsum(sizes)[:-1])
     places = np.concatenate([numbers[order.index(n)] for n in range(len(leaves))])
-    return matrix if order == sorted(order) else matrix[places][:, places], distance
+    return matrix if order == sorted(order) else matrix[places][:, places], distances
 
 
 def _features(outputs_for: Callable[[Array], Array], layer: Layer, tail: Array, count: int) -> Float[Array, "rows f"]:
@@ -209,9 +215,27 @@ def _own_block(rows: Float[Array, "rows f"], curvature: Float[Array, "k rows k"]
     return jnp.block([[pairs[:, :, 0, 0], mixed], [mixed.T, kernel]])
 
 
-def _distance(matrix: Array, gradient: Callable[[Array], Array], vector: Array) -> Array:
-    """Return how far the product with a vector of fixed random signs is from automatic differentiation, relative."""
-    signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], vector.size), vector.dtype)
-    expected = jax.jvp(gradient, (vector,), (signs,))[1]
-    size = jnp.abs(matrix).sum(axis=1).max()
-    return jnp.abs(matrix @ signs - expected).max() / jnp.where(size > 0, size, 1)
+def _nonlinearity(
+    outputs_for: Callable[[Array], Array], features: Float[Array, "rows f"], layer: Layer, tail: Array, count: int
+) -> Array:
+    """Return how far the outputs are from those of a linear layer, for a kernel and a bias of random signs."""
+    signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], tail.size), tail.dtype)
+    kernel = signs[tail.size - features.shape[1] * count :]
+    kernel = kernel.reshape(count, -1).T if layer.outputs_first else kernel.reshape(-1, count)
+    constant = outputs_for(jnp.zeros_like(tail)) + (0 if layer.bias is None else signs[:count])
+    size = jnp.abs(features).sum(axis=1).max() + jnp.abs(constant).max()
+    return jnp.abs(outputs_for(signs) - features @ kernel - constant).max() / jnp.where(size > 0, size, 1)
+
+
+def _coupling(output_loss: Callable[[Array], Array], outputs: Array) -> Array:
+    """Return how far the second derivative of the loss is from one for each row, at outputs drawn at random.
+
+    Near a minimum it may be rounding alone; so it is seen relative to the slope too.
+    """
+    point, change = jnp.asarray(np.random.default_rng(0).standard_normal((2, *outputs.shape)), outputs.dtype)
+    slope, bend = jax.linearize(jax.grad(output_loss), point)
+    curvature = _curvature(output_loss, point)
+    change_of_slope = jnp.einsum("knl,nk->nl", curvature, change.reshape(-1, outputs.shape[-1]))
+    size = jnp.maximum(jnp.abs(curvature).sum(axis=0).max(), 100 * jnp.finfo(slope).eps ** 0.5 * jnp.abs(slope).max())
+    distance = jnp.abs(bend(change).reshape(change_of_slope.shape) - change_of_slope).max()
+    return distance / jnp.where(size > 0, size, 1)
