@@ -255,7 +255,7 @@ def test_a_run_writes_records_environment_report_and_figures(small):
     folder, status, said = small
     assert status == 0, said
     names = {path.name for path in folder.iterdir()}
-    assert {"records.jsonl", "environment.json", "report.md"} <= names
+    assert {"records.jsonl", "environment.json", "report.html", "report.md"} <= names
     assert {f"{name}.{kind}" for name in ("loss_per_epoch", "time_per_step") for kind in ("png", "svg")} <= names
     assert [r.case.key for r in record.read(folder)] == [
         "optimizers/sgd/jax/native_scan",

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxopt_study.bench.ratio import NO_DIFFERENCE, UNSTABLE, Ratio
 from jaxopt_study.config import ConfigError
-from jaxopt_study.report import against, charts, export, figure, figures, table
+from jaxopt_study.report import against, bundle, charts, export, figure, figures, table
 from jaxopt_study.report.axes import Axis
 from jaxopt_study.report.differences import Run
 from tests.cases import a_record
@@ -230,3 +230,19 @@ def test_a_report_has_its_tables_where_a_jupyter_kernel_writes_it(monkeypatch):
     assert Console().is_jupyter
     page = table.markdown(table.Table("Times", ("loop", "per step"), [("scan", "2 ms")]))
     assert "| scan |     2 ms |" in page
+
+
+def test_the_script_of_pages_is_bundled_once_and_never_ends_early(tmp_path, monkeypatch):
+    import vl_convert
+
+    made = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: made.append(1) or "let x = '</script>';")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert bundle.script() == bundle.script() == f"let x = '<\\/script>';{bundle.END}"
+    assert len(made) == 1
+    (kept,) = (tmp_path / "jaxopt_study").iterdir()
+    kept.write_text("let x = '")  # cut off
+    assert bundle.script().endswith(bundle.END)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))  # no folder can be made there
+    assert bundle.script().endswith(bundle.END)
+    assert len(made) == 3

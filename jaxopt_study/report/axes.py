@@ -10,8 +10,7 @@ from typing import Any
 UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "": (),
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
-    "FLOP": ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP")),
-    "FLOP/s": ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"), (1e3, "kFLOP/s")),
+    "thousands": ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")),
     "B": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")),
 }
 """A unit -> its multiples, the largest first."""

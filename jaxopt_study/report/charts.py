@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 GREY = "#888888"
 """Of lines that stand for a limit or for all others: it shows on white and on black."""
-NAME_WIDTH, PANEL_WIDTH = 30, 24
+NAME_WIDTH, PANEL_WIDTH = 30, 17
 """Characters of a line of a row's name, and of the title of a panel's axis."""
 POINTER = "pointer"
 """The layer of invisible points that only answer to the pointer."""
@@ -77,11 +77,12 @@ def lines(
     import altair as alt
 
     rows = [row for row in rows if x.shows(row["x"]) and y.shows(row["y"])]
-    rows = [_within(row, y) for row in rows]
+    rows = [_wrapped(_within(row, y)) for row in rows]
     found = looks(row["group"] for row in rows)
     panels = list(dict.fromkeys(row["panel"] for row in rows if "panel" in row))
     ends = [row.get(key) for row in rows for key in ("y", "low", "high")] + ([line] if line else [])
-    x = replace(x, title="\n".join(textwrap.wrap(x.title, PANEL_WIDTH))) if panels else x
+    if panels:
+        x, y = (replace(axis, title=textwrap.fill(axis.title, PANEL_WIDTH)) for axis in (x, y))
     across, up = _scaled(alt.X, "x", x, [row["x"] for row in rows]), _scaled(alt.Y, "y", y, ends, grid=True)
     base = alt.Chart().encode(x=across, y=up, **_group(found))
     layers: list[Any] = []
@@ -146,12 +147,19 @@ def plane(rows: Sequence[Row], curves: Sequence[Row], x: Axis, y: Axis, minimum:
 def _in_panels(drawn: alt.LayerChart, panels: Sequence[str]) -> alt.FacetChart:
     import altair as alt
 
-    facet = alt.Facet("panel:N", title=None, sort=list(panels))
+    header = alt.Header(labelExpr="split(datum.label, '\\n')")
+    facet = alt.Facet("panel:N", title=None, sort=list(panels), header=header)
     return drawn.facet(facet, columns=3).properties(usermeta={"panels": len(panels)})
 
 
 def _named(row: Row) -> dict[str, Any]:
     return {**row, "name": textwrap.fill(row["name"], NAME_WIDTH, max_lines=2, placeholder=" …")}
+
+
+def _wrapped(row: Row) -> Row:
+    if "panel" not in row:
+        return row
+    return {**row, "panel": textwrap.fill(row["panel"], PANEL_WIDTH, max_lines=2, placeholder=" …")}
 
 
 def _within(row: Row, axis: Axis) -> Row:

@@ -75,6 +75,16 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
+NARROW: Mapping[str, Any] = {
+    **CONFIG,
+    "axis": {**CONFIG["axis"], "labelFontSize": 8, "titleFontSize": 9},
+    "header": {**CONFIG["header"], "labelFontSize": 9},
+    "legend": {**CONFIG["legend"], "columns": 2},
+    "title": {**CONFIG["title"], "fontSize": 10},
+}
+"""In a column there is no place for three legend entries side by side."""
+
+
 def chart(figure: Figure, width: int = WIDE) -> alt.Chart | alt.LayerChart | alt.FacetChart:
     """Return the figure as an Altair chart, which shows itself in a notebook and has `save`.
 
@@ -107,7 +117,8 @@ def svg(figure: Figure, width: int = WIDE) -> str:
 def fitted(figure: Figure, width: int) -> dict[str, Any]:
     """Return the chart in Vega-Lite, with its title, as wide as that; `page.js` does the same without the title."""
     spec = copy.deepcopy(dict(figure.spec))
-    spec["title"] = {"text": textwrap.wrap(visible(figure.title), width // 7)}
+    spec["config"] = CONFIG if width > COLUMN else NARROW
+    spec["title"] = {"text": textwrap.wrap(visible(figure.title), width // (7 if width > COLUMN else 6))}
     drawn = spec.get("spec", spec)
     if "layer" in drawn:
         drawn["layer"] = [layer for layer in drawn["layer"] if layer.get("name") != POINTER]
@@ -115,8 +126,7 @@ def fitted(figure: Figure, width: int) -> dict[str, Any]:
         panels, most = spec["usermeta"]["panels"], max(1, (width - MARGIN) // (PANEL if width > COLUMN else 75))
         spec["columns"] = columns = math.ceil(panels / math.ceil(panels / most))  # even rows
         spec["spec"]["width"] = across = (width - MARGIN) // columns - 14
-        spec["config"] = {**spec["config"], "header": {**spec["config"]["header"], "labelLimit": across}}
-        spec["spec"]["height"] = min(spec["spec"]["height"], round(0.9 * spec["spec"]["width"]))
+        spec["spec"]["height"] = min(spec["spec"]["height"], max(80, round(0.9 * across)))
     else:
         spec |= {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}}
     return spec

@@ -103,7 +103,7 @@ class Growth(Experiment):
         """Return the ratio, and the arithmetic beside what the machine can do."""
         if plan.overview:  # one size is no curve
             return []
-        work, found = Axis("work of a step's model", "FLOP", log=True), []
+        work, found = Axis("work of a step's model, FLOP", "thousands", log=True), []
         if ratios := _ratios(_of(self.rows(results, plan), "sizes")):
             words = (
                 "PyTorch's time per step over JAX's, with 95 % intervals; above the line JAX is faster. Each panel is "
@@ -119,7 +119,7 @@ class Growth(Experiment):
                 "product in the same framework."
             )
             rows = _achieved(timed, results, plan)
-            achieved = partial(charts.lines, rows, work, Axis("achieved", "FLOP/s", log=True))
+            achieved = partial(charts.lines, rows, work, Axis("achieved, FLOP/s", "thousands", log=True))
             found.append(Figure("loops_flops", "Arithmetic achieved, against a step's work", words, achieved))
         return found
 
