@@ -29,7 +29,7 @@ from scipy import optimize
 from jaxopt_study.newton import METHODS, minimize
 
 MOST, OPERATIONS, TOLERANCE, ITERATIONS = 200, 1e6, 1e-6, 1000
-OURS = [name for name in METHODS if name != "gauss_newton"]
+OURS = ["default", *(name for name in METHODS if name != "gauss_newton")]
 PEERS: dict[str, dict[str, float]] = {
     "trust-exact": {"gtol": 1e-8},
     "BFGS": {"gtol": 1e-8},
@@ -73,7 +73,8 @@ def run(problem: Problem, solver: str) -> dict[str, Any]:
     """Return where a solver ends, what it says and its work."""
     size = problem.start.size
     if solver in OURS:
-        result = minimize(problem.value, problem.start, method=solver, max_iterations=ITERATIONS)
+        method = None if solver == "default" else solver
+        result = minimize(problem.value, problem.start, method=method, max_iterations=ITERATIONS)
         counts = result.counts
         work = int(counts.gradient) + 2 * int(counts.hvp) + 2 * size * int(counts.hessian)
         return _ended(problem, result.x, result.reason, work, int(result.iterations))
