@@ -98,7 +98,7 @@ def flat_problem(
         return jax.lax.map(columns(x), jnp.eye(x.size, dtype=x.dtype), batch_size=options.block_size or x.size)
 
     problem = Problem(
-        at=at,
+        at=jax.jit(at),  # a run needs it at several places, and so it is traced once
         products=differences if options.method == "lbfgs" else products,
         hessian=hessian,
         system=_on_vectors(options.hessian, unravel, args)
