@@ -131,7 +131,7 @@ def test_without_the_package_all_is_skipped_in_one_line(monkeypatch):
     monkeypatch.setattr("jaxopt_study.studies.minimizers.cutest.find_spec", lambda name: None)
     case = CUTEST.groups(PLAN)[0].cases[0]
     reason = CUTEST.skip(case, [], PLAN)
-    assert reason.startswith("sif2jax is not installed: python -m pip install")
+    assert reason.startswith("the package sif2jax is not installed: python -m pip install")
     skipped = Record(**dataclasses.asdict(case), status="skipped", group="", environment="", reason=reason)
     (table,) = CUTEST.tables(rows_of([skipped, dataclasses.replace(skipped, subject="B")]), PLAN)
     assert table.rows == [("every one", "skipped")]

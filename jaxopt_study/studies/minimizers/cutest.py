@@ -38,7 +38,9 @@ class Cutest(Experiment):
     def skip(self, case: Case, records: Sequence[Record], plan: Plan) -> str | None:
         """Skip all where the package with the problems is not installed."""
         missing = find_spec("sif2jax") is None
-        return "sif2jax is not installed: python -m pip install 'jaxopt_study[problems]'" if missing else None
+        return (
+            "the package sif2jax is not installed: python -m pip install 'jaxopt_study[problems]'" if missing else None
+        )
 
     def task(self, backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
         """Return the runs of all minimizers on one problem."""

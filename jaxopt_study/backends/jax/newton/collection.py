@@ -104,7 +104,7 @@ def problems() -> dict[str, str]:
     """
     found = find_spec("sif2jax")
     if found is None or found.origin is None:
-        raise NotImplementedError("sif2jax is not installed")
+        raise NotImplementedError("the package sif2jax is not installed")
     parts = [FOLDER.rsplit(".", level)[0] for level in range(FOLDER.count(".") + 1)]
     for package in reversed(parts):
         path = Path(found.origin).parents[1].joinpath(*package.split("."))
