@@ -48,7 +48,8 @@ def test_the_figures_are_what_the_kept_records_say(made):
         assert (DOCS / file).read_text() == svg, f"{file}: run python docs/make_results.py"
 
 
-def test_no_figure_needs_a_long_legend(module):
+def test_no_figure_needs_a_long_legend(made):
+    module, _, _ = made
     for run in ("main_job", "ranking"):
         _, _, sections = module.read(module.KEPT / run)
         for figure in [figure for section in sections for figure in section.figures]:

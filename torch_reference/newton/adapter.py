@@ -18,14 +18,14 @@ NAMES = {"maxiter": "max_iterations", "gtol": "tolerance", "tol": "tolerance"}
 """SciPy's names of options of `minimize`."""
 
 
-def scipy_method(method: str = "exact") -> Callable[..., Any]:
+def scipy_method(method: str | None = None) -> Callable[..., Any]:
     """Return a method for `scipy.optimize.minimize`, which differentiates the objective itself.
 
     The objective takes a tensor of float64, and is written in PyTorch. Of SciPy's options it knows maxiter, gtol and
     tol; the others are those of `minimize`.
 
     Args:
-        method: A method of `minimize`.
+        method: A method of `minimize`, by default its default.
 
     Example:
         >>> from scipy.optimize import minimize

@@ -19,14 +19,14 @@ NAMES = {"maxiter": "max_iterations", "gtol": "tolerance", "tol": "tolerance"}
 """SciPy's names of options of `minimize`."""
 
 
-def scipy_method(method: str = "exact") -> Callable[..., Any]:
+def scipy_method(method: str | None = None) -> Callable[..., Any]:
     """Return a method for `scipy.optimize.minimize`, which differentiates the objective itself.
 
     The objective takes an array of JAX, of its default floating point type, and is written in JAX. Of SciPy's options
     it knows maxiter, gtol and tol; the others are those of `minimize`.
 
     Args:
-        method: A method of `minimize`.
+        method: A method of `minimize`, by default its default.
 
     Example:
         >>> from scipy.optimize import minimize
