@@ -1,4 +1,4 @@
-"""The documentation site: `sphinx-build -W docs docs/_build`. The lesson is executed, and its outputs are cached."""
+"""The documentation site: `python -m sphinx -W docs docs/_build/html` executes the lesson, and caches its outputs."""
 
 import re
 
