@@ -138,7 +138,7 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     slope = min((point.gradient @ down).item(), 0.0)
     found = search(problem, Line(point, down, slope, c.curvature * (down @ down).item()), backtracking)
     counts = counts.plus(Counts(found.trials, found.trials))
-    status = Status.RUNNING if found.ok else Status.STALLED
+    status = Status.RUNNING if found.ok else Status.GRADIENT  # what was seen was rounding
     return Step(found.point if found.ok else point, (), counts, 0.0, False, False, status)
 
 

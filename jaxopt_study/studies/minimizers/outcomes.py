@@ -92,6 +92,12 @@ def _rounding(run: Outcome) -> str:
     return f"a step lowers the objective by {run.end.lower:.1e}, from {run.end.value:.1e}" if shown else ""
 
 
+def _stalled(run: Outcome) -> str:
+    """It says that no step was found, and names what may be the cause: only a point that is a solution refutes it."""
+    allowed = EPS**0.5 * min(1.0, max(run.start.slope, abs(run.start.value)))
+    return f"the gradient is {run.end.slope:.1e}, within the tolerance" if SLACK * run.end.slope < allowed else ""
+
+
 def _limit(run: Outcome) -> str:
     return "" if run.end.iterations >= ITERATIONS else f"it made {run.end.iterations} iterations"
 
@@ -108,7 +114,7 @@ def _unbounded(run: Outcome) -> str:
 RULES: Mapping[str, Any] = {
     "GRADIENT": _gradient,
     "ROUNDING": _rounding,
-    "STALLED": _rounding,
+    "STALLED": _stalled,
     "ITERATIONS": _limit,
     "INFINITY": _infinity,
     "UNBOUNDED": _unbounded,

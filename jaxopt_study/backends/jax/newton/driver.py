@@ -178,7 +178,7 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     def leave(step: Step) -> Step:
         found = search(problem, line, backtracking)
         new = jax.tree.map(lambda a, b: jnp.where(found.ok, a, b), found.point, point)
-        status = jnp.where(found.ok, Status.RUNNING, Status.STALLED)
+        status = jnp.where(found.ok, Status.RUNNING, Status.GRADIENT)  # what was seen was rounding
         return step._replace(point=new, counts=step.counts.plus(tally(found.trials, found.trials)), status=status)
 
     stay = Step(point, (), tally(hvp=c.products), zero, ~saddle, ~saddle, jnp.asarray(Status.GRADIENT))

@@ -43,8 +43,8 @@ _SENTENCES = {
     Status.DECREMENT: "Converged: half the squared Newton decrement is within its tolerance.",
     Status.ROUNDING: "Converged to the rounding level: no step changes the objective by more than its last digits.",
     Status.ITERATIONS: "Stopped at the iteration limit, before the tolerance was reached.",
-    Status.STALLED: "Stopped: none of the steps that were tried lowers the objective, although its slope is negative: "
-    "rounding hides the decrease, or its derivatives are wrong.",
+    Status.STALLED: "Stopped: none of the steps that were tried lowers the objective, although its slope is negative. "
+    "Rounding may hide the decrease, a derivative may be wrong, or another method may go on.",
     Status.INFINITY: "No minimum: 10,000 times as far from the start, the objective is lower and its gradient smaller. "
     "The optimum lies at infinity, as for separable data without a penalty.",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
