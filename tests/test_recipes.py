@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,7 @@ def records(tmp_path_factory):
     """The records of a tree in which every recipe was followed: an optimizer, a workload, a study and so on."""
     root = tmp_path_factory.mktemp("recipes")
     for package in ("jaxopt_study", "torch_reference"):
-        for source in (ROOT / package).rglob("*.*"):
-            if source.suffix in (".py", ".c"):
-                target = root / source.relative_to(ROOT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(source.read_bytes())
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     blocks = BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text())
     assert len(blocks) >= 8
     for path, code in blocks:
