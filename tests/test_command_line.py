@@ -186,7 +186,7 @@ def test_a_missing_exporter_is_one_sentence(monkeypatch):
     absent = ("pyperf", "pyarrow")
     found = export.find_spec
     monkeypatch.setattr(export, "find_spec", lambda name: None if name in absent else found(name))
-    for name, extra in (("pyperf", "pyperf"), ("parquet", "export")):
+    for name, extra in (("pyperf", "pyperf"), ("parquet", "data")):
         with pytest.raises(ConfigError, match=rf"--export {name} needs .* pip install 'jaxopt_study\[{extra}\]'$"):
             check(Config(export=("csv", name)))
     assert check(Config(export="csv,latex"))

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from jaxopt_study import compare as command_line
-from jaxopt_study import measuring, progress, session
+from jaxopt_study import measuring, progress, side_by_side
 from jaxopt_study.bench import distributed, environment, pools, record, stock
 from jaxopt_study.bench.case import Group
 from jaxopt_study.bench.pools import Local
@@ -234,7 +234,7 @@ def test_a_run_whose_main_process_was_killed_is_resumed_to_the_same_results(undi
 
 def test_records_are_read_in_the_order_of_the_plan(tmp_path):
     record.append(tmp_path, [a_record(**vars(case)) for case in reversed(CASES)])
-    assert [r.case for r in session._in_order(record.read(tmp_path), PLAN)] == CASES
+    assert [r.case for r in side_by_side._in_order(record.read(tmp_path), PLAN)] == CASES
 
 
 def test_other_versions_elsewhere_are_refused():
@@ -354,7 +354,7 @@ def test_an_address_that_does_not_answer_is_one_line(capsys, tmp_path, monkeypat
         (("--engine", "dask", "--address", "a:1"), "--address a:1 is for --engine ray"),
         (
             ("--studies", "timer", "--engine", "dask", "--scheduler", "a:1"),
-            "--engine dask has nothing to do: it is for --studies ranking",
+            "--engine dask has nothing to do: it is for --studies ranking minimizers",
         ),
     ],
 )

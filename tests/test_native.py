@@ -127,7 +127,7 @@ def test_xla_does_not_make_larger_loops_native_by_itself():
 
 
 @pytest.fixture(scope="module")
-def programs():
+def compared():
     path = Path(__file__).parents[1] / "benchmarks" / "native.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_native", path)
     module = importlib.util.module_from_spec(spec)
@@ -135,17 +135,17 @@ def programs():
     return module
 
 
-def test_the_programs_of_the_benchmark_give_the_same_results(programs):
-    for function, arguments in benchmark.programs().values():
+def test_the_programs_of_the_benchmark_give_the_same_results(compared):
+    for function, arguments in compared.programs().values():
         found, expected = native(function)(*arguments), jax.jit(function)(*arguments)
-        np.testing.assert_allclose(found, expected, rtol=benchmark.DISTANCE, atol=1e-13)
+        np.testing.assert_allclose(found, expected, rtol=compared.DISTANCE, atol=1e-13)
 
 
-def test_the_cable_of_the_benchmark_solves_its_systems(programs):
+def test_the_cable_of_the_benchmark_solves_its_systems(compared):
     v, currents = X.copy(), 0.1 * np.stack([X, X[::-1]])
     matrix, expected = 1.5 * np.eye(8) - 0.2 * (np.eye(8, k=1) + np.eye(8, k=-1)), []
     for current in currents:
         v = np.linalg.solve(matrix, v + 0.1 * np.tanh(v) + current)
         expected.append(v[0])
-    found = benchmark.compartments(jnp.asarray(X), jnp.asarray(currents))
+    found = compared.compartments(jnp.asarray(X), jnp.asarray(currents))
     np.testing.assert_allclose(found, expected, rtol=1e-14)

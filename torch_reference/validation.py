@@ -131,7 +131,8 @@ def check_loss(loss: Callable[..., Tensor], params: Params, *args: Any) -> Inspe
 def warn(words: str, category: type[Warning]) -> None:
     """Warn at the line of the user's that called this package."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __name__.partition(".")[0]:
+    passed = (__name__.partition(".")[0], "contextlib")  # the wrapper of `twice_differentiable`
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in passed:
         level, frame = level + 1, frame.f_back
     warnings.warn(words, category, stacklevel=level)
 
