@@ -53,6 +53,7 @@ class Beside:
     out: Path | None = None
 
 
+WORDS = "[..]: 95 % interval. Unstable: an equal run may be over 10 % away."
 REST = (
     "The rest: report.html in the run's folder has all tables in full, all comparisons and notes; so has "
     "`jaxopt-study report DIR --verbose`, and `--export csv` writes them as files."
@@ -197,7 +198,7 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     exported.write(beside.export, into, results, drawn, where, parts)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
     sections.append(("Which values were compared?", [verdict.comparisons(results.findings)], []))
-    page.write(into, _command(plan), [s.words for s in opening], answers, [*page.environment_lines(where), REST])
+    page.write(into, _command(plan), [s.words for s in opening], answers, [*page.environment_lines(where), WORDS, REST])
     sentences = [*(s.words for s in opening), *(words for section in drawn for words in verdict.conclusions(section))]
     chapters = {chapter.question: chapter for chapter in verdict.chapters(results, drawn, plan)}
     pages = [chapters.get(section[0]) or html.Chapter(*section) for section in sections]

@@ -221,7 +221,8 @@ def _word(finding: Finding) -> str:
 def _difference(finding: Finding) -> str:
     if math.isnan(finding.distance):
         return f"{finding.subject}: {finding.note or 'a value is missing'}"
-    return f"{finding.subject}: {finding.what}: {finding.distance:.2g}, bound {finding.bound:.2g}"
+    found = f"{finding.subject}: {finding.what}: {finding.distance:.2g}, bound {finding.bound:.2g}"
+    return f"{found}; {finding.note}" if finding.note else found
 
 
 def _agreement(findings: Sequence[Finding], plan: Plan) -> list[Sentence]:

@@ -209,7 +209,8 @@ def test_the_sentence_names_only_targets_that_newton_reaches():
     }  # fmt: skip
     adam = row | {"method": "adam, tuned", "gap": 0.1, "targets": dict.fromkeys(reached)}
     words = Race().verdict([row, adam], PLAN)
-    start = "compilation not counted, Newton is ahead of first-order methods at 1e-02 and 1e-04 on digits-linear"
+    start = "compilation not counted, Newton is ahead of first-order methods (L-BFGS too) "
+    start += "at 1e-02 and 1e-04 on digits-linear"
     assert words.splitlines()[0] == start
     assert "1e-08" not in words
 

@@ -129,10 +129,19 @@ def _fitted(found: Sequence[Table], room: int, most_rows: int) -> tuple[list[str
         if rows < min(FEWEST_ROWS, len(table.rows)):
             absent += 1
             continue
-        lines += _lines(_narrowed(replace(table, rows=table.rows[:rows]), console))
+        lines += _lines(_narrowed(_cut(table, rows), console))
         if rows < len(table.rows):
-            lines += [f"... and {len(table.rows) - rows} more rows.", ""]
+            lines += [f"... stands for {len(table.rows) - rows + 1} rows.", ""]
     return lines, absent
+
+
+def _cut(table: Table, count: int) -> Table:
+    """Return the table with so many rows: the first and the last ones, since either end may be what is asked for."""
+    if count >= len(table.rows):
+        return table
+    first, last = count // 2, (count - 1) // 2
+    between = ("...", *[""] * (len(table.columns) - 1))
+    return replace(table, rows=[*table.rows[:first], between, *table.rows[len(table.rows) - last :]])
 
 
 def _narrowed(table: Table, console: Console) -> Table:

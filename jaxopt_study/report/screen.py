@@ -109,16 +109,21 @@ def fit(table: Table, console: Console) -> Table:
     others = table.columns[1:]
     order = [*(name for name in table.main if name in others), *(name for name in others if name not in table.main)]
     for share in SHARES:
-        found = _cut(table, console.width // share)
+        limit = console.width // share
+        whole, found = table, _cut(table, limit)
         for column in reversed(order):
             if _width(found, console) <= console.width:
-                return found
-            found = _without(found, column)
+                longer = _cut(whole, limit + console.width - _width(found, console))
+                return longer if _width(longer, console) <= console.width else found
+            whole, found = _without(whole, column), _without(found, column)
     return found
 
 
 def _cut(table: Table, limit: int) -> Table:
     words = [number == 0 or name in table.left for number, name in enumerate(table.columns)]
+    names = {visible(row[0]) for row in table.rows}
+    while len({_without_middle(name, limit) for name in names}) < len(names):
+        limit += 1  # two rows would have the same name
     rows = [
         tuple(
             _shortened(cell, limit) if is_words or not cell[:1].isdigit() else cell

@@ -39,6 +39,11 @@ class Table:
     main: Sequence[str] = ()
     reasons: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        # Columns are looked up by their names.
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"two columns of the table {self.title!r} have the same name: {', '.join(self.columns)}")
+
 
 def show(table: Table, console: Console) -> None:
     """Print `table` on a terminal; one too narrow for it shows long lines rather than half a number."""

@@ -281,13 +281,16 @@ def _fits(rows: Sequence[Row], plan: Plan) -> Table:
 def _crossovers(rows: Sequence[Row], plan: Plan) -> Table:
     return Table(
         "Where one method overtakes another",
-        ("faster", "than", "beyond", "what grows"),
+        ("faster", "than", "beyond"),
         [
-            (_name(faster), _name(other if faster == one else one), f"{size:.0f} {grows.split()[0]}", grows)
+            (_name(faster), _name(other if faster == one else one), f"{size:.0f} {grows.removeprefix('parameters ')}")
             for grows, one, other, size, faster in crossovers(rows, plan)
         ],
-        (f"Times that differ by less than {100 * stats.UNSTABLE:.0f} % count as equal.",),
-        left=("than", "what grows"),
+        (
+            "Beyond: so many parameters; in brackets, what of the network grows. "
+            f"Times that differ by less than {100 * stats.UNSTABLE:.0f} % count as equal.",
+        ),
+        left=("than",),
         main=("than", "beyond"),
     )
 

@@ -131,7 +131,7 @@ def _failures(rows: Sequence[Row]) -> list[Table]:
     ]
     columns = ("minimizer", "problem", "above the best", "gradient", "iterations", "it says")
     note = "In brackets, the number of variables. Problems that no minimizer solves are not listed."
-    main = ("problem", "it says", "above the best")
+    main = ("problem", "above the best", "it says")
     return [Table("Not solved by ours", columns, lines, (note,), left=("problem", "it says"), main=main)]
 
 

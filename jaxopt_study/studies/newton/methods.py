@@ -19,7 +19,7 @@ from jaxopt_study.studies.hessian.methods import places
 from jaxopt_study.studies.newton import problems
 from jaxopt_study.studies.newton.problems import PENALTY
 
-__all__ = ["FIRST_ORDER", "METHODS", "NEWTON", "REFERENCE", "Method", "method_of", "runs", "task"]
+__all__ = ["FIRST_ORDER", "LBFGS", "METHODS", "NEWTON", "REFERENCE", "Method", "method_of", "runs", "task"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Method:
 
 
 FIRST_ORDER = ("adam", "rmsprop", "sgd", "adagrad", "momentum")
+LBFGS = "lbfgs"
+"""The name of the limited-memory method, ours and others': it uses first derivatives alone, too."""
 FEW = ("adam", "sgd")
 """Of the first-order methods, profile `smoke` has these alone; they run row by row in profile `default` too."""
 
@@ -53,7 +55,7 @@ METHODS: dict[str, dict[str, Method]] = {
         "Newton, Hessian by AD": Method("newton", "exact-ad", repeats=1),
         "Newton-CG": Method("newton", "newton_cg"),
         "trust region, Krylov": Method("newton", "trust_krylov", full=True),
-        "L-BFGS": Method("newton", "lbfgs"),
+        "L-BFGS": Method("newton", LBFGS),
         **{f"{name}, default": Method("default", name, repeats=1, smoke=name in FEW) for name in FIRST_ORDER},
         **{f"{name}, tuned": Method("tuned", name, repeats=1, smoke=name in FEW) for name in FIRST_ORDER},
         **{f"{name}, row by row": Method("rows", name, repeats=1, full=name not in FEW) for name in FIRST_ORDER},
@@ -64,17 +66,17 @@ METHODS: dict[str, dict[str, Method]] = {
         "Newton, Hessian by AD": Method("newton", "exact-ad", repeats=0, full=True),
         "Newton-CG": Method("newton", "newton_cg", repeats=0),
         "trust region, Krylov": Method("newton", "trust_krylov", repeats=0, full=True),
-        "L-BFGS": Method("newton", "lbfgs", repeats=0, full=True),
+        "L-BFGS": Method("newton", LBFGS, repeats=0, full=True),
         **{f"{name}, default": Method("default", name, repeats=0, smoke=name in FEW) for name in FIRST_ORDER},
         **{f"{name}, tuned": Method("tuned", name, repeats=0, full=True) for name in FIRST_ORDER},
         **{f"{name}, row by row": Method("rows", name, repeats=0, full=True) for name in FIRST_ORDER},
-        "torch.optim.LBFGS": Method("torch_lbfgs", "", repeats=0),
+        "torch.optim.LBFGS": Method("torch_lbfgs", LBFGS, repeats=0),
         "torchmin newton-exact": Method("torchmin", "newton-exact", repeats=0),
         "torchmin newton-cg": Method("torchmin", "newton-cg", repeats=0),
     },
     "numpy": {
         "scikit-learn newton-cholesky": Method("scikit_learn", "newton-cholesky"),
-        "scikit-learn lbfgs": Method("scikit_learn", "lbfgs", repeats=0),
+        "scikit-learn lbfgs": Method("scikit_learn", LBFGS, repeats=0),
         "SciPy trust-exact": Method("scipy", "trust-exact"),
     },
 }

@@ -57,7 +57,7 @@ class Overview(Sweep):
             )
             for row in done
         ]
-        title = f"Test loss ({tables.LEGEND})"
+        title = f"Test loss, {plan.workload} ({tables.LEGEND})"
         return [Table(title, ("optimizer", "at the default rate", "tuned", "tuned rate"), lines, notes)] if done else []
 
     def figures(self, results: Results, plan: Plan) -> list[Figure]:

@@ -16,7 +16,7 @@ from jaxopt_study.studies.ranking.statistics import BETTER, TIED, WORSE
 
 POINTS = ("default", "tuned")
 SIGNS = {BETTER: "+", TIED: "=", WORSE: "-"}
-LEGEND = "+ better than Adam, = tied, - worse"
+LEGEND = "+ beats Adam, = tied, - worse"
 """It stands in a title, since a terminal shows no notes."""
 BUDGETS = ("default", *map(str, TRIALS), "all")
 
@@ -221,9 +221,9 @@ def _ranks(whole: dict[str, list[Row]]) -> Table:
         f"Rank: the average over {_count(workloads)}, 1 is the least median test loss. Two optimizers differ where "
         f"their ranks are {apart:.2f} or more apart (Nemenyi, 5 %).",
         *([f"Friedman's test that all are equal: p = {' at the default, '.join(p_values)} tuned."] if p_values else []),
-        "Against Adam: workloads where the optimizer is better / tied / worse.",
+        "Adam: workloads where the optimizer is better / tied / worse than Adam.",
     )
-    columns = ("optimizer", "rank, default", "tuned", "against Adam, default", "tuned")
+    columns = ("optimizer", "rank, default", "rank, tuned", "Adam, default", "Adam, tuned")
     order = np.argsort(found["all"].average, kind="stable")
     return Table("Over all workloads: ranks", columns, [lines[place] for place in order], notes)
 
