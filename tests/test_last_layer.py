@@ -133,30 +133,49 @@ def test_it_can_be_transformed_in_jax(loaded):
 
 
 def wrong(name, kind):
-    """Return a network that is none, and the name of its last layer."""
+    """Return a network that is none, or a loss that is no sum over rows."""
     predict, params = network(name, (3, 4, 2), True, True, False)
-    tanh = jnp.tanh if name == "jax" else torch.tanh
-    coupled = lambda outputs, targets: (outputs - targets).sum() ** 2  # noqa: E731
+    lib = jnp if name == "jax" else torch
+    stopped = jax.lax.stop_gradient if name == "jax" else torch.Tensor.detach
+    squared = partial(squares, name)
+
+    def with_last(change):
+        return lambda p, x: predict({**p, "last": change(p["last"])}, x)
+
+    def positive(p, x):
+        return abs(predict(p, x)) + 0.1
+
     return {
-        "another operation": (lambda p, x: tanh(predict(p, x)), partial(squares, name), params),
-        "used twice": (
-            lambda p, x: predict(p, x) @ p["last"]["kernel"][:, :2] ** 2,
-            partial(squares, name),
-            params,
+        "another operation": (lambda p, x: lib.tanh(predict(p, x)), squared),
+        "an operation without a number at random kernels": (lambda p, x: positive(p, x) ** 0.5, squared),
+        "used twice": (lambda p, x: predict(p, x) @ p["last"]["kernel"][:, :2] ** 2, squared),
+        "a frozen kernel": (with_last(lambda last: last | {"kernel": stopped(last["kernel"])}), squared),
+        "a frozen bias": (with_last(lambda last: last | {"bias": stopped(last["bias"])}), squared),
+        "a kernel's power": (with_last(lambda last: last | {"kernel": last["kernel"] ** 3}), squared),
+        "a bias's power": (with_last(lambda last: last | {"bias": last["bias"] ** 3}), squared),
+        "coupled rows": (predict, lambda outputs, targets: (outputs - targets).sum() ** 2),
+        "coupled rows, without a number at random outputs": (
+            lambda p, x: predict(p, x) + 50, lambda outputs, targets: (outputs**0.5).mean() ** 2
         ),
-        "coupled rows": (predict, coupled, params),
-    }[kind]
+    }[kind], params  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["another operation", "used twice", "coupled rows"])
+KINDS = (
+    "another operation", "an operation without a number at random kernels", "used twice", "a frozen kernel",
+    "a frozen bias", "a kernel's power", "a bias's power", "coupled rows",
+    "coupled rows, without a number at random outputs",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.filterwarnings("ignore:the loss has kinks")
 def test_what_is_no_last_linear_layer_is_refused(name, kind, loaded):
-    predict, output_loss, params = wrong(name, kind)
+    (predict, output_loss), params = wrong(name, kind)
     batch = tuple(array(name, np.random.default_rng(2).standard_normal((6, n))) for n in (3, 2))
-    words = "the loss is no sum over rows" if kind == "coupled rows" else "from those of a linear layer: .* or is used"
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=r"would differ by .* of their size from those of the loss: the layer"):
         loaded[name].derivatives.hessian_of_network(predict, output_loss, params, *batch, last="last")
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match="the loss is no sum over rows"):
         loaded[name].last_layer.hessian_last_layer(predict, output_loss, "last")(params, batch)
 
 

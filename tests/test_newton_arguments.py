@@ -116,6 +116,8 @@ NUMBERS = {
     "whole": (np.array([[1, 2]]), (1, 2)),
     "numpy": (np.array([1.0, 2.0], "float32"), (2,)),
     "beside": ({"a": np.ones(2, "float32"), "b": 3}, ()),
+    "numpy's number": (np.float64(5), ()),
+    "list of them": ([np.float64(-1.2), np.float32(1)], (2,)),
 }
 
 
@@ -142,6 +144,15 @@ def test_numbers_are_converted(name, given, backends, in_float32):
     assert str(x.dtype).endswith("float32")
     assert tuple(x.shape) == shape
     assert np.allclose(np.asarray(x), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.array, jnp.asarray, torch.tensor])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_tolerance_may_be_an_array_of_one_number(name, kind, backends):
+    result = backends[name].newton.minimize(lambda x: ((x - 1) ** 2).sum(), [0.0, 3.0], tolerance=kind(0.5))
+    assert float(result.tolerance) == 0.5
+    with pytest.raises(ValueError, match=r"tolerance .* is not a positive and finite number"):
+        backends[name].newton.minimize(lambda x: ((x - 1) ** 2).sum(), [0.0, 3.0], tolerance=kind(-0.5))
 
 
 def test_a_whole_number_beside_float64_is_float64(backends):

@@ -69,6 +69,30 @@ def test_another_method_goes_on_where_the_first_stalls(name, backends, monkeypat
     assert limited.methods == ("exact",)
 
 
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_stall_after_a_hessian_that_is_not_finite_is_lbfgs_and_the_entry_stays_named(name, backends):
+    size = both(name, jnp.abs, torch.abs)
+    result = minimize(
+        backends, name, lambda x: size(x[0]) ** 1.5 + 3 * size(x[1] - 0.3) + size(x[1] - x[0]), [0.0, 3.0]
+    )
+    assert result.methods == ("exact", "lbfgs", "trust_exact")
+    assert (
+        "lbfgs stalled on the way, and trust_exact went on. The Hessian has no finite entry (x[0], x[0])"
+        in result.reason
+    )
+    assert "exact stalled" not in result.reason.replace("trust_exact", "")
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_run_that_goes_on_keeps_to_the_limit(name, backends):
+    size = both(name, jnp.abs, torch.abs)
+    given = lambda x: (size(x) ** 1.5).sum() + (x[1] - 1) ** 2  # noqa: E731
+    result = minimize(backends, name, given, [0.0, 3.0], max_iterations=1)
+    assert int(result.iterations) == 1
+    assert "iteration limit" in result.reason
+    assert not result.converged
+
+
 def test_inside_a_compiled_function_the_choice_is_by_size_alone(backends):
     result = jax.jit(jax.vmap(lambda x: backends["jax"].newton.minimize(rosenbrock, x)))(jnp.zeros((2, 2)))
     assert result.method == "exact"

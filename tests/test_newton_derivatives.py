@@ -97,6 +97,17 @@ def test_pytorch_solves_large_systems_by_conjugate_gradients(backends, expected,
     assert np.abs(w.grad.numpy() - expected).max() < 1e-8
 
 
+def test_jax_solves_large_systems_by_conjugate_gradients_in_both_modes(backends, monkeypatch):
+    monkeypatch.setattr("jaxopt_study.backends.jax.newton.implicit.DENSE", 1)
+
+    def end(c):
+        return backends["jax"].newton.minimize(lambda x, c: ((x - c) ** 2).sum() + (x**4).sum(), jnp.zeros(3), c).x[1]
+
+    slope = 1 / (1 + 6 * end(1.0) ** 2)  # 2 (x - c) + 4 x^3 = 0
+    assert jax.grad(end)(1.0) == pytest.approx(float(slope), abs=1e-10)
+    assert jax.jvp(end, (1.0,), (1.0,))[1] == pytest.approx(float(slope), abs=1e-10)
+
+
 def test_pytorch_keeps_the_tree_and_a_singular_direction_counts_0(backends):
     w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x0 = {"a": torch.zeros(2, dtype=torch.float64), "free": torch.ones(1, dtype=torch.float64)}

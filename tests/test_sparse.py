@@ -46,6 +46,20 @@ def test_every_method_gives_the_formula_and_the_sparse_one_in_few_products(measu
     assert not Sparse().findings([wrong], plan)[0].agrees
 
 
+@pytest.mark.filterwarnings("ignore:Coloring used")
+def test_labels_and_a_batch_of_another_type_are_taken():
+    pytest.importorskip("asdex")
+    import jax
+    import jax.numpy as jnp
+
+    backend = load_backend("jax", "float32")
+    p, labels = jnp.arange(1.0, 5.0), jnp.array([0, 2, 2])
+    for batch in ((labels, labels > 1), (labels.astype("int8"), jnp.ones(3, "float16"))):
+        loss = lambda p, b: ((p[b[0]] ** 2) * (1 + b[1])).sum() * p[0]  # noqa: E731
+        found = backend.sparse.hessian_sparse(loss)(p, batch).todense()
+        np.testing.assert_array_equal(found, jax.hessian(loss)(p, batch))
+
+
 def test_pytorch_has_none_and_says_so(backends):
     plan = make_plan(studies=("hessian",))
     case = Sparse().case("chain of 6", "torch", SPARSE)

@@ -88,7 +88,7 @@ NAMES_ALONE = {
     },
 }
 PARAMETERS_DIFFER = {
-    "last_layer.settled": "in JAX the checks are in the compiled program; in PyTorch they come before",
+    "last_layer.settled": "in JAX the check is in the compiled program, in PyTorch it comes after",
     "newton.driver.drive": "PyTorch's loop can ask after each step whether to stop; a compiled one runs in pieces",
     "newton.implicit.solution": "JAX differentiates a compiled program of its data, PyTorch the objective as it is",
     "training.make_step": "a torch optimizer holds its parameters, so it is part of the state and not of the step",

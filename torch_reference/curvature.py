@@ -184,7 +184,7 @@ def hessian_of_network(
 
     The block of a last linear layer takes matrix products of its features, as the closed form of softmax regression
     does; what comes before it takes Hessian-vector products. The loss is any sum or mean over rows: softmax, squares.
-    Whether the layer is linear, and the loss such a sum, is checked at random numbers.
+    Its product with a random vector is compared with that of the loss.
 
     Args:
         predict: predict(params, inputs) returns the outputs (*rows, outputs).

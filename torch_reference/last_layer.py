@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_reference import blocks
+from torch_reference.runtime import ravel_tree
 from torch_reference.validation import check_block_size, checked
 
 __all__ = ["Layer", "hessian_at", "hessian_last_layer", "layouts", "settled"]
@@ -29,6 +30,12 @@ __all__ = ["Layer", "hessian_at", "hessian_last_layer", "layouts", "settled"]
 Params = Any
 Predict = Callable[[Params, Any], Tensor]
 OutputLoss = Callable[[Tensor, Any], Tensor]
+
+
+REFUSED = (
+    "products with the Hessian would differ by {:.1e} of their size from those of the loss: the layer named last is "
+    "not linear, is not the last operation of the network or is used twice, or the loss is no sum over rows"
+)
 
 
 class Layer(NamedTuple):
@@ -121,26 +128,18 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
 def settled(
     predict: Predict, output_loss: OutputLoss, layers: list[Layer], params: Params, batch: Any, block_size: int | None
 ) -> tuple[Float[Tensor, "P P"], Layer]:
-    """Return the Hessian of the first layout for which the layer is linear and the loss a sum over rows; and that.
+    """Return the Hessian of the first layout whose product with a vector is that of the loss, and the layout.
 
     Raises:
         ValueError: There is none.
     """
-    bound = torch.finfo(pytree.tree_leaves(params)[0].dtype).eps ** 0.5
+    bound, distances = torch.finfo(pytree.tree_leaves(params)[0].dtype).eps ** 0.5, []
     for layer in layers:
-        outputs_for, tail, outputs = _parts(predict, layer, params, batch[0])
-        bent = _nonlinearity(outputs_for, layer, tail, outputs.shape[-1])
-        coupled = _coupling(lambda z: output_loss(z, batch[1]), outputs)
-        if not max(bent, coupled) > bound:
-            return hessian_at(predict, output_loss, layer, params, batch, block_size), layer
-    if bent > bound:
-        raise ValueError(
-            f"the outputs differ by {bent:.1e} of their size from those of a linear layer: the layer named last is not "
-            "the last operation of the network, or is used twice"
-        )
-    raise ValueError(
-        f"the loss is no sum over rows: products of its second derivative differ by {coupled:.1e} of their size"
-    )
+        matrix = hessian_at(predict, output_loss, layer, params, batch, block_size)
+        distances.append(_distance(lambda p: output_loss(predict(p, batch[0]), batch[1]), params, matrix))
+        if distances[-1] <= bound:
+            return matrix, layer
+    raise ValueError(REFUSED.format(min(distances)))
 
 
 def hessian_at(
@@ -248,28 +247,18 @@ def _own_block(rows: Float[Tensor, "rows f"], curvature: Float[Tensor, "k rows k
     return matrix
 
 
-def _nonlinearity(outputs_for: Callable[[Tensor], Tensor], layer: Layer, tail: Tensor, count: int) -> float:
-    """Return how far the outputs are from those of a linear layer, for a kernel and a bias of random signs."""
-    features = _features(outputs_for, layer, tail, count)
-    drawn = np.random.default_rng(0).choice([-1.0, 1.0], len(tail))
-    signs = torch.as_tensor(drawn, dtype=tail.dtype, device=tail.device)
-    kernel = signs[: features.shape[1] * count]
-    kernel = kernel.view(count, -1).T if layer.outputs_first else kernel.view(-1, count)
-    constant = outputs_for(torch.zeros_like(tail)) + (0 if layer.bias is None else signs[len(tail) - count :])
-    size = float(features.abs().sum(dim=1).max() + constant.abs().max())
-    return float((outputs_for(signs) - features @ kernel - constant).abs().max()) / (size or 1.0)
+def _distance(loss: Callable[[Params], Tensor], params: Params, matrix: Float[Tensor, "P P"]) -> float:
+    """Return how far the matrix's product with a random vector is from that of the loss, relative to its size.
 
-
-def _coupling(output_loss: Callable[[Tensor], Tensor], outputs: Tensor) -> float:
-    """Return how far the second derivative of the loss is from one for each row, at outputs drawn at random.
-
-    Near a minimum it may be rounding alone; so it is seen relative to the slope too.
+    Where either is not finite nothing is compared: the matrix then shows it. Near a minimum second derivatives may be
+    rounding alone; so the distance is seen relative to the slope too.
     """
-    drawn = np.random.default_rng(0).standard_normal((2, *outputs.shape))
-    point, change = torch.as_tensor(drawn, dtype=outputs.dtype, device=outputs.device)
-    slope, bend = torch.func.vjp(torch.func.grad(output_loss), point)
-    curvature = _curvature(output_loss, point)
-    expected = torch.einsum("knl,nk->nl", curvature, change.view(-1, outputs.shape[-1]))
-    rounding = 100 * torch.finfo(slope.dtype).eps ** 0.5 * float(slope.abs().max())
-    size = max(float(curvature.abs().sum(dim=0).max()), rounding)
-    return float((bend(change)[0].reshape(expected.shape) - expected).abs().max()) / (size or 1.0)
+    vector, unravel = ravel_tree(params)
+    drawn = np.random.default_rng(0).standard_normal(len(vector))
+    change = torch.as_tensor(drawn, dtype=vector.dtype, device=vector.device)
+    slope, bend = torch.func.vjp(torch.func.grad(lambda v: loss(unravel(v))), vector)
+    product, found, eps = bend(change)[0], matrix @ change, torch.finfo(vector.dtype).eps
+    finite = torch.isfinite(found) & torch.isfinite(product)
+    sizes = torch.stack([matrix.abs() @ change.abs(), product.abs(), 100 * eps**0.5 * slope.abs()])
+    size = max(float(torch.where(finite, sizes, 0).max()), eps)
+    return float(torch.where(finite, (found - product).abs(), 0).max()) / size

@@ -145,5 +145,6 @@ def _check_known(name: str, value: Any, known: Sequence[str]) -> None:
 
 
 def _check_positive(name: str, value: Any) -> None:
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # an array of one number is one
     if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < math.inf):
         raise ValueError(f"{name} {value!r} is not a positive and finite number")

@@ -63,4 +63,5 @@ def joined(first: Result, rest: Result) -> Result:
     return rest._replace(
         counts=first.counts.plus(rest.counts), iterations=first.iterations + rest.iterations,
         methods=Methods(first.methods + rest.methods),
+        not_finite=first.not_finite if rest.not_finite is None else rest.not_finite,
     )  # fmt: skip

@@ -156,7 +156,9 @@ def minimize(
         return result._replace(x=solution(fun, result.x, given)) if differentiable else result
     with torch.enable_grad():
         entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
-    left = max(max_iterations - result.iterations, 1)
+    left = max_iterations - result.iterations
+    if left < 1:
+        return result._replace(status=Status.ITERATIONS)
     rest = minimize(
         fun, result.x, *given, method="lbfgs", tolerance=state.tolerance, max_iterations=left, keep_path=keep_path,
         **watch.rest(result.iterations),

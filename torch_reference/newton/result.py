@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
@@ -44,8 +45,8 @@ _SENTENCES = {
     Status.ITERATIONS: "Stopped at the iteration limit, before the tolerance was reached.",
     Status.STALLED: "Stopped: none of the steps that were tried lowers the objective, although its slope is negative. "
     "Rounding may hide the decrease, a derivative may be wrong, or another method may go on.",
-    Status.INFINITY: "No minimum: 10,000 times as far from the start, the objective is lower and its gradient smaller. "
-    "The optimum lies at infinity, as for separable data without a penalty.",
+    Status.INFINITY: "No minimum: 10,000 times as far from the start, the objective is lower and its gradient no "
+    "larger. The infimum, if there is one, lies at infinity, as for separable data without a penalty.",
     Status.UNBOUNDED: "No minimum: the objective falls without bound.",
     Status.NOT_FINITE: "Not started: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
@@ -122,8 +123,8 @@ class Result(NamedTuple):
 
 def stalled(methods: Methods, entries: Any) -> str:
     """Say which algorithm stalled before another went on, if one did; L-BFGS may have followed for other reasons."""
-    names = methods if entries is None else methods[:-1]
-    return f" {names[0]} stalled on the way, and {names[1]} went on." if len(names) > 1 else ""
+    pairs = [(one, other) for one, other in pairwise(methods) if entries is None or other != "lbfgs"]
+    return "".join(f" {one} stalled on the way, and {other} went on." for one, other in pairs)
 
 
 def without_second(entries: Any, x: Any) -> str:
@@ -131,4 +132,4 @@ def without_second(entries: Any, x: Any) -> str:
     if entries is None:
         return ""
     names = name_entries(entries, x, "x")
-    return f" The Hessian has no finite entry {names} where the gradient is finite: the rest was L-BFGS."
+    return f" The Hessian has no finite entry {names} where the gradient is finite: there L-BFGS went on."

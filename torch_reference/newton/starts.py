@@ -21,7 +21,7 @@ def as_start(x0: Any) -> Any:
     """
     if type(x0) in (list, tuple) and x0 and all(map(_is_number, x0)):
         return torch.tensor(x0, dtype=torch.get_default_dtype())
-    x0 = pytree.tree_map_only(np.ndarray | np.generic, torch.as_tensor, x0)
+    x0 = pytree.tree_map_only(np.ndarray, torch.as_tensor, x0)
     leaves = [leaf for leaf in pytree.tree_leaves(x0) if isinstance(leaf, Tensor)]
     types = {leaf.dtype for leaf in leaves if leaf.is_floating_point()}
     dtype = types.pop() if len(types) == 1 else torch.get_default_dtype()
@@ -31,7 +31,7 @@ def as_start(x0: Any) -> Any:
 
 
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, Real) and not isinstance(leaf, bool) and not hasattr(leaf, "dtype")
+    return isinstance(leaf, Real) and not isinstance(leaf, bool)
 
 
 def _is_whole(leaf: Any) -> bool:

@@ -31,6 +31,12 @@ Predict = Callable[[Params, Any], Array]
 OutputLoss = Callable[[Array, Any], Array]
 
 
+REFUSED = (
+    "products with the Hessian would differ by {:.1e} of their size from those of the loss: the layer named last is "
+    "not linear, is not the last operation of the network or is used twice, or the loss is no sum over rows"
+)
+
+
 class Layer(NamedTuple):
     """Which leaves of the parameters the last layer has.
 
@@ -116,7 +122,7 @@ def layouts(params: Params, last: str, outputs: tuple[int, ...]) -> list[Layer]:
 
 
 def settled(found: Iterable[tuple[Array, Array]]) -> Array:
-    """Return the Hessian of the first layout for which the layer is linear, and the loss a sum over rows.
+    """Return the Hessian of the first layout whose product with a vector is that of the loss.
 
     Args:
         found: What `hessian_at` returns for each layout. Of tracers nothing is known, and the first one is returned.
@@ -124,25 +130,18 @@ def settled(found: Iterable[tuple[Array, Array]]) -> Array:
     Raises:
         ValueError: There is none.
     """
-    for matrix, distances in found:
-        bound = float(jnp.finfo(matrix.dtype).eps) ** 0.5
-        if isinstance(distances, jax.core.Tracer) or not (distances > bound).any():
+    distances = []
+    for matrix, distance in found:
+        if isinstance(distance, jax.core.Tracer) or float(distance) <= float(jnp.finfo(matrix.dtype).eps) ** 0.5:
             return matrix
-    bent, coupled = map(float, distances)
-    if bent > bound:
-        raise ValueError(
-            f"the outputs differ by {bent:.1e} of their size from those of a linear layer: the layer named last is not "
-            "the last operation of the network, or is used twice"
-        )
-    raise ValueError(
-        f"the loss is no sum over rows: products of its second derivative differ by {coupled:.1e} of their size"
-    )
+        distances.append(float(distance))
+    raise ValueError(REFUSED.format(min(distances)))
 
 
 def hessian_at(
     predict: Predict, output_loss: OutputLoss, layer: Layer, params: Params, batch: Any, block_size: int | None
-) -> tuple[Float[Array, "P P"], Float[Array, " checks"]]:
-    """Return the Hessian, and how far the layer is from a linear one, and the loss from a sum over rows."""
+) -> tuple[Float[Array, "P P"], Float[Array, ""]]:
+    """Return the Hessian, and how far its product with a vector is from that of the loss."""
     inputs, targets = batch
     leaves, structure = jax.tree.flatten(params)
     last = [number for number in (layer.bias, layer.kernel) if number is not None]
@@ -170,11 +169,10 @@ def hessian_at(
         _, product = jax.linearize(lambda v: jax.grad(loss)(jnp.concatenate([v, vector[before:]])), vector[:before])
         above = blocks.rows_of(product, vector[:before], block_size or blocks.block_size_for(loss, vector))
         matrix = jnp.concatenate([above, jnp.concatenate([above[:, before:].T, matrix], axis=1)])
-    bent = _nonlinearity(outputs_for, features, layer, vector[before:], outputs.shape[-1])
-    distances = jnp.stack([bent, _coupling(lambda z: output_loss(z, targets), outputs)])
+    distance = _distance(loss, vector, matrix)
     numbers = np.split(np.arange(vector.size), np.cumsum(sizes)[:-1])
     places = np.concatenate([numbers[order.index(n)] for n in range(len(leaves))])
-    return matrix if order == sorted(order) else matrix[places][:, places], distances
+    return matrix if order == sorted(order) else matrix[places][:, places], distance
 
 
 def _features(outputs_for: Callable[[Array], Array], layer: Layer, tail: Array, count: int) -> Float[Array, "rows f"]:
@@ -215,27 +213,16 @@ def _own_block(rows: Float[Array, "rows f"], curvature: Float[Array, "k rows k"]
     return jnp.block([[pairs[:, :, 0, 0], mixed], [mixed.T, kernel]])
 
 
-def _nonlinearity(
-    outputs_for: Callable[[Array], Array], features: Float[Array, "rows f"], layer: Layer, tail: Array, count: int
-) -> Array:
-    """Return how far the outputs are from those of a linear layer, for a kernel and a bias of random signs."""
-    signs = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], tail.size), tail.dtype)
-    kernel = signs[tail.size - features.shape[1] * count :]
-    kernel = kernel.reshape(count, -1).T if layer.outputs_first else kernel.reshape(-1, count)
-    constant = outputs_for(jnp.zeros_like(tail)) + (0 if layer.bias is None else signs[:count])
-    size = jnp.abs(features).sum(axis=1).max() + jnp.abs(constant).max()
-    return jnp.abs(outputs_for(signs) - features @ kernel - constant).max() / jnp.where(size > 0, size, 1)
+def _distance(loss: Callable[[Array], Array], vector: Array, matrix: Float[Array, "P P"]) -> Array:
+    """Return how far the matrix's product with a random vector is from that of the loss, relative to its size.
 
-
-def _coupling(output_loss: Callable[[Array], Array], outputs: Array) -> Array:
-    """Return how far the second derivative of the loss is from one for each row, at outputs drawn at random.
-
-    Near a minimum it may be rounding alone; so it is seen relative to the slope too.
+    Where either is not finite nothing is compared: the matrix then shows it. Near a minimum second derivatives may be
+    rounding alone; so the distance is seen relative to the slope too.
     """
-    point, change = jnp.asarray(np.random.default_rng(0).standard_normal((2, *outputs.shape)), outputs.dtype)
-    slope, bend = jax.linearize(jax.grad(output_loss), point)
-    curvature = _curvature(output_loss, point)
-    change_of_slope = jnp.einsum("knl,nk->nl", curvature, change.reshape(-1, outputs.shape[-1]))
-    size = jnp.maximum(jnp.abs(curvature).sum(axis=0).max(), 100 * jnp.finfo(slope).eps ** 0.5 * jnp.abs(slope).max())
-    distance = jnp.abs(bend(change).reshape(change_of_slope.shape) - change_of_slope).max()
-    return distance / jnp.where(size > 0, size, 1)
+    change = jnp.asarray(np.random.default_rng(0).standard_normal(vector.size), vector.dtype)
+    slope, product = jax.jvp(jax.grad(loss), (vector,), (change,))
+    found, eps = matrix @ change, jnp.finfo(vector.dtype).eps
+    finite = jnp.isfinite(found) & jnp.isfinite(product)
+    sizes = jnp.stack([jnp.abs(matrix) @ jnp.abs(change), jnp.abs(product), 100 * eps**0.5 * jnp.abs(slope)])
+    size = jnp.maximum(jnp.where(finite, sizes, 0).max(), eps)
+    return jnp.where(finite, jnp.abs(found - product), 0).max() / size

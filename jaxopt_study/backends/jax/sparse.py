@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxopt_study.backends.jax.validation import checked
@@ -46,18 +47,40 @@ def hessian_sparse(loss: Callable[[Params, Any], jax.Array]) -> Callable[[Params
         vector, unravel = ravel_pytree(params)
         shapes = (jax.tree.structure((params, batch)), *map(jax.typeof, jax.tree.leaves((params, batch))))
         if shapes not in known:
+            types = [jax.typeof(leaf).dtype for leaf in leaves]
 
             def flat(vector: jax.Array, *leaves: Any) -> jax.Array:
-                return loss(unravel(vector), jax.tree.unflatten(structure, leaves))
+                given = [_decoded(leaf, dtype) for leaf, dtype in zip(leaves, types, strict=True)]
+                return loss(unravel(vector), jax.tree.unflatten(structure, given))
 
             # The batch is an argument: of arrays that a function closes over, asdex uses the values.
-            colouring = asdex.hessian_coloring(flat, vector, *leaves, argnums=0)
+            colouring = asdex.hessian_coloring(
+                flat, vector, *(_encoded(leaf, vector.dtype) for leaf in leaves), argnums=0
+            )
             known[shapes] = colouring, jax.jit(asdex.hessian_from_coloring(flat, colouring))
         return known[shapes]
 
     def matrix(params: Params, batch: Any) -> Any:
-        return coloured(params, batch)[1](ravel_pytree(params)[0], *jax.tree.leaves(batch))
+        vector, _ = ravel_pytree(params)
+        leaves = (_encoded(leaf, vector.dtype) for leaf in jax.tree.leaves(batch))
+        return coloured(params, batch)[1](vector, *leaves)
 
     compute = checked(loss, matrix)
     compute.colours = lambda params, batch: coloured(params, batch)[0].num_colors  # type: ignore[attr-defined]
     return compute
+
+
+def _encoded(leaf: Any, dtype: Any) -> jax.Array:
+    """Return the numbers, or their bits, in the parameters' type, in which asdex takes tangents of all arguments."""
+    leaf = jnp.asarray(leaf)
+    if leaf.dtype == dtype:
+        return leaf
+    # Every number of a smaller type is exact in it.
+    return leaf.astype(dtype) if leaf.dtype.itemsize < dtype.itemsize else jax.lax.bitcast_convert_type(leaf, dtype)
+
+
+def _decoded(leaf: jax.Array, dtype: Any) -> jax.Array:
+    """Return what `_encoded` was given."""
+    if leaf.dtype == dtype:
+        return leaf
+    return leaf.astype(dtype) if dtype.itemsize < leaf.dtype.itemsize else jax.lax.bitcast_convert_type(leaf, dtype)

@@ -70,5 +70,8 @@ def joined(first: Result, rest: Result) -> Result:
             path_counts=jnp.asarray(np.concatenate([so_far, so_far[-1] + np.asarray(rest.path_counts[1:])])),
         )
     return rest._replace(
-        counts=counts, iterations=first.iterations + rest.iterations, methods=Methods(first.methods + rest.methods)
+        counts=counts,
+        iterations=first.iterations + rest.iterations,
+        methods=Methods(first.methods + rest.methods),
+        not_finite=first.not_finite if rest.not_finite is None else rest.not_finite,
     )

@@ -55,8 +55,12 @@ def _tangents(program: Any, options: Options, primals: Any, tangents: Any) -> An
     if flat.size <= DENSE:
         moved = _pseudo_inverse(jax.lax.map(product, jnp.eye(flat.size, dtype=flat.dtype))) @ change
     else:
-        moved = jax.scipy.sparse.linalg.cg(product, change, tol=1e-10, maxiter=10 * flat.size)[0]
+        moved = jax.lax.custom_linear_solve(product, change, _conjugate, symmetric=True)  # it has a transpose
     return (x, value), (unravel(-moved), higher)
+
+
+def _conjugate(product: Any, right: Vector) -> Vector:
+    return jax.scipy.sparse.linalg.cg(product, right, tol=1e-10, maxiter=10 * right.size)[0]
 
 
 def _pseudo_inverse(matrix: Float[Array, "P P"]) -> Float[Array, "P P"]:

@@ -162,7 +162,9 @@ def _go_on(
     """Go on by L-BFGS where the Hessian is not finite, and name its entries."""
     program, options, limits, _, data = given
     entries = np.argwhere(~np.isfinite(np.asarray(_hessian(program, options, limits, result.x, data))))
-    left = max(limits.max_iterations - int(result.iterations), 1)
+    left = limits.max_iterations - int(result.iterations)
+    if left < 1:
+        return result._replace(status=jnp.full_like(result.status, Status.ITERATIONS))
     rest = minimize(
         fun, result.x, *args, method="lbfgs", tolerance=float(tolerance), max_iterations=left,
         keep_path=options.rows is not None, **watch.rest(int(result.iterations)),

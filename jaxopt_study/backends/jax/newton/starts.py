@@ -19,13 +19,14 @@ def as_start(x0: Any) -> Any:
     """
     if type(x0) in (list, tuple) and x0 and all(map(_is_number, x0)):
         return jnp.asarray(x0, jnp.result_type(float))
-    types = {leaf.dtype for leaf in jax.tree.leaves(x0) if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)}
+    arrays = [leaf for leaf in jax.tree.leaves(x0) if not _is_number(leaf)]
+    types = {leaf.dtype for leaf in arrays if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)}
     dtype = types.pop() if len(types) == 1 else jnp.result_type(float)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if _is_number(leaf) or _is_whole(leaf) else leaf, x0)
 
 
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, Real) and not isinstance(leaf, bool) and not hasattr(leaf, "dtype")
+    return isinstance(leaf, Real) and not isinstance(leaf, bool)
 
 
 def _is_whole(leaf: Any) -> bool:
