@@ -233,8 +233,9 @@ def _agreement(findings: Sequence[Finding], plan: Plan) -> list[Sentence]:
         found = [Sentence(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons.", "bad")]
         found += [Sentence(f"{_difference(f)}.", "bad") for f in wrong]
     elif clear:
-        alone = f"The values of {plan.frameworks[0]} agree with their references"
-        who = "The frameworks agree" if len(plan.frameworks) > 1 else alone
+        seen = [name for name in plan.frameworks if any(case.framework == name for f in findings for case in f.cases)]
+        alone = f"The values of {(seen or plan.frameworks)[0]} agree with their references"
+        who = "The frameworks agree" if len(seen) > 1 else alone
         found = [
             Sentence(f"{who} in {f'all {clear} comparisons' if clear > 1 else 'the one comparison made'}.", "good")
         ]
