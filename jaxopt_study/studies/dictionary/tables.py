@@ -85,7 +85,10 @@ def _configurations(rows: Sequence[Row]) -> Table:
 
 
 def _steps(rows: Sequence[Row]) -> Table:
-    columns = ("torch.optim", "same name", "digits", "sensitivity", "MLP", "sensitivity", "replay", "replay, schedule")
+    columns = (
+        "torch.optim", "same name", "digits", "digits, sensitivity", "MLP", "MLP, sensitivity", "replay",
+        "replay, schedule",
+    )  # fmt: skip
     lines = [
         (
             row["subject"],

@@ -45,6 +45,8 @@ class Method:
 FIRST_ORDER = ("adam", "rmsprop", "sgd", "adagrad", "momentum")
 LBFGS = "lbfgs"
 """The name of the limited-memory method, ours and others': it uses first derivatives alone, too."""
+TORCHMIN = "torchmin"
+"""The peer that has several methods, and that may be missing."""
 FEW = ("adam", "sgd")
 """Of the first-order methods, profile `smoke` has these alone; they run row by row in profile `default` too."""
 
@@ -71,8 +73,8 @@ METHODS: dict[str, dict[str, Method]] = {
         **{f"{name}, tuned": Method("tuned", name, repeats=0, full=True) for name in FIRST_ORDER},
         **{f"{name}, row by row": Method("rows", name, repeats=0, full=True) for name in FIRST_ORDER},
         "torch.optim.LBFGS": Method("torch_lbfgs", LBFGS, repeats=0),
-        "torchmin newton-exact": Method("torchmin", "newton-exact", repeats=0),
-        "torchmin newton-cg": Method("torchmin", "newton-cg", repeats=0),
+        "torchmin newton-exact": Method(TORCHMIN, "newton-exact", repeats=0),
+        "torchmin newton-cg": Method(TORCHMIN, "newton-cg", repeats=0),
     },
     "numpy": {
         "scikit-learn newton-cholesky": Method("scikit_learn", "newton-cholesky"),
@@ -182,18 +184,16 @@ def _descent(backend: Backend, case: Case, loss: Any, plan: Plan) -> Callable[..
 
 PEERS = "peers"
 """The module of the PyTorch backend's `newton` with other people's minimizers."""
-INSTALL = {"torchmin": "pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'"}
-"""By the module that is imported, what to say where it is missing."""
 
 
 def _peer(backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task:
     """Another minimizer in PyTorch, of which only the end is known."""
     method = method_of(case)
-    if method.kind in INSTALL and find_spec(method.kind) is None:
-        raise Skipped(INSTALL[method.kind])
+    if method.kind == TORCHMIN and find_spec(TORCHMIN) is None:
+        raise Skipped("pytorch-minimize is not installed: python -m pip install 'jaxopt_study[peers]'")
     minimize = getattr(getattr(backend.newton, PEERS), method.kind)
     options: dict[str, Any] = {"tolerance": TOLERANCE[plan.dtype], "max_iterations": MOST}
-    options |= {"method": method.name} if method.name else {}
+    options |= {"method": method.name} if method.kind == TORCHMIN else {}
     arguments = problems.start(backend, workload)
 
     def export(answer: Any) -> Value:
@@ -225,7 +225,7 @@ def _scipy(backend: Backend, case: Case, workload: Workload, plan: Plan) -> Task
 TASKS: dict[str, Callable[[Backend, Case, Workload, Plan], Task]] = {
     "newton": _newton,
     **dict.fromkeys(("default", "tuned", "rows"), _first_order),
-    **dict.fromkeys(("torch_lbfgs", "torchmin"), _peer),
+    **dict.fromkeys(("torch_lbfgs", TORCHMIN), _peer),
     "scikit_learn": _scikit_learn,
     "scipy": _scipy,
 }
