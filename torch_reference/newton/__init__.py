@@ -2,8 +2,9 @@
 
 Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
 (one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `subproblem`; `line_search`;
-`problem` (the objective on vectors); `linear` (closed forms); `watch` (what may end a run from outside). Beside
-`minimize`: `peers` (other people's minimizers).
+`problem` (the objective on vectors); `linear` (closed forms); `implicit` (the derivative of the solution); `auxiliary`
+(an objective that returns more than its value); `watch` (what may end a run from outside). Beside `minimize`: `peers`
+(other people's minimizers).
 """
 
 from torch_reference.newton import peers

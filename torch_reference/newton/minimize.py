@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from torch_reference.newton.auxiliary import with_aux
 from torch_reference.newton.checks import (
     check_limits,
     check_names,
@@ -54,6 +55,7 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    has_aux: bool = False,
     callback: Callable[[Progress], Any] | None = None,
     max_seconds: float | None = None,
     **unknown: Any,
@@ -89,6 +91,8 @@ def minimize(
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        has_aux: Whether `fun` returns a pair (value, aux). The result's `aux` is that at its x, computed once at
+            the end, and has derivatives as x has. Not for a `Composite`.
         callback: callback(progress) is called after each step, with its `iteration`, `x`, `value` and `gradient_norm`.
             It stops the run by returning True or by raising StopIteration.
         max_seconds: The run stops after the first step that ends later than this; no step is cut short.
@@ -111,6 +115,8 @@ def minimize(
     """
     given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    if has_aux:
+        return with_aux(minimize, fun, x0, args, given_options)
     if method is None:
         return by_choice(minimize, fun, x0, args, given_options)
     watch = Watch(callback, max_seconds)

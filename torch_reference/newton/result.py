@@ -90,6 +90,7 @@ class Result(NamedTuple):
         not_finite: Rows (i, j): the entries of the Hessian that are not finite, where the run went on by L-BFGS.
         tolerance: Of the gradient, as it was used.
         methods: The algorithms that ran, in their order; more than one where the first could not go on.
+        aux: What the objective returns beside its value at x; None without `has_aux`.
     """
 
     x: Any
@@ -104,6 +105,7 @@ class Result(NamedTuple):
     not_finite: Int[Tensor, "entries 2"] | None = None
     tolerance: float | None = None
     methods: Methods = Methods()
+    aux: Any = None
 
     @property
     def method(self) -> str:

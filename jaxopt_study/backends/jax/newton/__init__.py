@@ -3,8 +3,9 @@
 Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
 (one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `subproblem`; `line_search`;
 `problem` (the objective on vectors); `linear` (closed forms); `program` (functions known by what they compute);
-`implicit` (the derivative of the solution); `watch` (what may end a run from outside). Beside `minimize`: `collection`
-(the problems of CUTEst), `peers` (other people's minimizers).
+`implicit` (the derivative of the solution); `auxiliary` (an objective that returns more than its value); `watch` (what
+may end a run from outside). Beside `minimize`: `collection` (the problems of CUTEst), `peers` (other people's
+minimizers).
 """
 
 from jaxopt_study.backends.jax.newton import collection, peers

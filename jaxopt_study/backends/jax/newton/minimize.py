@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_study.backends.jax.newton.auxiliary import with_aux
 from jaxopt_study.backends.jax.newton.checks import (
     check_limits,
     check_names,
@@ -59,6 +60,7 @@ def minimize(
     decrement_tolerance: float | None = None,
     max_iterations: int = 100,
     keep_path: bool = False,
+    has_aux: bool = False,
     callback: Callable[[Progress], Any] | None = None,
     max_seconds: float | None = None,
     **unknown: Any,
@@ -95,6 +97,8 @@ def minimize(
             an estimate of how far the value is above the minimum. By default, and for `lbfgs`, it is not used.
         max_iterations: The largest number of steps.
         keep_path: Whether to keep every point. A saddle that was left is replaced by the next point.
+        has_aux: Whether `fun` returns a pair (value, aux). The result's `aux` is that at its x, computed once at
+            the end, and has derivatives as x has. Not for a `Composite`.
         callback: callback(progress) is called after each step, with its `iteration`, `x`, `value` and `gradient_norm`.
             It stops the run by returning True or by raising StopIteration. Not inside `jax.jit` and `jax.vmap`.
         max_seconds: The run stops after the first step that ends later than this; the time to compile counts, and no
@@ -118,6 +122,8 @@ def minimize(
     """
     given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    if has_aux:
+        return with_aux(minimize, fun, x0, args, given_options)
     if method is None:
         return by_choice(minimize, fun, x0, args, given_options)
     watch = Watch(callback, max_seconds)

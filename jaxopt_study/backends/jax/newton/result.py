@@ -93,6 +93,7 @@ class Result(NamedTuple):
         not_finite: Rows (i, j): the entries of the Hessian that are not finite, where the run went on by L-BFGS.
         tolerance: Of the gradient, as it was used.
         methods: The algorithms that ran, in their order; more than one where the first could not go on.
+        aux: What the objective returns beside its value at x; None without `has_aux`.
     """
 
     x: Any
@@ -107,6 +108,7 @@ class Result(NamedTuple):
     not_finite: Int[np.ndarray, "entries 2"] | None = None
     tolerance: Float[Array, "*runs"] | None = None
     methods: Methods = Methods()
+    aux: Any = None
 
     @property
     def method(self) -> str:
