@@ -21,7 +21,9 @@ from torch_reference.validation import (
 )
 
 __all__ = [
+    "BOUNDED",
     "SecondDerivativeError",
+    "check_bounded",
     "check_limits",
     "check_names",
     "check_options",
@@ -35,8 +37,8 @@ ELSEWHERE = {
     "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
-NONE = ("bounds", "constraints")
-"""What no method here can keep to."""
+BOUNDED = "trust_krylov"
+"""The method that keeps to bounds."""
 
 
 class SecondDerivativeError(TypeError):
@@ -50,8 +52,8 @@ def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
         TypeError: One has; the message names the one that is meant, or all.
     """
     for name in unknown:
-        if name in NONE:
-            raise TypeError(f"minimize has no option {name!r}: scipy.optimize.minimize takes them, see its L-BFGS-B")
+        if name == "constraints":
+            raise TypeError("minimize has no option 'constraints': scipy.optimize.minimize takes them, see its SLSQP")
         if name == "args":
             raise TypeError("minimize has no option 'args': give them after x0, as in minimize(fun, x0, *args)")
         meant = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, 1)
@@ -84,6 +86,16 @@ def check_options(options: Options, methods: Sequence[str], line_searches: Seque
         raise ValueError(f"method {options.method!r} uses no hessian: leave it out, or choose exact or trust_exact")
     if isinstance(options.hessian, System) and options.method != "exact":
         raise ValueError(f"method {options.method!r} takes a Hessian function, and not a System: that is for exact")
+
+
+def check_bounded(bounds: Any, method: str) -> None:
+    """Check that the method keeps to bounds, if there are any.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if bounds is not None and method != BOUNDED:
+        raise ValueError(f"method {method!r} takes no bounds: leave it out, or choose {BOUNDED}")
 
 
 def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from torch_reference.newton.checks import SecondDerivativeError
+from torch_reference.newton.checks import BOUNDED, SecondDerivativeError
 from torch_reference.newton.options import Composite, System
 from torch_reference.newton.result import Methods, Result, Status
 from torch_reference.newton.watch import Watch
@@ -23,8 +23,10 @@ DENSE = 2000
 """The most variables for which a matrix of all of them is made where `trust_krylov` stalls."""
 
 
-def choose(size: int, fun: Any, hessian: Any) -> tuple[str, str]:
+def choose(size: int, fun: Any, hessian: Any, bounds: Any = None) -> tuple[str, str]:
     """Return the algorithm for an objective of so many variables, and the one that goes on where it stalls."""
+    if bounds is not None:
+        return BOUNDED, ""
     if isinstance(hessian, System):
         return "exact", "trust_krylov"
     if hessian is None and isinstance(fun, Composite) and size <= DENSE:
@@ -39,14 +41,16 @@ def by_choice(
 ) -> Result:
     """Minimize by the algorithm that is chosen, and go on by another where it stalls."""
     size = sum(leaf.numel() if isinstance(leaf, torch.Tensor) else np.size(leaf) for leaf in pytree.tree_leaves(x0))
-    first, further = choose(size, fun, options["hessian"])
+    first, further = choose(size, fun, options["hessian"], options["bounds"])
     watch = Watch(options["callback"], options["max_seconds"])
     try:
         result = minimize(fun, x0, *args, **options | {"method": first})
     except SecondDerivativeError:
+        if not further:
+            raise
         return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None} | watch.rest(0))
     left = options["max_iterations"] - result.iterations
-    if result.status != Status.STALLED or left < 1:
+    if result.status != Status.STALLED or not further or left < 1:
         return result
     hessian = options["hessian"] if further == "trust_exact" else None
     changes = {"method": further, "hessian": hessian, "max_iterations": left, "tolerance": result.tolerance}

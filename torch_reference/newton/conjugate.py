@@ -14,7 +14,7 @@ from torch_reference.newton.problem import Point, Problem, Vector
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Direction, Method, along
 
-__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg"]
+__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg", "to_edge"]
 
 
 class Conjugate(NamedTuple):
@@ -68,6 +68,13 @@ def conjugate_gradients(
         p = -next_residual + ((next_residual @ next_residual) / (residual @ residual)).item() * p
         solution, residual = further, next_residual
     raise AssertionError("the loop returns")
+
+
+def to_edge(inside: Vector, direction: Vector, radius: float) -> float:
+    """Return the t > 0 with |inside + t direction| = radius."""
+    a, b = (direction @ direction).item(), (inside @ direction).item()
+    c = (inside @ inside).item() - radius**2
+    return (-b + math.sqrt(max(b**2 - a * c, 0.0))) / a
 
 
 def forcing(gradient: Vector) -> float:

@@ -129,7 +129,12 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
 def _off_saddle(problem: Problem, point: Point) -> Step:
     """Look for negative curvature by conjugate gradients from a fixed vector, and step along it if there is any."""
     probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
-    c = conjugate_gradients(problem.products(point.x), probe, 0.0, min(PROBES, len(probe)), math.inf)
+    product = problem.products(point.x)
+    if problem.box is not None:  # a variable at its bound stays there
+        free = problem.box.free(point.x)
+        probe, full = torch.where(free, probe, 0.0), product
+        product = lambda v: torch.where(free, full(v), 0.0)  # noqa: E731 - two lines of one thing
+    c = conjugate_gradients(product, probe, 0.0, min(PROBES, len(probe)), math.inf)
     counts = Counts(hvp=c.products)
     if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):
         return Step(point, (), counts, 0.0, True, True, Status.GRADIENT)
@@ -146,6 +151,11 @@ def _is_far(start: Vector, x: Vector) -> bool:
     return torch.linalg.vector_norm(x - start).item() > FAR * (1 + torch.linalg.vector_norm(start).item())
 
 
+def _open(problem: Problem, start: Vector, x: Vector) -> bool:
+    """Say whether the ray from the start through x stays within the bounds."""
+    return problem.box is None or problem.box.open_along(x, x - start)
+
+
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value = state.point.x, state.point.value
@@ -153,7 +163,12 @@ def _look_further(problem: Problem, start: Vector, state: State) -> State:
     near, further = (problem.at(start + factor * (x - start)) for factor in (NEAR, FURTHER))
     flatter = further.gradient_norm <= max(state.point.gradient_norm, state.tolerance)
     # Where the objective first rises, the run has found a local minimum, whatever is behind.
-    ahead = further.finite and flatter and (_is_far(start, x) or not near.value > value + hidden)
+    ahead = (
+        further.finite
+        and flatter
+        and _open(problem, start, x)
+        and (_is_far(start, x) or not near.value > value + hidden)
+    )
     lower = ahead and further.value < value - hidden
     much_lower = lower and further.value < value - 1e-3 * abs(value)
     at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING, Status.STALLED)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
+from torch_reference.newton.bounds import Box
 from torch_reference.newton.problem import Vector
 from torch_reference.runtime import ravel_tree
 
@@ -20,7 +21,7 @@ DENSE = 2000
 """With more variables, the equations are solved by conjugate gradients."""
 
 
-def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...]) -> Any:
+def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...], box: Box | None) -> Any:
     """Return the end of a run as a function of what the objective takes beside it, in reverse mode.
 
     With H the Hessian at x and g(x, data) the gradient, which is 0 there,
@@ -28,7 +29,8 @@ def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...]) -> Any:
         dx = -H^-1 (dg / d data) d data
 
     The data are those of `args`, and of the tensors that `fun` closes over, that require gradients; without any, x is
-    returned as it is. The start has no influence. Along directions in which the Hessian is singular, dx is 0.
+    returned as it is. The start has no influence. Along directions in which the Hessian is singular, dx is 0. A variable
+    at its bound moves with it; the equations are then those of the others.
     """
     flat, unravel = ravel_tree(x)
     flat = flat.detach()
@@ -36,32 +38,37 @@ def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...]) -> Any:
     def slope(v: Vector) -> Vector:
         return torch.autograd.grad(fun(unravel(v), *args), v, create_graph=True, materialize_grads=True)[0]
 
-    if not fun(unravel(flat), *args).requires_grad:
+    box = box or Box(torch.full_like(flat, -torch.inf), torch.full_like(flat, torch.inf))
+    if not (fun(unravel(flat), *args).requires_grad or any(bound.requires_grad for bound in box)):
         return x
-    return unravel(_Solution.apply(flat, slope(flat.clone().requires_grad_()), slope))
+    return unravel(_Solution.apply(flat, slope(flat.clone().requires_grad_()), slope, *box))
 
 
 class _Solution(torch.autograd.Function):
     """X as it is, with the derivative of the solution of slope(x) = 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Vector, zero: Vector, slope: Callable[[Vector], Vector]) -> Vector:
+    def forward(
+        ctx: Any, x: Vector, zero: Vector, slope: Callable[[Vector], Vector], lower: Vector, upper: Vector
+    ) -> Vector:
         """Return x; `zero` is slope(x), which depends on the data."""
         del zero
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x, lower, upper)
         ctx.slope = slope
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, pulled: Vector) -> tuple[None, Vector, None]:
-        """Return -H^-1 pulled for the slope; the Hessian is symmetric.
+    def backward(ctx: Any, pulled: Vector) -> tuple[None, Vector, None, Vector, Vector]:
+        """Return -H^-1 pulled for the slope; the Hessian is symmetric. And what remains for each bound that holds.
 
         Raises:
             RuntimeError: It is to be differentiated again, where H^-1 would be taken for a constant.
         """
         if torch.is_grad_enabled():
             raise RuntimeError("the result of minimize can be differentiated once: leave out create_graph=True")
-        (x,) = ctx.saved_tensors
+        x, *bounds = ctx.saved_tensors
+        box = Box(*bounds)
+        free = box.free(x).to(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             at = ctx.slope(leaf)
@@ -69,11 +76,15 @@ class _Solution(torch.autograd.Function):
         def product(v: Vector) -> Vector:
             return torch.autograd.grad(at, leaf, v, retain_graph=True, materialize_grads=True)[0]
 
+        def among_free(v: Vector) -> Vector:
+            return free * product(free * v)
+
         if len(x) <= DENSE:
-            solved = _pseudo_inverse(torch.stack([product(e) for e in torch.eye(len(x)).to(x)])) @ pulled
+            solved = _pseudo_inverse(torch.stack([among_free(e) for e in torch.eye(len(x)).to(x)])) @ (free * pulled)
         else:
-            solved = _by_conjugate_gradients(product, pulled)
-        return None, -solved, None
+            solved = _by_conjugate_gradients(among_free, free * pulled)
+        left, low = pulled - product(solved), x == box.lower
+        return None, -solved, None, torch.where(low, left, 0.0), torch.where(~low & (x == box.upper), left, 0.0)
 
 
 def _pseudo_inverse(matrix: Float[Tensor, "P P"]) -> Float[Tensor, "P P"]:

@@ -9,7 +9,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from torch_reference.newton.auxiliary import with_aux
+from torch_reference.newton.bounds import Box, as_box
 from torch_reference.newton.checks import (
+    check_bounded,
     check_limits,
     check_names,
     check_options,
@@ -48,6 +50,7 @@ def minimize(
     x0: Any,
     *args: Any,
     method: str | None = None,
+    bounds: Any = None,
     hessian: Callable[..., Any] | System | None = None,
     block_size: int | None = 64,
     line_search: str = "backtracking",
@@ -81,6 +84,10 @@ def minimize(
             Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
             variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
             second derivative. Where the default stalls, another method goes on, and the result's reason names both.
+        bounds: (lower, upper), each None, a number or a tree like x0, whose leaves broadcast to the start's and may be
+            infinite; or scipy.optimize.Bounds. For `trust_krylov`, which is then the default. A start outside is moved
+            to the nearest point within, and the objective is never evaluated outside. An active variable equals its
+            bound. The solution has derivatives with respect to the bounds, too.
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
@@ -124,12 +131,15 @@ def minimize(
     check_limits(limits)
     options = Options(method, hessian, block_size, line_search, keep_path)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    check_bounded(bounds, method)
     x0, given, differentiable = as_start(x0), args, torch.is_grad_enabled()
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
         check_problem(fun, x0, args, options)
-        problem, start, unravel = flat_problem(fun, x0, args, options, limits)
+        box = as_box(bounds, x0)
+        held = box and Box(*(bound.detach() for bound in box))
+        problem, start, unravel = flat_problem(fun, x0, args, options, limits, held)
 
         def seen(state: State) -> Status:
             point = state.point
@@ -158,8 +168,10 @@ def minimize(
         tolerance=state.tolerance,
         methods=Methods((method,)),
     )
-    if result.status != Status.HESSIAN:
-        return result._replace(x=solution(fun, result.x, given)) if differentiable else result
+    if held and result.status == Status.GRADIENT:
+        result = result._replace(status=Status.PROJECTED)
+    if result.status != Status.HESSIAN or held:
+        return result._replace(x=solution(fun, result.x, given, box)) if differentiable else result
     with torch.enable_grad():
         entries = (~torch.isfinite(problem.hessian(state.point.x))).nonzero()
     left = max_iterations - result.iterations

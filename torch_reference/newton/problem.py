@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from torch_reference.newton.bounds import Box
 from torch_reference.newton.options import Limits, Options, System
 from torch_reference.runtime import ravel_tree
 
@@ -20,21 +22,21 @@ Matrix = Float[Tensor, "P P"]
 
 
 class Point(NamedTuple):
-    """A point of a run."""
+    """A point of a run.
+
+    Attributes:
+        gradient_norm: The largest absolute entry of the gradient, with bounds of the projected one.
+    """
 
     x: Vector
     value: float
     gradient: Vector
+    gradient_norm: float
 
     @property
     def finite(self) -> bool:
-        """Whether the objective and its gradient are finite here."""
-        return bool(torch.isfinite(torch.as_tensor(self.value)) & torch.isfinite(self.gradient).all())
-
-    @property
-    def gradient_norm(self) -> float:
-        """The largest absolute entry of the gradient."""
-        return self.gradient.abs().max().item()
+        """Whether the objective and its gradient are finite here; one entry that is not makes the norm so."""
+        return math.isfinite(self.value) and math.isfinite(self.gradient_norm)
 
 
 class Problem(NamedTuple):
@@ -46,6 +48,7 @@ class Problem(NamedTuple):
         hessian: hessian(x) is the dense Hessian, or the Gauss-Newton matrix.
         system: The Newton equations, on vectors.
         limits: When to stop.
+        box: The bounds, if there are any.
     """
 
     at: Callable[[Vector], Point]
@@ -53,22 +56,28 @@ class Problem(NamedTuple):
     hessian: Callable[[Vector], Matrix]
     system: System
     limits: Limits
+    box: Box | None
 
 
 def flat_problem(
-    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits
+    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits, box: Box | None
 ) -> tuple[Problem, Vector, Callable]:
-    """Return the problem, the start as a vector and the way back to a tree."""
+    """Return the problem, the start as a vector, moved into the bounds, and the way back to a tree."""
     start, unravel = ravel_tree(x0)
-    start = start.detach()
+    start = start.detach() if box is None else box.project(start.detach())
 
     def value(x: Vector) -> Tensor:
         return fun(unravel(x), *args)
 
     def at(x: Vector) -> Point:
+        x = x if box is None else box.project(x)  # the objective may have no value outside
         leaf = x.detach().requires_grad_()
         result = value(leaf)
-        return Point(x, result.item(), slope_of(result, leaf))
+        slope = slope_of(result, leaf)
+        size = slope.abs().max().item()
+        if box is not None and math.isfinite(size):
+            size = box.slope(x, slope).abs().max().item()
+        return Point(x, result.item(), slope, size)
 
     def products(x: Vector) -> Callable[[Vector], Vector]:
         """V -> H v, by a second backward pass; what depends on x alone is computed once."""
@@ -125,6 +134,7 @@ def flat_problem(
         if isinstance(options.hessian, System)
         else dense_system(hessian),
         limits=limits,
+        box=box,
     )
     return problem, start, unravel
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing
+from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing, to_edge
 from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector, all_finite, factorized, symmetric, units
+from torch_reference.newton.projected import least_in_box
 from torch_reference.newton.result import Counts, Status
 from torch_reference.newton.step import Method, Step, at_rounding_level
 from torch_reference.newton.subproblem import least_in_ball
@@ -32,12 +33,14 @@ class Move(NamedTuple):
     """A solution of the subproblem.
 
     Attributes:
+        end: Where it leads; with bounds, rounding would lead the sum of the point and the step past them.
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
         sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
+    end: Vector
     predicted: float
     edge: bool
     products: int
@@ -78,9 +81,13 @@ def trust_exact(problem: Problem, options: Options) -> Method:
 
 
 def trust_krylov(problem: Problem, options: Options) -> Method:
-    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
+    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products.
+
+    With bounds, they are projected (Lin and More, 1999).
+    """
     del options
-    return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
+    model = _krylov_model if problem.box is None else _bounded_model
+    return _trust_region(problem, lambda point, weights: model(problem, point, weights))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
@@ -100,7 +107,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
         close = False
         for trials in range(1, TRIALS + 1):  # noqa: B007 - counted, and read at the end
             move = model.solve(radius, close)
-            new = problem.at(point.x + move.vector)
+            new = problem.at(move.end)
             products += move.products
             most, sure = max(most, move.predicted), sure or move.sure
             ok, ratio = _assess(point, new, move)
@@ -154,7 +161,7 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
         del accurately  # it always is
         vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
         predicted = -(slope @ vector + vector @ (scaled @ vector) / 2).item()
-        return Move(vector / w, predicted, edge, 0, not edge, Status.RUNNING)
+        return Move(vector / w, point.x + vector / w, predicted, edge, 0, not edge, Status.RUNNING)
 
     first = _norm(w * point.x) or _norm(slope)
     promise = -(slope @ newton).item() / 2 if convex else math.inf
@@ -174,19 +181,27 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
         edge = c.negative or c.crossed
         vector = c.solution
         if edge:
-            vector = c.solution + _to_edge(c.solution, c.direction, radius) * c.direction
+            vector = c.solution + to_edge(c.solution, c.direction, radius) * c.direction
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
         status = Status.RUNNING if math.isfinite(c.curvature) else Status.HESSIAN
-        return Move(vector, predicted.item(), edge, c.products, False, status)
+        return Move(vector, point.x + vector, predicted.item(), edge, c.products, False, status)
 
     return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, math.inf, Status.RUNNING)
 
 
-def _to_edge(inside: Vector, direction: Vector, radius: float) -> float:
-    """Return the t > 0 with |inside + t direction| = radius."""
-    a, b = (direction @ direction).item(), (inside @ direction).item()
-    c = (inside @ inside).item() - radius**2
-    return (-b + math.sqrt(max(b**2 - a * c, 0.0))) / a
+def _bounded_model(problem: Problem, point: Point, weights: Vector) -> Model:
+    del weights
+    x, g, box, product = point.x, point.gradient, problem.box, problem.products(point.x)
+    slope = box.slope(x, g)
+
+    def solve(radius: float, accurately: bool) -> Move:
+        found = least_in_box(product, x, g, box, radius, accurate(slope) if accurately else forcing(slope))
+        step = found.end - x
+        predicted = -(g @ step + step @ found.product / 2).item()
+        status = Status.RUNNING if found.finite else Status.HESSIAN
+        return Move(step, found.end, predicted, found.edge, found.products, False, status)
+
+    return Model(torch.ones_like(g), max(1.0, _norm(x)), solve, Counts(), False, math.inf, Status.RUNNING)

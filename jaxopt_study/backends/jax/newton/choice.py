@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.backends.jax.newton.checks import SecondDerivativeError
+from jaxopt_study.backends.jax.newton.checks import BOUNDED, SecondDerivativeError
 from jaxopt_study.backends.jax.newton.options import Composite, System
 from jaxopt_study.backends.jax.newton.result import Counts, Methods, Result, Status
 from jaxopt_study.backends.jax.newton.watch import Watch
@@ -23,8 +23,10 @@ DENSE = 2000
 """The most variables for which a matrix of all of them is made where `trust_krylov` stalls."""
 
 
-def choose(size: int, fun: Any, hessian: Any) -> tuple[str, str]:
+def choose(size: int, fun: Any, hessian: Any, bounds: Any = None) -> tuple[str, str]:
     """Return the algorithm for an objective of so many variables, and the one that goes on where it stalls."""
+    if bounds is not None:
+        return BOUNDED, ""
     if isinstance(hessian, System):
         return "exact", "trust_krylov"
     if hessian is None and isinstance(fun, Composite) and size <= DENSE:
@@ -39,13 +41,15 @@ def by_choice(
 ) -> Result:
     """Minimize by the algorithm that is chosen; inside `jax.jit` and `jax.vmap` no other one goes on."""
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(x0))
-    first, further = choose(size, fun, options["hessian"])
+    first, further = choose(size, fun, options["hessian"], options["bounds"])
     watch = Watch(options["callback"], options["max_seconds"])
     try:
         result = minimize(fun, x0, *args, **options | {"method": first})
     except SecondDerivativeError:
+        if not further:
+            raise
         return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None} | watch.rest(0))
-    if isinstance(result.status, jax.core.Tracer) or int(result.status) != Status.STALLED:
+    if isinstance(result.status, jax.core.Tracer) or int(result.status) != Status.STALLED or not further:
         return result
     left = options["max_iterations"] - int(result.iterations)
     if left < 1:

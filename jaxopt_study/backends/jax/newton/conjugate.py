@@ -15,7 +15,7 @@ from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector
 from jaxopt_study.backends.jax.newton.result import Status
 from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tally
 
-__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg"]
+__all__ = ["Conjugate", "accurate", "conjugate_gradients", "forcing", "newton_cg", "to_edge"]
 
 
 class Conjugate(NamedTuple):
@@ -82,6 +82,12 @@ def conjugate_gradients(
     zero, no = jnp.zeros_like(tolerance), jnp.array(False)
     begun = Conjugate(jnp.zeros_like(gradient), gradient, -gradient, no, no, zero, zero, jnp.array(0, jnp.int32))
     return jax.lax.while_loop(unsettled, go_on, begun)
+
+
+def to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:
+    """Return the t > 0 with |inside + t direction| = radius."""
+    a, b, c = direction @ direction, inside @ direction, inside @ inside - radius**2
+    return (-b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0))) / a
 
 
 def forcing(gradient: Vector) -> Array:

@@ -169,7 +169,12 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
     zero = jnp.zeros_like(point.value)
     limit = min(PROBES, point.x.size)
-    c = conjugate_gradients(problem.products(point.x), probe, zero, limit, zero + jnp.inf)
+    product = problem.products(point.x)
+    if problem.box is not None:  # a variable at its bound stays there
+        free = problem.box.free(point.x)
+        probe, full = jnp.where(free, probe, 0), product
+        product = lambda v: jnp.where(free, full(v), 0)  # noqa: E731 - two lines of one thing
+    c = conjugate_gradients(product, probe, zero, limit, zero + jnp.inf)
     saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
     size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)
     down = jnp.where(point.gradient @ c.direction > 0, -size, size) * c.direction
@@ -189,6 +194,11 @@ def _is_far(start: Vector, x: Vector) -> Array:
     return jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
 
 
+def _open(problem: Problem, start: Vector, x: Vector) -> Array:
+    """Say whether the ray from the start through x stays within the bounds."""
+    return jnp.array(True) if problem.box is None else problem.box.open_along(x, x - start)
+
+
 def look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value = state.point.x, state.point.value
@@ -197,7 +207,7 @@ def look_further(problem: Problem, start: Vector, state: State) -> State:
     near, further = (jax.tree.map(lambda leaf, i=i: leaf[i], points) for i in range(2))
     flatter = further.gradient_norm <= jnp.maximum(state.point.gradient_norm, state.tolerance)
     # Where the objective first rises, the run has found a local minimum, whatever is behind.
-    ahead = further.finite & flatter & (_is_far(start, x) | ~(near.value > value + hidden))
+    ahead = further.finite & flatter & _open(problem, start, x) & (_is_far(start, x) | ~(near.value > value + hidden))
     lower = ahead & (further.value < value - hidden)
     much_lower = lower & (further.value < value - 1e-3 * jnp.abs(value))
     s = state.status

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from jaxopt_study.backends.jax.newton.bounds import Box
 from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Vector
 from jaxopt_study.backends.jax.newton.program import bind
@@ -28,7 +29,8 @@ def solution(program: Any, options: Options, data: Any, end: Any) -> Any:
 
         dx = -H^-1 (dg / d data) d data        d value = (d value / d data) d data
 
-    The start has no influence. Along directions in which the Hessian is singular, dx is 0.
+    The start has no influence. Along directions in which the Hessian is singular, dx is 0. A variable at its bound moves
+    with it; the equations are then those of the others.
     """
     del program, options, data
     return end
@@ -41,8 +43,7 @@ def _tangents(program: Any, options: Options, primals: Any, tangents: Any) -> An
     flat, unravel = ravel_pytree(x)
 
     def objective(v: Vector, data: Any) -> Array:
-        arrays, args = data
-        return bind(program, options, arrays)[0](unravel(v), *args)
+        return bind(program, options, data.arrays)[0](unravel(v), *data.args)
 
     def slope(v: Vector, data: Any) -> Vector:
         return jax.grad(objective)(v, data)
@@ -52,11 +53,26 @@ def _tangents(program: Any, options: Options, primals: Any, tangents: Any) -> An
 
     change = jax.jvp(lambda d: slope(flat, d), (data,), (tangents[0],))[1]
     higher = jax.jvp(lambda d: objective(flat, d), (data,), (tangents[0],))[1]
+    free, pushed = _held(flat, data.box, tangents[0].box)
+    higher += slope(flat, data) @ pushed
+    change = free * (change + product(pushed))
+
+    def among_free(v: Vector) -> Vector:
+        return free * product(free * v)
+
     if flat.size <= DENSE:
-        moved = _pseudo_inverse(jax.lax.map(product, jnp.eye(flat.size, dtype=flat.dtype))) @ change
+        moved = _pseudo_inverse(jax.lax.map(among_free, jnp.eye(flat.size, dtype=flat.dtype))) @ change
     else:
-        moved = jax.lax.custom_linear_solve(product, change, _conjugate, symmetric=True)  # it has a transpose
-    return (x, value), (unravel(-moved), higher)
+        moved = jax.lax.custom_linear_solve(among_free, change, _conjugate, symmetric=True)  # it has a transpose
+    return (x, value), (unravel(pushed - moved), higher)
+
+
+def _held(x: Vector, box: Box | None, change: Any) -> tuple[Vector, Vector]:
+    """Return 1 for each variable that no bound holds, else 0; and how far its bound moves each one that it holds."""
+    if box is None:
+        return jnp.ones_like(x), jnp.zeros_like(x)
+    held = jnp.where(x == box.lower, change.lower, jnp.where(x == box.upper, change.upper, 0))
+    return box.free(x).astype(x.dtype), held
 
 
 def _conjugate(product: Any, right: Vector) -> Vector:

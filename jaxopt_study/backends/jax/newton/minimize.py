@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.backends.jax.newton.auxiliary import with_aux
+from jaxopt_study.backends.jax.newton.bounds import as_box
 from jaxopt_study.backends.jax.newton.checks import (
+    check_bounded,
     check_limits,
     check_names,
     check_options,
@@ -29,7 +31,7 @@ from jaxopt_study.backends.jax.newton.lbfgs import lbfgs
 from jaxopt_study.backends.jax.newton.line_search import LINE_SEARCHES
 from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 from jaxopt_study.backends.jax.newton.problem import Problem, flat_problem
-from jaxopt_study.backends.jax.newton.program import bind, hashable, trace
+from jaxopt_study.backends.jax.newton.program import Data, bind, hashable, trace
 from jaxopt_study.backends.jax.newton.result import Methods, Result, Status
 from jaxopt_study.backends.jax.newton.starts import as_start
 from jaxopt_study.backends.jax.newton.step import Method
@@ -53,6 +55,7 @@ def minimize(
     x0: Any,
     *args: Any,
     method: str | None = None,
+    bounds: Any = None,
     hessian: Callable[..., Any] | System | None = None,
     block_size: int | None = 64,
     line_search: str = "backtracking",
@@ -87,6 +90,10 @@ def minimize(
             Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
             variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
             second derivative. Where the default stalls, another method goes on, and the result's reason names both.
+        bounds: (lower, upper), each None, a number or a tree like x0, whose leaves broadcast to the start's and may be
+            infinite; or scipy.optimize.Bounds. For `trust_krylov`, which is then the default. A start outside is moved
+            to the nearest point within, and the objective is never evaluated outside. An active variable equals its
+            bound. Bounds are data, too, and the solution has derivatives with respect to them.
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.
@@ -136,10 +143,12 @@ def minimize(
     )
     options = Options(method, hessian, block_size, line_search, max_iterations + 1 if keep_path else None)
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
+    check_bounded(bounds, method)
     fun, x0 = hashable(fun), as_start(x0)
     check_problem(fun, x0, args, options)
     program, options, arrays = trace(fun, x0, args, options)
-    traced, given = _traced(x0, args, arrays), (program, options, limits, x0, (arrays, args))
+    data = Data(arrays, args, as_box(bounds, x0))
+    traced, given = _traced(x0, data), (program, options, limits, x0, data)
     try:
         if traced:
             watch.check_values()
@@ -149,15 +158,17 @@ def minimize(
             check_second_derivative(fun, x0, args)
         raise
     result = _result(state, x, method)
+    if data.box is not None:
+        result = result._replace(status=jnp.where(result.status == Status.GRADIENT, Status.PROJECTED, result.status))
     if traced or isinstance(result.status, jax.core.Tracer):
-        x, value = solution(program, options, (arrays, args), (x, result.value))
+        x, value = solution(program, options, data, (x, result.value))
         return result._replace(x=x, value=value)
     if int(result.status) in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(result.reason)
     if result.path is not None:
         rows = int(result.iterations) + 1
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
-    if int(result.status) != Status.HESSIAN:
+    if int(result.status) != Status.HESSIAN or data.box is not None:
         return result
     return _go_on(result, state.tolerance, fun, args, given, watch)
 
@@ -219,9 +230,6 @@ def _watched(given: tuple[Any, ...], watch: Watch, state: State, x: Any) -> End:
     return (state, x) if int(state.status) in (Status.STOPPED, Status.TIME) else _look(*given, state)
 
 
-Data = tuple[Any, tuple[Any, ...]]
-"""The arrays that the functions close over, and their further arguments."""
-
 End = tuple[State, Any]
 """A state, and its point as a tree like the start."""
 
@@ -275,9 +283,8 @@ def _hessian(program: Any, options: Options, limits: Limits, x0: Any, data: Data
 
 
 def _setup(program: Any, options: Options, limits: Limits, x0: Any, data: Data) -> tuple[Problem, Method, Any, Any]:
-    arrays, args = data
-    fun, options = bind(program, options, arrays)
-    problem, start, unravel = flat_problem(fun, x0, args, options, limits)
+    fun, options = bind(program, options, data.arrays)
+    problem, start, unravel = flat_problem(fun, x0, data.args, options, limits, data.box)
     return problem, METHODS[options.method](problem, options), start, unravel
 
 

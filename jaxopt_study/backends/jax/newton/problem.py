@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from jaxopt_study.backends.jax.newton.bounds import Box
 from jaxopt_study.backends.jax.newton.options import Limits, Options, System
 
 __all__ = ["Point", "Problem", "dense_system", "flat_problem"]
@@ -22,7 +23,7 @@ class Point(NamedTuple):
     """A point of a run.
 
     Attributes:
-        gradient_norm: The largest absolute entry of the gradient.
+        gradient_norm: The largest absolute entry of the gradient, with bounds of the projected one.
     """
 
     x: Vector
@@ -45,6 +46,7 @@ class Problem(NamedTuple):
         hessian: hessian(x) is the dense Hessian, or the Gauss-Newton matrix.
         system: The Newton equations, on vectors.
         limits: When to stop.
+        box: The bounds, if there are any.
     """
 
     at: Callable[[Vector], Point]
@@ -52,20 +54,26 @@ class Problem(NamedTuple):
     hessian: Callable[[Vector], Matrix]
     system: System
     limits: Limits
+    box: Box | None
 
 
 def flat_problem(
-    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits
+    fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits, box: Box | None
 ) -> tuple[Problem, Vector, Callable]:
-    """Return the problem, the start as a vector and the way back to a tree."""
+    """Return the problem, the start as a vector, moved into the bounds, and the way back to a tree."""
     start, unravel = ravel_pytree(x0)
+    start = start if box is None else box.project(start)
 
     def value(x: Vector) -> Array:
         return fun(unravel(x), *args)
 
     def at(x: Vector) -> Point:
+        x = x if box is None else box.project(x)  # the objective may have no value outside
         height, slope = jax.value_and_grad(value)(x)
-        return Point(x, height, slope, jnp.abs(slope).max())
+        size = jnp.abs(slope).max()
+        if box is not None:
+            size = jnp.where(jnp.isfinite(size), jnp.abs(box.slope(x, slope)).max(), size)
+        return Point(x, height, slope, size)
 
     def products(x: Vector) -> Callable[[Vector], Vector]:
         """V -> H v, forward over reverse; what depends on x alone is computed once."""
@@ -105,6 +113,7 @@ def flat_problem(
         if isinstance(options.hessian, System)
         else dense_system(hessian),
         limits=limits,
+        box=box,
     )
     return problem, start, unravel
 

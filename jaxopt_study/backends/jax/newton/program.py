@@ -9,16 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jaxopt_study.backends.jax.compiling import operations
+from jaxopt_study.backends.jax.newton.bounds import Box
 from jaxopt_study.backends.jax.newton.options import Composite, Options, System
 
-__all__ = ["Program", "bind", "hashable", "trace", "traced"]
+__all__ = ["Data", "Program", "bind", "hashable", "trace", "traced"]
+
+
+class Data(NamedTuple):
+    """What a compiled run is given, beside its start and its limits.
+
+    Attributes:
+        arrays: Those that the functions close over.
+        args: The further arguments of the functions.
+        box: The bounds, if there are any.
+    """
+
+    arrays: Any
+    args: tuple[Any, ...]
+    box: Box | None
 
 
 class Program:

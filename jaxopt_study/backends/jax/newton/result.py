@@ -29,6 +29,7 @@ class Status(IntEnum):
     NOT_FINITE = 8
     ASYMMETRIC = 9
     HESSIAN = 10
+    PROJECTED = 11
     STOPPED = 20
     TIME = 21
 
@@ -52,6 +53,7 @@ _SENTENCES = {
     Status.NOT_FINITE: "Not started: the objective or its gradient is not finite at the start.",
     Status.ASYMMETRIC: "Stopped: the Hessian function's result is not symmetric.",
     Status.HESSIAN: "Stopped: the objective and its gradient are finite here, and its Hessian is not.",
+    Status.PROJECTED: "Converged: the largest entry of the projected gradient is within the tolerance.",
     Status.STOPPED: "Stopped: the callback asked for it.",
     Status.TIME: "Stopped: max_seconds have passed, before the tolerance was reached.",
 }
@@ -81,7 +83,8 @@ class Result(NamedTuple):
     Attributes:
         x: The last point, a tree like the start.
         value: The objective there.
-        gradient_norm: The largest absolute entry of the gradient there.
+        gradient_norm: The largest absolute entry of the gradient there; with bounds of the projected gradient, which is
+            x - P(x - gradient), where P moves a point to the nearest one within the bounds.
         decrement: Twice the decrease that the last step's model predicted. It is the squared Newton decrement
             g' H^-1 g where neither damping nor a radius shortened the step; for L-BFGS |g' s| of its step s.
         status: A `Status`, as an integer.
@@ -118,7 +121,7 @@ class Result(NamedTuple):
     @property
     def converged(self) -> Bool[np.ndarray, "*runs"]:
         """Whether the gradient or the decrement came within its tolerance, or to the rounding level."""
-        return np.isin(np.asarray(self.status), (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING))
+        return np.isin(np.asarray(self.status), (Status.GRADIENT, Status.PROJECTED, Status.DECREMENT, Status.ROUNDING))
 
     @property
     def reason(self) -> str | list[str]:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_study.backends.jax.newton.conjugate import accurate, conjugate_gradients, forcing
+from jaxopt_study.backends.jax.newton.conjugate import accurate, conjugate_gradients, forcing, to_edge
 from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, all_finite, cholesky, symmetric, units
+from jaxopt_study.backends.jax.newton.projected import least_in_box
 from jaxopt_study.backends.jax.newton.result import Counts, Status
 from jaxopt_study.backends.jax.newton.step import Method, Step, at_rounding_level, tally
 from jaxopt_study.backends.jax.newton.subproblem import least_in_ball
@@ -33,12 +34,14 @@ class Move(NamedTuple):
     """A solution of the subproblem.
 
     Attributes:
+        end: Where it leads; with bounds, rounding would lead the sum of the point and the step past them.
         predicted: The decrease of the model.
         edge: Whether the solution lies on the ball's surface.
         sure: Whether no step of any length lowers the model by much more.
     """
 
     vector: Vector
+    end: Vector
     predicted: Float[Array, ""]
     edge: Bool[Array, ""]
     products: Int[Array, ""]
@@ -97,9 +100,13 @@ def trust_exact(problem: Problem, options: Options) -> Method:
 
 
 def trust_krylov(problem: Problem, options: Options) -> Method:
-    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products."""
+    """Make the trust region with Steihaug's conjugate gradients (1983), which need only Hessian-vector products.
+
+    With bounds, they are projected (Lin and More, 1999).
+    """
     del options
-    return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
+    model = _krylov_model if problem.box is None else _bounded_model
+    return _trust_region(problem, lambda point, weights: model(problem, point, weights))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
@@ -115,7 +122,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
             # What conjugate gradients promise when they end early says little about what a step can do.
             close = (trial.trials > 0) & at_rounding_level(point, 2 * trial.move.predicted)
             move = model.solve(radius, close)
-            new = problem.at(point.x + move.vector)
+            new = problem.at(move.end)
             ok, ratio = _assess(point, new, move)
             again = ~ok & ~close & ~move.edge & ~move.sure & at_rounding_level(point, 2 * move.predicted)
             length = jnp.linalg.norm(w * move.vector)
@@ -126,7 +133,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
             return Trial(next_radius, move, most, sure, new, ok, trial.trials + 1, products)
 
         zero, none, no = jnp.array(0, jnp.int32), jnp.zeros_like(radius), jnp.array(False)
-        still = Move(jnp.zeros_like(point.x), none, no, zero, no, model.status)
+        still = Move(jnp.zeros_like(point.x), point.x, none, no, zero, no, model.status)
         untried = Trial(radius, still, none, no, point, no, zero, zero)
 
         def undecided(trial: Trial) -> Array:
@@ -171,7 +178,9 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
         del accurately  # it always is
         vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
         predicted = -(slope @ vector + vector @ (scaled @ vector) / 2)
-        return Move(vector / w, predicted, edge, jnp.array(0, jnp.int32), ~edge, jnp.array(Status.RUNNING))
+        return Move(
+            vector / w, point.x + vector / w, predicted, edge, jnp.array(0, jnp.int32), ~edge, jnp.array(Status.RUNNING)
+        )
 
     length = jnp.linalg.norm(w * point.x)
     first = jnp.where(length > 0, length, jnp.linalg.norm(slope))
@@ -186,20 +195,31 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
     def solve(radius: Array, accurately: Array) -> Move:
         c = conjugate_gradients(product, g, jnp.where(accurately, accurate(g), forcing(g)), 2 * g.size, radius)
         edge = c.negative | c.crossed
-        vector = jnp.where(edge, c.solution + _to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
+        vector = jnp.where(edge, c.solution + to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
         # H s = residual - g at the solution, and H p is known along the last direction by its curvature.
         step = vector - c.solution
         bent = c.curvature * (step @ step)
         predicted = -(g @ c.solution + c.residual @ c.solution) / 2 - c.residual @ step - bent / 2
         status = jnp.where(jnp.isfinite(c.curvature), Status.RUNNING, Status.HESSIAN)
-        return Move(vector, predicted, edge, c.products, jnp.array(False), status)
+        return Move(vector, point.x + vector, predicted, edge, c.products, jnp.array(False), status)
 
     first = jnp.maximum(1, jnp.linalg.norm(point.x))
     unknown = jnp.full_like(point.value, jnp.inf)
     return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), unknown, jnp.array(Status.RUNNING))
 
 
-def _to_edge(inside: Vector, direction: Vector, radius: Array) -> Array:
-    """Return the t > 0 with |inside + t direction| = radius."""
-    a, b, c = direction @ direction, inside @ direction, inside @ inside - radius**2
-    return (-b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0))) / a
+def _bounded_model(problem: Problem, point: Point, weights: Vector) -> Model:
+    del weights
+    x, g, box, product = point.x, point.gradient, problem.box, problem.products(point.x)
+    slope = box.slope(x, g)
+
+    def solve(radius: Array, accurately: Array) -> Move:
+        tolerance = jnp.where(accurately, accurate(slope), forcing(slope))
+        found = least_in_box(product, x, g, box, radius, tolerance)
+        step = found.end - x
+        predicted = -(g @ step + step @ found.product / 2)
+        status = jnp.where(found.finite, Status.RUNNING, Status.HESSIAN)
+        return Move(step, found.end, predicted, found.edge, found.products, jnp.array(False), status)
+
+    first, unknown = jnp.maximum(1, jnp.linalg.norm(x)), jnp.full_like(point.value, jnp.inf)
+    return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), unknown, jnp.array(Status.RUNNING))

@@ -1,0 +1,95 @@
+"""Bounds on the variables: how a user gives them, and where a point lies between them."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
+
+__all__ = ["Box", "as_box"]
+
+Vector = Float[Array, " P"]
+FORM = "give (lower, upper), each None, a number or a tree like x0, or scipy.optimize.Bounds"
+
+
+class Box(NamedTuple):
+    """The points x with lower <= x <= upper; a variable without a bound has an infinite one."""
+
+    lower: Vector
+    upper: Vector
+
+    def project(self, x: Vector) -> Vector:
+        """Return the nearest point in the box."""
+        return jnp.minimum(jnp.maximum(x, self.lower), self.upper)
+
+    def free(self, x: Vector) -> Bool[Array, " P"]:
+        """Say which variables lie strictly between their bounds."""
+        return (self.lower < x) & (x < self.upper)
+
+    def slope(self, x: Vector, gradient: Vector) -> Vector:
+        """Return the projected gradient x - P(x - gradient): it is 0 where no step within the box goes down."""
+        return x - self.project(x - gradient)
+
+    def open_along(self, x: Vector, way: Vector) -> Array:
+        """Say whether a ray from x is bounded in no variable, except those that a bound holds already."""
+        ahead = jnp.where(way > 0, self.upper, jnp.where(way < 0, self.lower, jnp.inf))
+        return jnp.all(jnp.isinf(ahead) | (ahead == x))
+
+
+def as_box(bounds: Any, x0: Any) -> Box | None:
+    """Return bounds as vectors in the order of the start's; their values are checked unless they are traced.
+
+    Args:
+        bounds: (lower, upper), each None, a number or a tree like x0, whose leaves broadcast to the start's and may be
+            infinite or None; or scipy.optimize.Bounds; or None.
+        x0: The start.
+
+    Raises:
+        TypeError: They have another form.
+        ValueError: A bound is NaN, or a lower one is above the upper one.
+    """
+    if bounds is None:
+        return None
+    pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
+    if type(pair) not in (tuple, list) or len(pair) != 2:
+        raise TypeError(f"bounds {bounds!r} are no pair: {FORM}")
+    box = Box(_vector("lower", pair[0], -np.inf, x0), _vector("upper", pair[1], np.inf, x0))
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in box):
+        _check(np.asarray(box.lower), np.asarray(box.upper))
+    return box
+
+
+def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:
+    def filled(leaf: Any, given: Any) -> Array:
+        if given is not None and not _is_array(given):
+            raise TypeError(f"the {name} bound has a {type(given).__name__} where x0 has an array: {FORM}")
+        given = jnp.asarray(absent if given is None else given, leaf.dtype)
+        if jnp.broadcast_shapes(given.shape, leaf.shape) != leaf.shape:
+            raise TypeError(f"the {name} bound has shape {given.shape} where x0 has {leaf.shape}: {FORM}")
+        return jnp.broadcast_to(given, leaf.shape)
+
+    everywhere = bound is None or (_is_array(bound) and jnp.ndim(bound) == 0)
+    tree = jax.tree.map(lambda _: bound, x0) if everywhere else bound
+    try:
+        whole = jax.tree.map(filled, x0, tree, is_leaf=_is_array)
+    except ValueError:
+        raise TypeError(f"the {name} bound {bound!r} is no tree like x0: {FORM}") from None
+    return ravel_pytree(whole)[0]
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") or (isinstance(value, Real) and not isinstance(value, bool))
+
+
+def _check(lower: np.ndarray, upper: np.ndarray) -> None:
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if np.isnan(bound).any():
+            raise ValueError(f"the {name} bound of variable {np.isnan(bound).argmax()} is NaN: use an infinite one")
+    if (lower > upper).any():
+        at = (lower > upper).argmax()
+        raise ValueError(f"the lower bound {lower[at]:g} of variable {at} is above the upper one, {upper[at]:g}")
