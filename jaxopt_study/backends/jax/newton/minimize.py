@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxopt_study.backends.jax.newton.auxiliary import with_aux
 from jaxopt_study.backends.jax.newton.checks import (
+    check_first_derivative,
     check_limits,
     check_names,
     check_options,
@@ -81,7 +82,7 @@ def minimize(
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
             converted; a list of numbers is a vector.
-        *args: Further arguments of `fun` and `hessian`.
+        *args: Further arguments of `fun` and `hessian`: trees of arrays and numbers.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
             Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
@@ -145,8 +146,8 @@ def minimize(
             watch.check_values()
         state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(given, watch)
     except (TypeError, ValueError, NotImplementedError):
-        if method != "lbfgs":
-            check_second_derivative(fun, x0, args)
+        check = check_first_derivative if method == "lbfgs" else check_second_derivative
+        check(fun, x0, args)
         raise
     result = _result(state, x, method)
     if traced or isinstance(result.status, jax.core.Tracer):
