@@ -98,7 +98,7 @@ def test_auto_chooses_once_for_each_shape_and_type_and_takes_the_faster_one(monk
 
 
 def test_auto_knows_the_structure_type_and_kind_of_its_arguments(monkeypatch):
-    """A choice is looked up at each call by less than JAX's own key; a number, an array of NumPy and a tracer differ."""
+    """The key of a choice is less than JAX's own; numbers, NumPy's arrays and tracers differ in it all the same."""
     asked = []
     monkeypatch.setattr("jaxopt_study.native._least", lambda function, arguments: asked.append(arguments) or 1.0)
     auto = native(lambda tree: jax.lax.fori_loop(0, 3, lambda _, x: 1.5 * x, sum(tree.values())), mode="auto")
