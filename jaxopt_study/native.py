@@ -36,7 +36,7 @@ def native(function: Callable[..., Any], mode: str = "always") -> Callable[..., 
     Raises:
         ValueError: There is no such mode.
         NotImplementedError: At a call in mode `always`: a native function cannot hold this; the words name the
-            primitives that may be the reason.
+            primitives, or have XLA's reason.
 
     >>> import jax, jax.numpy as jnp
     >>> kepler = native(lambda m: jax.lax.fori_loop(0, 9, lambda _, e: m + 0.1 * jnp.sin(e), m))
@@ -64,13 +64,16 @@ class Chosen:
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns."""
         leaves, structure = jax.tree.flatten(arguments)
-        if is_traced(leaves):
-            return self._plain(*arguments)
-        key = (structure, *map(jax.typeof, leaves))
-        if key not in self._ways:
-            self._ways[key], words = self._choose(arguments)
-            self.choices[", ".join(map(str, key[1:]))] = words
-        return self._ways[key](*arguments)
+        # Looked up at each call, so it is made of what is read quickly; a tracer has a type of its own.
+        key = (structure, *[(type(x), getattr(x, "shape", None), getattr(x, "dtype", None)) for x in leaves])
+        way = self._ways.get(key)
+        if way is None:
+            if is_traced(leaves):
+                return self._plain(*arguments)
+            way, words = self._choose(arguments)
+            self._ways[key] = way
+            self.choices[", ".join(str(jax.typeof(x)) for x in leaves)] = words
+        return way(*arguments)
 
     def _choose(self, arguments: Any) -> tuple[Callable[..., Any], str]:
         if found := suspects(self._function, *arguments):  # not tried: XLA would write of it to standard error

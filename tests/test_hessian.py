@@ -245,7 +245,7 @@ ARRAYS = {"jax": jnp.asarray, "torch": lambda values: torch.as_tensor(np.array(v
     ("values", "error", "words"),
     [
         ([1, 2], TypeError, "int64, and only floating point numbers have derivatives"),
-        ([], ValueError, "params hold no parameters"),
+        ([], ValueError, "there are no parameters in params"),
         ([1.0, float("nan")], ValueError, "holds NaN or infinite values"),
     ],
 )

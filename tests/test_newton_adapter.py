@@ -51,12 +51,45 @@ WRONG = [
     ({"bounds": optimize.Bounds([0, 0], [1, 1])}, "bounds cannot be used"),
     ({"constraints": {"type": "eq", "fun": rosenbrock}}, "constraints cannot be used"),
     ({"jac": optimize.rosen_der}, "jac cannot be used: .* differentiates the objective"),
-    ({"options": {"xtol": 1}}, "no option 'xtol'"),
+    (
+        {"options": {"xtol": 1}},
+        "a method of jaxopt_study has no option 'xtol': choose from tol, gtol, maxiter, .*seconds$",
+    ),
+    ({"options": {"method": "lbfgs"}}, "no option 'method'"),
+    ({"options": {"has_aux": True}}, "no option 'has_aux'"),
+    ({"options": {"maxiter": 0}}, "maxiter 0 is not a positive whole number"),
+    ({"options": {"maxiter": 2.5}}, "maxiter 2.5 is not a positive whole number"),
 ]
 
 
 @pytest.mark.parametrize(("given", "words"), WRONG, ids=[words for _, words in WRONG])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_cannot_do_is_refused(name, given, words, backends):
-    with pytest.raises(TypeError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
         optimize.minimize(rosenbrock, [0.0, 0.0], method=backends[name].newton.scipy_method(), **given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gtol_counts_more_than_tol_as_in_scipys_own(name, backends):
+    for method in ("BFGS", backends[name].newton.scipy_method("exact")):
+        for given, steps in (({"tol": 1e-9, "options": {"gtol": 1e3}}, 0), ({"tol": 1e3}, 0), ({"tol": 1e-9}, 1)):
+            assert min(optimize.minimize(rosenbrock, [-1.2, 1.0], method=method, **given).nit, 1) == steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_disp_says_the_end_and_return_all_gives_the_points(name, backends, capsys):
+    method, options = backends[name].newton.scipy_method("exact"), {"return_all": True, "disp": True, "maxiter": 3}
+    found = optimize.minimize(rosenbrock, [-1.2, 1.0], method=method, options=options)
+    assert capsys.readouterr().out == f"{found.message} 3 iterations, value {found.fun:.6g}.\n"
+    theirs = optimize.minimize(rosenbrock, [-1.2, 1.0], method="BFGS", options=options | {"disp": False})
+    assert len(found.allvecs) == len(theirs.allvecs) == 4
+    assert np.array_equal(found.allvecs[0], [-1.2, 1.0])
+    assert np.array_equal(found.allvecs[-1], found.x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numpys_arrays_are_arguments(name, backends):
+    method = backends[name].newton.scipy_method("lbfgs")
+    found = optimize.minimize(lambda x, a: ((x - a) ** 2).sum(), [0, 0], args=(np.ones(2),), method=method)
+    assert np.allclose(found.x, 1)

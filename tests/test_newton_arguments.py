@@ -60,7 +60,7 @@ BAD = [
     (good, {"bounds": [(0, 1)]}, TypeError, "no option 'bounds': scipy.optimize.minimize takes them"),
     (good, {"callback": 3}, TypeError, "callback 3 is no function"),
     (good, {"max_seconds": 0}, ValueError, "max_seconds 0 is not a positive and finite number"),
-    (good, {"x0": np.zeros(0)}, ValueError, "no parameters"),
+    (good, {"x0": np.zeros(0)}, ValueError, "there are no parameters in x0"),
     (good, {"hessian": lambda x: x}, ValueError, r"the Hessian function returns shape .*must return shape \(2, 2\)"),
     (good, {"hessian": lambda x: x[:, None] * x[:1]}, ValueError, r"must return shape \(2, 2\)"),
     (good, {"hessian": lambda x: x[:, None] * (x + 1)}, ValueError, "not symmetric"),
@@ -162,14 +162,72 @@ def test_a_whole_number_beside_float64_is_float64(backends):
         assert str(x["b"].dtype).endswith("float64")
 
 
-@pytest.mark.parametrize(("given", "kind"), [("mean", "str"), (good, "function"), (None, None)])
-def test_an_argument_that_is_no_array_is_named(given, kind, backends):
-    """In PyTorch, which runs the objective as it is, it may be anything."""
-    run = lambda name, x0: backends[name].newton.minimize(lambda x, *_: good(x), x0, {"a": given})  # noqa: E731
-    assert run("torch", torch.ones(2)).converged
-    if kind:
-        with pytest.raises(TypeError, match=rf"args\[0\]\['a'\] is a .*{kind}.*: put it into the function"):
-            run("jax", jnp.ones(2))
+@pytest.mark.parametrize(("given", "kind"), [("mean", "str"), (good, "function"), (torch.nn.Tanh(), "Tanh")])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_an_argument_that_is_no_array_is_named(name, given, kind, backends):
+    """In PyTorch it could be anything; there too it is refused, so that what runs in one backend runs in the other."""
+    with pytest.raises(TypeError, match=rf"args\[0\]\['a'\] is a .*{kind}.*: put it into the function"):
+        backends[name].newton.minimize(lambda x, _: good(x), [1.0, 2.0], {"a": given})
+
+
+@pytest.mark.parametrize("given", [None, 2, 2.0, np.float32(2), np.full(2, 2), np.full(2, 2.0)])
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_numbers_and_numpys_arrays_are_arguments_everywhere(name, given, backends):
+    newton = backends[name].newton
+    fun = lambda x, a: (((x - (2 if a["a"] is None else a["a"])) ** 2).sum(), x.sum())  # noqa: E731
+    result = newton.minimize(fun, [1.0, 3.0], {"a": given}, has_aux=True)
+    assert np.allclose(result.x, 2)
+    assert float(result.aux) == pytest.approx(4)
+
+
+NOT_DIFFERENTIABLE = {
+    "jax": [
+        (lambda x: np.sum(np.asarray(x) ** 2), "in Python, as NumPy, float"),
+        (lambda x: (x**2).sum() if x[0] > 0 else x.sum(), "in Python, as NumPy, float.. and if do: write it with jax"),
+        (lambda x: float(x[0]) * x.sum(), "in Python, as NumPy, float"),
+        (
+            lambda x: jax.pure_callback(lambda v: np.sum(v**2), jax.ShapeDtypeStruct((), x.dtype), x),
+            "the objective cannot be differentiated: Pure callbacks do not support JVP",
+        ),
+        (
+            lambda x: jax.lax.while_loop(lambda c: c.sum() > 1, lambda c: c / 2, x).sum(),
+            "the objective cannot be differentiated: Reverse-mode differentiation does not work for lax.while_loop",
+        ),
+    ],
+    "torch": [
+        (lambda x: torch.tensor((x**2).sum().item()), r"cannot be differentiated: .item\(\), .detach\(\) or NumPy cut"),
+        (lambda x: (x.detach() ** 2).sum(), "or NumPy cut its value off from x"),
+        (lambda x: torch.as_tensor(np.sum(x.detach().numpy() ** 2)), "or NumPy cut its value off from x"),
+        (lambda x: OneWay.apply(x), "the objective cannot be differentiated: no way back"),
+    ],
+}
+
+
+class OneWay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return (x**2).sum()
+
+    @staticmethod
+    def backward(ctx, slope):
+        raise RuntimeError("no way back")
+
+
+@pytest.mark.parametrize("method", [None, "exact", "lbfgs"])
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, rows in NOT_DIFFERENTIABLE.items() for case in rows])
+def test_an_objective_without_a_first_derivative_is_said_to_have_none(name, case, method, backends):
+    """Not that it has no second one, nor that its constant gradient has converged."""
+    fun, words = case
+    with pytest.raises(TypeError, match=words) as caught:
+        backends[name].newton.minimize(fun, [1.0, 2.0], method=method)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_a_constant_objective_is_minimal_everywhere(name, backends):
+    assert backends[name].newton.minimize(lambda x: 0 * x.sum(), [1.0, 2.0]).converged
+    constant = {"jax": jnp.array(3.0), "torch": torch.tensor(3.0)}[name]
+    assert backends[name].newton.minimize(lambda x: constant, [1.0, 2.0]).converged
 
 
 def test_a_float64_start_under_float32_is_told_how(backends):

@@ -57,7 +57,6 @@ NAMES_ALONE = {
         ),
         "newton.step": {"tally": "counts as arrays, for a compiled loop", "when": "a branch of a compiled loop"},
         "steps": dict.fromkeys(("donated", "jitted", "native_scan", "scan"), "a way to loop under jax.jit"),
-        "validation": {"check_args": "PyTorch's functions take anything; JAX traces arrays"},
         "more_optimizers": dict.fromkeys(("adabelief", "lion", "schedule_free_adamw"), "torch.optim has no such class")
         | {"evaluated": "it is for schedule-free optimizers", "muon": "torch.optim.Muon takes matrices alone"},
         "registered": {"check_by_rate": "the rate of a torch optimizer is no part of a compiled program"},

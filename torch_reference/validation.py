@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,6 +19,7 @@ from torch.utils import _pytree as pytree
 from torch_reference.inspection import Inspection, inspect
 
 __all__ = [
+    "check_args",
     "check_block_size",
     "check_chunk_size",
     "check_count",
@@ -71,7 +73,7 @@ def check_leaves(params: Params, name: str = "params") -> None:
                 f"{name}{pytree.keystr(path)} is {leaf.dtype}, and only floating point numbers have derivatives"
             )
     if not sum(leaf.numel() for _, leaf in leaves):
-        raise ValueError(f"{name} hold no parameters")
+        raise ValueError(f"there are no parameters in {name}")
     kinds = sorted({str(leaf.dtype) for _, leaf in leaves})
     if len(kinds) > 1:
         raise TypeError(f"{name} have leaves of {' and '.join(kinds)}: give them one type")
@@ -99,6 +101,20 @@ def check_vector(vector: Params, params: Params) -> Params:
         if given[name].dtype != leaf.dtype:
             raise TypeError(f"vector{name} is {given[name].dtype}, params{name} {leaf.dtype}")
     return pytree.tree_unflatten([given[name] for name in wanted], pytree.tree_structure(params))
+
+
+def check_args(args: tuple[Any, ...], example: str) -> None:
+    """Check that further arguments are trees of tensors and numbers, as JAX's twin needs them.
+
+    Raises:
+        TypeError: One is not; the message names it, and has an example of what to do.
+    """
+    for path, leaf in pytree.tree_flatten_with_path(args)[0]:
+        if not isinstance(leaf, Tensor | np.ndarray | np.generic | int | float | complex | None):
+            raise TypeError(
+                f"args{pytree.keystr(path)} is a {type(leaf).__name__}, and args are tensors and numbers: put it into "
+                f"the function, as in {example}"
+            )
 
 
 def check_loss(loss: Callable[..., Tensor], params: Params, *args: Any) -> Inspection:

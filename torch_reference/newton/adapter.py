@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from torch_reference.newton.minimize import minimize
 from torch_reference.newton.watch import Progress
+from torch_reference.validation import check_count
 
 __all__ = ["scipy_method"]
 
-NAMES = {"maxiter": "max_iterations", "gtol": "tolerance", "tol": "tolerance"}
-"""SciPy's names of options of `minimize`."""
+NAMES = {"tol": "tolerance", "gtol": "tolerance", "maxiter": "max_iterations", "return_all": "keep_path"}
+"""SciPy's names of options of `minimize`; the later of two for the same one counts, as in SciPy's own methods."""
+NOT = {"method", "callback", "has_aux"}
+"""Options of `minimize` that are not given as options here."""
 
 
 def scipy_method(method: str | None = None) -> Callable[..., Any]:
     """Return a method for `scipy.optimize.minimize`, which differentiates the objective itself.
 
-    The objective takes a tensor of float64, and is written in PyTorch. Of SciPy's options it knows maxiter, gtol and
-    tol; the others are those of `minimize`.
+    The objective takes a tensor of float64, and is written in PyTorch. Of SciPy's options it knows maxiter, gtol, tol,
+    disp and return_all; the others are those of `minimize`.
 
     Args:
         method: A method of `minimize`, by default its default.
@@ -38,17 +42,23 @@ def scipy_method(method: str | None = None) -> Callable[..., Any]:
     def run(fun: Callable[..., Any], x0: Any, args: tuple[Any, ...] = (), **given: Any) -> Any:
         from scipy.optimize import OptimizeResult  # takes a while to load
 
+        args = pytree.tree_map_only(np.ndarray, torch.as_tensor, args)
         options, callback = _options(given), given.get("callback")
         seen = callback and (lambda progress: _tell(callback, progress))
         start = torch.as_tensor(np.array(x0, float))
         result = minimize(fun, start, *args, method=method, callback=seen, **options)
         counts, leaf = result.counts, result.x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(fun(leaf, *args), leaf)
-        return OptimizeResult(
+        found = OptimizeResult(
             x=result.x.detach().numpy(), fun=result.value, jac=slope.numpy(), success=result.converged,
             status=int(result.status), message=result.reason, nit=result.iterations, nfev=counts.function,
             njev=counts.gradient, nhev=counts.hessian,
         )  # fmt: skip
+        if result.path is not None:
+            found.allvecs = list(np.asarray(result.path, float))
+        if given.get("disp"):
+            print(f"{found.message} {found.nit} iterations, value {found.fun:.6g}.")
+        return found
 
     return run
 
@@ -57,15 +67,36 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `minimize` for what SciPy gives.
 
     Raises:
-        TypeError: There are bounds, constraints or first derivatives.
+        TypeError: There are constraints, first derivatives or unknown options.
+        ValueError: maxiter is no positive whole number.
     """
-    for name in ("jac", "hessp", "bounds", "constraints"):
+    for name in ("jac", "hessp", "constraints"):
         if given.get(name) is not None and np.size(given[name]):
-            why = "differentiates the objective" if name in ("jac", "hessp") else "has neither bounds nor constraints"
+            why = "differentiates the objective" if name in ("jac", "hessp") else "has no constraints"
             raise TypeError(f"{name} cannot be used: a method of jaxopt_study {why}")
-    rest = {k: v for k, v in given.items() if k not in ("jac", "hess", "hessp", "bounds", "constraints", "callback")}
-    options = {NAMES.get(name, name): value for name, value in rest.items() if value is not None and name != "disp"}
-    return options | ({} if given.get("hess") is None else {"hessian": given["hess"]})
+    hidden = ("jac", "hess", "hessp", "bounds", "constraints", "callback")
+    rest = {name: value for name, value in given.items() if name not in hidden and value is not None}
+    known = [*NAMES, "disp", *(name for name in minimize.__kwdefaults__ or () if name not in {*NOT, *hidden})]
+    for name in rest:
+        if name not in known:
+            raise TypeError(f"a method of jaxopt_study has no option {name!r}: choose from {', '.join(known)}")
+    if "maxiter" in rest:
+        check_count("maxiter", rest["maxiter"])
+    renamed = {own: rest[name] for name, own in NAMES.items() if name in rest}
+    others = {name: value for name, value in rest.items() if name not in NAMES and name != "disp"}
+    bounds = {} if given.get("bounds") is None else {"bounds": _pair(given["bounds"])}
+    return renamed | others | bounds | ({} if given.get("hess") is None else {"hessian": given["hess"]})
+
+
+def _pair(bounds: Any) -> Any:
+    """Return SciPy's bounds, an object or a pair (least, largest) for each variable, as arrays of both."""
+    if hasattr(bounds, "lb"):
+        return bounds
+    absent = (-np.inf, np.inf)
+    return tuple(
+        np.array([other if end is None else end for end in ends], float)
+        for ends, other in zip(zip(*bounds, strict=True), absent, strict=True)
+    )
 
 
 def _tell(callback: Callable[..., Any], progress: Progress) -> Any:

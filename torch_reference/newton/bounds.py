@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_reference.runtime import ravel_tree
+from torch_reference.validation import check_params
 
-__all__ = ["Box", "as_box"]
+__all__ = ["Box", "as_box", "within"]
 
 Vector = Float[Tensor, " P"]
 FORM = "give (lower, upper), each None, a number or a tree like x0, or scipy.optimize.Bounds"
@@ -52,17 +53,26 @@ def as_box(bounds: Any, x0: Any) -> Box | None:
         x0: The start.
 
     Raises:
-        TypeError: They have another form.
+        TypeError: They have another form, or the start has no floating point arrays.
         ValueError: A bound is NaN, or a lower one is above the upper one.
     """
     if bounds is None:
         return None
+    check_params(x0, "x0")
     pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
     if type(pair) not in (tuple, list) or len(pair) != 2:
         raise TypeError(f"bounds {bounds!r} are no pair: {FORM}")
     box = Box(_vector("lower", pair[0], -np.inf, x0), _vector("upper", pair[1], np.inf, x0))
     _check(box.lower.detach().cpu().numpy(), box.upper.detach().cpu().numpy())
     return box
+
+
+def within(box: Box | None, x0: Any) -> Any:
+    """Return the nearest start that is within the bounds."""
+    if box is None:
+        return x0
+    start, unravel = ravel_tree(x0)
+    return unravel(box.project(start))
 
 
 def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from torch_reference.newton.options import Composite, Limits, Options, System
 from torch_reference.validation import (
+    check_args,
     check_block_size,
     check_count,
     check_params,
@@ -24,6 +25,7 @@ __all__ = [
     "BOUNDED",
     "SecondDerivativeError",
     "check_bounded",
+    "check_first_derivative",
     "check_limits",
     "check_names",
     "check_options",
@@ -99,11 +101,12 @@ def check_bounded(bounds: Any, method: str) -> None:
 
 
 def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> None:
-    """Check that the start, the objective and the Hessian function fit; both are called once, at the start.
+    """Check that the start, the objective and the Hessian function fit; each is called at the start.
 
     Raises:
         TypeError: The start has leaves that are not tensors of float32 or of float64; the objective does not return one
-            floating point number; `gauss_newton` has no `Composite`; the Hessian is no function and no `System`.
+            floating point number, or one that is cut off from x; `gauss_newton` has no `Composite`; the Hessian is
+            no function and no `System`.
         ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
             type; the Hessian function does not return a square matrix of the start's size.
     """
@@ -117,7 +120,10 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
             f"x0 has leaves of type {' and '.join(kinds)}; they must be tensors of one type, float32 or float64"
         )
     check_params(x0, "x0")
-    value = check_scalar("the objective", fun, x0, *args)
+    check_args(args, "minimize(lambda x: fun(x, 'mean'), x0)")
+    value = check_scalar("the objective", fun, _tracked(x0), *args)
+    if not value.requires_grad and not torch.equal(value, fun(pytree.tree_map(lambda leaf: 2 * leaf + 1, x0), *args)):
+        raise TypeError("the objective cannot be differentiated: .item(), .detach() or NumPy cut its value off from x")
     if value.dtype != leaves[0].dtype:
         raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
     if options.method == "gauss_newton" and not isinstance(fun, Composite):
@@ -136,17 +142,37 @@ def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
     """Check that the objective can be differentiated twice; both derivatives are computed at the start.
 
     Raises:
-        SecondDerivativeError: It cannot.
+        SecondDerivativeError: It cannot, but once.
+        TypeError: It cannot be differentiated at all.
     """
-    leaves, spec = pytree.tree_flatten(x0)
-    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    check_first_derivative(fun, x0, args)
+    tracked = _tracked(x0)
+    leaves = pytree.tree_leaves(tracked)
     try:
-        value = fun(pytree.tree_unflatten(leaves, spec), *args)
-        slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+        slopes = torch.autograd.grad(fun(tracked, *args), leaves, create_graph=True, materialize_grads=True)
         torch.autograd.grad(sum((slope**2).sum() for slope in slopes), leaves, allow_unused=True)
     except RuntimeError as error:
         words = "the objective has no second derivative: choose method='lbfgs', which needs none"
         raise SecondDerivativeError(words) from error
+
+
+def check_first_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
+    """Check that the objective can be differentiated; its derivative is computed at the start.
+
+    Raises:
+        TypeError: It cannot; the message has the first sentence of PyTorch's.
+    """
+    tracked = _tracked(x0)
+    try:
+        value = fun(tracked, *args)
+        if value.requires_grad:
+            torch.autograd.grad(value, pytree.tree_leaves(tracked), allow_unused=True)
+    except RuntimeError as error:
+        raise TypeError(f"the objective cannot be differentiated: {str(error).partition('. ')[0]}") from error
+
+
+def _tracked(x0: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), x0)
 
 
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:

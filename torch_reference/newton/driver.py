@@ -163,12 +163,8 @@ def _look_further(problem: Problem, start: Vector, state: State) -> State:
     near, further = (problem.at(start + factor * (x - start)) for factor in (NEAR, FURTHER))
     flatter = further.gradient_norm <= max(state.point.gradient_norm, state.tolerance)
     # Where the objective first rises, the run has found a local minimum, whatever is behind.
-    ahead = (
-        further.finite
-        and flatter
-        and _open(problem, start, x)
-        and (_is_far(start, x) or not near.value > value + hidden)
-    )
+    goes_on = _is_far(start, x) or not near.value > value + hidden
+    ahead = further.finite and flatter and goes_on and _open(problem, start, x)
     lower = ahead and further.value < value - hidden
     much_lower = lower and further.value < value - 1e-3 * abs(value)
     at_rest = state.status in (Status.GRADIENT, Status.DECREMENT, Status.ROUNDING, Status.STALLED)

@@ -29,8 +29,8 @@ def solution(fun: Callable[..., Tensor], x: Any, args: tuple[Any, ...], box: Box
         dx = -H^-1 (dg / d data) d data
 
     The data are those of `args`, and of the tensors that `fun` closes over, that require gradients; without any, x is
-    returned as it is. The start has no influence. Along directions in which the Hessian is singular, dx is 0. A variable
-    at its bound moves with it; the equations are then those of the others.
+    returned as it is. The start has no influence. Along directions in which the Hessian is singular, dx is 0. A
+    variable at its bound moves with it; the equations are then those of the others.
     """
     flat, unravel = ravel_tree(x)
     flat = flat.detach()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
 from torch_reference.newton.auxiliary import with_aux
-from torch_reference.newton.bounds import Box, as_box
+from torch_reference.newton.bounds import Box, as_box, within
 from torch_reference.newton.checks import (
     check_bounded,
+    check_first_derivative,
     check_limits,
     check_names,
     check_options,
@@ -78,7 +80,7 @@ def minimize(
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point tensors of one type, which the run has too. Numbers, whole numbers and
             NumPy's arrays are converted; a list of numbers is a vector.
-        *args: Further arguments of `fun` and `hessian`.
+        *args: Further arguments of `fun` and `hessian`: trees of tensors and numbers. NumPy's arrays are converted.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
             Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
@@ -122,6 +124,7 @@ def minimize(
     """
     given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    args = pytree.tree_map_only(np.ndarray, torch.as_tensor, args)
     if has_aux:
         return with_aux(minimize, fun, x0, args, given_options)
     if method is None:
@@ -136,9 +139,10 @@ def minimize(
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():
-        check_problem(fun, x0, args, options)
         box = as_box(bounds, x0)
         held = box and Box(*(bound.detach() for bound in box))
+        x0 = within(held, x0)
+        check_problem(fun, x0, args, options)
         problem, start, unravel = flat_problem(fun, x0, args, options, limits, held)
 
         def seen(state: State) -> Status:
@@ -150,8 +154,8 @@ def minimize(
         try:
             state = drive(problem, METHODS[method](problem, options), start, options, seen)
         except RuntimeError:
-            if method != "lbfgs":
-                check_second_derivative(fun, x0, args)
+            check = check_first_derivative if method == "lbfgs" else check_second_derivative
+            check(fun, x0, args)
             raise
     if state.status in (Status.NOT_FINITE, Status.ASYMMETRIC):
         raise ValueError(state.status.sentence)

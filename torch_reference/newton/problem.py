@@ -62,9 +62,9 @@ class Problem(NamedTuple):
 def flat_problem(
     fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits, box: Box | None
 ) -> tuple[Problem, Vector, Callable]:
-    """Return the problem, the start as a vector, moved into the bounds, and the way back to a tree."""
+    """Return the problem, the start as a vector and the way back to a tree."""
     start, unravel = ravel_tree(x0)
-    start = start.detach() if box is None else box.project(start.detach())
+    start = start.detach()
 
     def value(x: Vector) -> Tensor:
         return fun(unravel(x), *args)

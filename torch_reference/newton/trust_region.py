@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from torch_reference.newton.bounds import Box
 from torch_reference.newton.conjugate import accurate, conjugate_gradients, forcing, to_edge
 from torch_reference.newton.options import Options
 from torch_reference.newton.problem import Point, Problem, Vector, all_finite, factorized, symmetric, units
@@ -86,8 +87,10 @@ def trust_krylov(problem: Problem, options: Options) -> Method:
     With bounds, they are projected (Lin and More, 1999).
     """
     del options
-    model = _krylov_model if problem.box is None else _bounded_model
-    return _trust_region(problem, lambda point, weights: model(problem, point, weights))
+    box = problem.box
+    if box is None:
+        return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
+    return _trust_region(problem, lambda point, weights: _bounded_model(problem, box, point, weights))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
@@ -161,7 +164,8 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
         del accurately  # it always is
         vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
         predicted = -(slope @ vector + vector @ (scaled @ vector) / 2).item()
-        return Move(vector / w, point.x + vector / w, predicted, edge, 0, not edge, Status.RUNNING)
+        step = vector / w
+        return Move(step, point.x + step, predicted, edge, 0, not edge, Status.RUNNING)
 
     first = _norm(w * point.x) or _norm(slope)
     promise = -(slope @ newton).item() / 2 if convex else math.inf
@@ -192,9 +196,9 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
     return Model(torch.ones_like(g), max(1.0, _norm(point.x)), solve, Counts(), False, math.inf, Status.RUNNING)
 
 
-def _bounded_model(problem: Problem, point: Point, weights: Vector) -> Model:
+def _bounded_model(problem: Problem, box: Box, point: Point, weights: Vector) -> Model:
     del weights
-    x, g, box, product = point.x, point.gradient, problem.box, problem.products(point.x)
+    x, g, product = point.x, point.gradient, problem.products(point.x)
     slope = box.slope(x, g)
 
     def solve(radius: float, accurately: bool) -> Move:

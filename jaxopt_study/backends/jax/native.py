@@ -85,13 +85,21 @@ def native(function: Callable[..., Any]) -> Callable[..., Any]:
         transformations it is a native function as well, but nothing can be refused there: XLA's own error comes.
 
     Raises:
-        NotImplementedError: At a call: a native function cannot hold this; the words name the primitives that may be
-            the reason.
+        NotImplementedError: At a call: a native function cannot hold this; the words name the primitives, or have
+            XLA's reason.
     """
+
+    @wraps(function)
+    def checked(*arguments: Any) -> Any:
+        """Refuse while tracing, once for each shape and type: XLA would write of it to standard error."""
+        found = suspects(function, *arguments) if jax.default_backend() == "cpu" else []
+        if found:
+            raise _NotHeldError(found)
+        return function(*arguments)
 
     @cache
     def outermost() -> Callable[..., Any]:  # at the first call: who only defines a function starts no device
-        return jax.jit(marked(function), compiler_options=_options())
+        return jax.jit(marked(checked), compiler_options=_options())
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
@@ -99,10 +107,21 @@ def native(function: Callable[..., Any]) -> Callable[..., Any]:
             return marked(function)(*arguments)
         try:
             return outermost()(*arguments)
+        except _NotHeldError as error:
+            words = f"a native function cannot hold {', '.join(error.found)}: mode='auto' takes jax.jit"
+            raise NotImplementedError(words) from None
         except jax.errors.JaxRuntimeError as error:
-            raise NotImplementedError(_reason(error, function, arguments)) from None
+            reason = str(error).splitlines()[0]
+            raise NotImplementedError(f"XLA makes no native function of {function.__name__}: {reason}") from None
 
     return call
+
+
+class _NotHeldError(Exception):
+    """What was found on the way through `jax.jit`, which adds lines to a message."""
+
+    def __init__(self, found: list[str]) -> None:
+        self.found = found
 
 
 def is_traced(arguments: Any) -> bool:
@@ -137,9 +156,3 @@ def _options() -> dict[str, Any] | None:
     except jax.errors.JaxRuntimeError:  # this XLA has no such option
         return None
     return OPTIONS
-
-
-def _reason(error: Exception, function: Callable[..., Any], arguments: Any) -> str:
-    found = suspects(function, *arguments)
-    words = f"; the reason may be {', '.join(found)}" if found else ""
-    return f"XLA makes no native function of {function.__name__}: {str(error).splitlines()[0]}{words}"

@@ -11,7 +11,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["Box", "as_box"]
+from jaxopt_study.backends.jax.validation import check_params
+
+__all__ = ["Box", "as_box", "within"]
 
 Vector = Float[Array, " P"]
 FORM = "give (lower, upper), each None, a number or a tree like x0, or scipy.optimize.Bounds"
@@ -50,11 +52,12 @@ def as_box(bounds: Any, x0: Any) -> Box | None:
         x0: The start.
 
     Raises:
-        TypeError: They have another form.
+        TypeError: They have another form, or the start has no floating point arrays.
         ValueError: A bound is NaN, or a lower one is above the upper one.
     """
     if bounds is None:
         return None
+    check_params(x0, "x0")
     pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
     if type(pair) not in (tuple, list) or len(pair) != 2:
         raise TypeError(f"bounds {bounds!r} are no pair: {FORM}")
@@ -62,6 +65,14 @@ def as_box(bounds: Any, x0: Any) -> Box | None:
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in box):
         _check(np.asarray(box.lower), np.asarray(box.upper))
     return box
+
+
+def within(box: Box | None, x0: Any) -> Any:
+    """Return the nearest start that is within the bounds."""
+    if box is None:
+        return x0
+    start, unravel = ravel_pytree(x0)
+    return unravel(box.project(start))
 
 
 def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:

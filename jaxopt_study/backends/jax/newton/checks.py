@@ -25,6 +25,7 @@ __all__ = [
     "BOUNDED",
     "SecondDerivativeError",
     "check_bounded",
+    "check_first_derivative",
     "check_limits",
     "check_names",
     "check_options",
@@ -104,7 +105,8 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
 
     Raises:
         TypeError: The start has leaves that are not arrays of float32 or of float64; the objective does not return one
-            floating point number; `gauss_newton` has no `Composite`; the Hessian is no function and no `System`.
+            floating point number, or needs the numbers of its arguments; `gauss_newton` has no `Composite`; the Hessian
+            is no function and no `System`.
         ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
             type; the Hessian function does not return a square matrix of the start's size.
     """
@@ -121,7 +123,7 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         )
     check_params(x0, "x0")
     check_args(args, "minimize(lambda x: fun(x, 'mean'), x0)")
-    value = check_scalar("the objective", fun, x0, *args)
+    value = _traceable(fun, x0, args)
     if value.dtype != leaves[0].dtype:
         raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
     if options.method == "gauss_newton" and not isinstance(fun, Composite):
@@ -136,17 +138,40 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         raise TypeError(f"hessian {options.hessian!r} is neither a function of (x, *args) nor a System")
 
 
+def _traceable(fun: Any, x0: Any, args: tuple[Any, ...]) -> Any:
+    """Return the shape and type of the objective's value."""
+    try:
+        return check_scalar("the objective", fun, x0, *args)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        words = "the objective uses the numbers of x or args in Python, as NumPy, float() and if do"
+        raise TypeError(f"{words}: write it with jax.numpy, jax.numpy.where and jax.lax") from error
+
+
 def check_second_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
     """Check that the objective can be differentiated twice; it is traced, not computed.
 
     Raises:
-        SecondDerivativeError: It cannot.
+        SecondDerivativeError: It cannot, but once.
+        TypeError: It cannot be differentiated at all.
     """
+    check_first_derivative(fun, x0, args)
     try:
         jax.eval_shape(lambda x: jax.jvp(lambda p: jax.grad(fun)(p, *args), (x,), (x,)), x0)
     except (TypeError, ValueError, NotImplementedError) as error:
         words = "the objective has no second derivative: choose method='lbfgs', which needs none"
         raise SecondDerivativeError(words) from error
+
+
+def check_first_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
+    """Check that the objective can be differentiated; it is traced, not computed.
+
+    Raises:
+        TypeError: It cannot; the message has the first sentence of JAX's.
+    """
+    try:
+        jax.eval_shape(jax.grad(fun), x0, *args)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise TypeError(f"the objective cannot be differentiated: {str(error).partition('. ')[0]}") from error
 
 
 def _check_known(name: str, value: Any, known: Sequence[str]) -> None:

@@ -29,8 +29,8 @@ def solution(program: Any, options: Options, data: Any, end: Any) -> Any:
 
         dx = -H^-1 (dg / d data) d data        d value = (d value / d data) d data
 
-    The start has no influence. Along directions in which the Hessian is singular, dx is 0. A variable at its bound moves
-    with it; the equations are then those of the others.
+    The start has no influence. Along directions in which the Hessian is singular, dx is 0. A variable at its bound
+    moves with it; the equations are then those of the others.
     """
     del program, options, data
     return end

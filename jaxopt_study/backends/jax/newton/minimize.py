@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.backends.jax.newton.auxiliary import with_aux
-from jaxopt_study.backends.jax.newton.bounds import as_box
+from jaxopt_study.backends.jax.newton.bounds import as_box, within
 from jaxopt_study.backends.jax.newton.checks import (
     check_bounded,
+    check_first_derivative,
     check_limits,
     check_names,
     check_options,
@@ -84,7 +85,7 @@ def minimize(
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
             converted; a list of numbers is a vector.
-        *args: Further arguments of `fun` and `hessian`.
+        *args: Further arguments of `fun` and `hessian`: trees of arrays and numbers.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
             Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
@@ -145,20 +146,22 @@ def minimize(
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
     check_bounded(bounds, method)
     fun, x0 = hashable(fun), as_start(x0)
+    box = as_box(bounds, x0)
+    x0 = within(box, x0)
     check_problem(fun, x0, args, options)
     program, options, arrays = trace(fun, x0, args, options)
-    data = Data(arrays, args, as_box(bounds, x0))
+    data = Data(arrays, args, box)
     traced, given = _traced(x0, data), (program, options, limits, x0, data)
     try:
         if traced:
             watch.check_values()
         state, x = _whole(*given[:3], *jax.lax.stop_gradient(given[3:])) if traced else _in_parts(given, watch)
     except (TypeError, ValueError, NotImplementedError):
-        if method != "lbfgs":
-            check_second_derivative(fun, x0, args)
+        check = check_first_derivative if method == "lbfgs" else check_second_derivative
+        check(fun, x0, args)
         raise
     result = _result(state, x, method)
-    if data.box is not None:
+    if box is not None:
         result = result._replace(status=jnp.where(result.status == Status.GRADIENT, Status.PROJECTED, result.status))
     if traced or isinstance(result.status, jax.core.Tracer):
         x, value = solution(program, options, data, (x, result.value))
@@ -168,7 +171,7 @@ def minimize(
     if result.path is not None:
         rows = int(result.iterations) + 1
         result = result._replace(path=_first(result.path, rows), path_counts=_first(result.path_counts, rows))
-    if int(result.status) != Status.HESSIAN or data.box is not None:
+    if int(result.status) != Status.HESSIAN or box is not None:
         return result
     return _go_on(result, state.tolerance, fun, args, given, watch)
 

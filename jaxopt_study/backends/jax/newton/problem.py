@@ -60,9 +60,8 @@ class Problem(NamedTuple):
 def flat_problem(
     fun: Any, x0: Any, args: tuple[Any, ...], options: Options, limits: Limits, box: Box | None
 ) -> tuple[Problem, Vector, Callable]:
-    """Return the problem, the start as a vector, moved into the bounds, and the way back to a tree."""
+    """Return the problem, the start as a vector and the way back to a tree."""
     start, unravel = ravel_pytree(x0)
-    start = start if box is None else box.project(start)
 
     def value(x: Vector) -> Array:
         return fun(unravel(x), *args)

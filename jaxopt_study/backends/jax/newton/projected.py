@@ -81,7 +81,7 @@ def least_in_box(
 
     def go_on(p: Projected) -> Projected:
         face, slope = box.free(p.end), residual(p)
-        c = conjugate_gradients(lambda v: jnp.where(face, product(v), 0), slope, tolerance, 2 * x.size, radius)
+        c = conjugate_gradients(_on_face(product, face), slope, tolerance, 2 * x.size, radius)
         crossed = c.negative | c.crossed
         way = jnp.where(crossed, c.solution + to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
         arc = _along(product, p.end, p.product, way, slope, box, jnp.ones_like(radius))
@@ -96,6 +96,10 @@ def least_in_box(
     zero = jnp.array(0, jnp.int32)
     begun = Projected(cauchy.end, cauchy.product, long, cauchy.trials, zero, long | ~finite, finite)
     return jax.lax.while_loop(unsettled, go_on, begun)
+
+
+def _on_face(product: Callable[[Vector], Vector], face: Bool[Array, " P"]) -> Callable[[Vector], Vector]:
+    return lambda v: jnp.where(face, product(v), 0)
 
 
 def _along(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_study.backends.jax.newton.bounds import Box
 from jaxopt_study.backends.jax.newton.conjugate import accurate, conjugate_gradients, forcing, to_edge
 from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Point, Problem, Vector, all_finite, cholesky, symmetric, units
@@ -105,8 +106,10 @@ def trust_krylov(problem: Problem, options: Options) -> Method:
     With bounds, they are projected (Lin and More, 1999).
     """
     del options
-    model = _krylov_model if problem.box is None else _bounded_model
-    return _trust_region(problem, lambda point, weights: model(problem, point, weights))
+    box = problem.box
+    if box is None:
+        return _trust_region(problem, lambda point, weights: _krylov_model(problem, point, weights))
+    return _trust_region(problem, lambda point, weights: _bounded_model(problem, box, point, weights))
 
 
 def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) -> Method:
@@ -178,9 +181,8 @@ def _exact_model(problem: Problem, options: Options, point: Point, weights: Vect
         del accurately  # it always is
         vector, _, edge = least_in_ball(scaled, slope, radius, newton, convex)
         predicted = -(slope @ vector + vector @ (scaled @ vector) / 2)
-        return Move(
-            vector / w, point.x + vector / w, predicted, edge, jnp.array(0, jnp.int32), ~edge, jnp.array(Status.RUNNING)
-        )
+        step, none, running = vector / w, jnp.array(0, jnp.int32), jnp.array(Status.RUNNING)
+        return Move(step, point.x + step, predicted, edge, none, ~edge, running)
 
     length = jnp.linalg.norm(w * point.x)
     first = jnp.where(length > 0, length, jnp.linalg.norm(slope))
@@ -208,9 +210,9 @@ def _krylov_model(problem: Problem, point: Point, weights: Vector) -> Model:
     return Model(jnp.ones_like(g), first, solve, tally(), jnp.array(False), unknown, jnp.array(Status.RUNNING))
 
 
-def _bounded_model(problem: Problem, point: Point, weights: Vector) -> Model:
+def _bounded_model(problem: Problem, box: Box, point: Point, weights: Vector) -> Model:
     del weights
-    x, g, box, product = point.x, point.gradient, problem.box, problem.products(point.x)
+    x, g, product = point.x, point.gradient, problem.products(point.x)
     slope = box.slope(x, g)
 
     def solve(radius: Array, accurately: Array) -> Move:
