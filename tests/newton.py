@@ -18,8 +18,8 @@ def both(name, jax_value, torch_value):
     return {"jax": jax_value, "torch": torch_value}[name]
 
 
-def compilations(backends, *arguments):
+def compilations(backends, *arguments, **options):
     """Return how many functions a run compiles."""
     before = backends["jax"].runtime.compilations()
-    backends["jax"].newton.minimize(*arguments)
+    backends["jax"].newton.minimize(*arguments, **options)
     return backends["jax"].runtime.compilations() - before

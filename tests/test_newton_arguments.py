@@ -57,7 +57,7 @@ BAD = [
     (lambda x: (x - 1).sum() / (x.sum() - x.sum()), {}, ValueError, "not finite at the start"),
     (lambda x: (x**0.5).sum(), {"x0": np.array([1.0, 0.0])}, ValueError, "not finite at the start"),
     (good, {"x0": np.array([True, False])}, TypeError, "x0 has leaves of type .*bool"),
-    (good, {"bounds": [(0, 1)]}, TypeError, "no option 'bounds': scipy.optimize.minimize takes them"),
+    (good, {"constraints": ()}, TypeError, "no option 'constraints': scipy.optimize.minimize takes them"),
     (good, {"callback": 3}, TypeError, "callback 3 is no function"),
     (good, {"max_seconds": 0}, ValueError, "max_seconds 0 is not a positive and finite number"),
     (good, {"x0": np.zeros(0)}, ValueError, "there are no parameters in x0"),

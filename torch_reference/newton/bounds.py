@@ -80,7 +80,7 @@ def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:
         if given is not None and not _is_array(given):
             raise TypeError(f"the {name} bound has a {type(given).__name__} where x0 has an array: {FORM}")
         given = torch.as_tensor(absent if given is None else given).to(leaf)
-        if np.broadcast_shapes(given.shape, leaf.shape) != leaf.shape:
+        if not _fits(tuple(given.shape), tuple(leaf.shape)):
             raise TypeError(f"the {name} bound has shape {tuple(given.shape)} where x0 has {tuple(leaf.shape)}: {FORM}")
         return given.expand(leaf.shape)
 
@@ -92,6 +92,11 @@ def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:
     except ValueError:
         raise TypeError(f"the {name} bound {bound!r} is no tree like x0: {FORM}") from None
     return ravel_tree(pytree.tree_unflatten(whole, structure))[0]
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Say whether an array of a shape broadcasts to another one."""
+    return len(shape) <= len(other) and all(a in (1, b) for a, b in zip(shape[::-1], other[::-1], strict=False))
 
 
 def _is_array(value: Any) -> bool:
