@@ -61,7 +61,7 @@ def optimistix_bfgs(problem: Collected, max_iterations: int) -> Answer:
         lambda x, _: problem.fun(x), solver, problem.start, max_steps=max_iterations, throw=False
     )
     steps = int(found.stats["num_steps"])
-    return Answer(np.asarray(found.value), str(found.result), steps, steps)
+    return Answer(np.asarray(found.value), optimistix.RESULTS[found.result] or "Converged.", steps, steps)
 
 
 def peers() -> dict[str, Callable[[Collected, int], Answer]]:
