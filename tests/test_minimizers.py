@@ -203,11 +203,12 @@ def test_the_work_of_optimistix_is_its_evaluations_and_its_end_is_in_words():
             jax.debug.callback(lambda: calls.append(1))
             return problem.fun(x)
 
-        for limit, words in ((20, "The maximum number of steps was reached"), (1000, "Converged.")):
+        for limit, words in ((2, "The maximum number of steps was reached"), (1000, "Converged.")):
             calls.clear()
             answer = peers.peers()["optimistix BFGS"](SimpleNamespace(fun=counted, start=problem.start), limit)
             jax.effects_barrier()
             assert answer.work == len(calls) == answer.iterations
+            assert (answer.iterations == 20) == (limit == 2)  # ten trials for each iteration
             assert answer.reason.startswith(words)
         assert np.allclose(answer.x, 1, atol=1e-6)
 
