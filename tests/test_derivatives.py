@@ -624,6 +624,17 @@ def test_an_operation_that_can_be_differentiated_only_once_is_named_and_the_reme
     np.testing.assert_allclose(found, call(model.double()), rtol=0, atol=1e-6)
 
 
+def test_hardsigmoid_is_named_and_its_remedy_is_the_same_function(loaded):
+    x = torch.tensor([-4.0, -1.0, 0.5, 4.0])
+    with pytest.raises(NotImplementedError, match=r"hardsigmoid has no second derivative .*: write it as torch.clamp"):
+        loaded["torch"].derivatives.hessian(lambda p: (nn.functional.hardsigmoid(p) ** 2).sum(), x)
+    same = lambda p: torch.clamp(p / 6 + 0.5, 0, 1)  # noqa: E731
+    np.testing.assert_allclose(same(x), nn.functional.hardsigmoid(x), rtol=0, atol=1e-7)
+    with pytest.warns(UserWarning, match="the loss has kinks"):
+        found = loaded["torch"].derivatives.hessian(lambda p: (same(p) ** 2).sum(), x)
+    np.testing.assert_allclose(found.diagonal(), [0, 1 / 18, 1 / 18, 0], rtol=1e-6)
+
+
 def test_a_list_for_a_loss_that_needs_names_is_told_how_to_give_them(loaded):
     model = nn.Linear(2, 2)
     loss = lambda p: functional_call(model, p, (torch.ones(1, 2),)).sum()  # noqa: E731

@@ -2,7 +2,9 @@
 
 import dataclasses
 from importlib.util import find_spec
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -187,6 +189,28 @@ def test_one_problem_is_run_by_ours_and_by_a_peer(monkeypatch):
     assert kept["runs"]["fails"]["words"] == "FloatingPointError: no more"
     assert kept["runs"]["fails"]["end"]["work"] == 0
     load_backend("jax")
+
+
+@needs_problems
+def test_the_work_of_optimistix_is_its_evaluations_and_its_end_is_in_words():
+    pytest.importorskip("optimistix")
+    collection, peers = (getattr(load_backend("jax").newton, name) for name in ("collection", "peers"))
+    calls = []
+    with collection.in_float64():
+        problem = collection.collected("ROSENBR")
+
+        def counted(x):
+            jax.debug.callback(lambda: calls.append(1))
+            return problem.fun(x)
+
+        for limit, words in ((2, "The maximum number of steps was reached"), (1000, "Converged.")):
+            calls.clear()
+            answer = peers.peers()["optimistix BFGS"](SimpleNamespace(fun=counted, start=problem.start), limit)
+            jax.effects_barrier()
+            assert answer.work == len(calls) == answer.iterations
+            assert (answer.iterations == 20) == (limit == 2)  # ten trials for each iteration
+            assert answer.reason.startswith(words)
+        assert np.allclose(answer.x, 1, atol=1e-6)
 
 
 @needs_problems

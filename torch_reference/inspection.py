@@ -30,7 +30,8 @@ KINKS = {
 }  # fmt: skip
 ONCE = {
     "MkldnnRnnLayer": "nn.LSTM in float32 on a CPU has no second derivative: use float64, or call this inside `with "
-    "torch.backends.mkldnn.flags(enabled=False)`"
+    "torch.backends.mkldnn.flags(enabled=False)`",
+    "Hardsigmoid": "hardsigmoid has no second derivative in PyTorch: write it as torch.clamp(x / 6 + 0.5, 0, 1)",
 }
 """Operations that PyTorch can differentiate only once, and what to do."""
 NO_CHOICE = {"isfinite", "isnan", "isinf", "isposinf", "isneginf"}

@@ -27,7 +27,8 @@ MOST = 64.0
 GROUPS = {True: "ours", False: "other people's"}
 """Whether a minimizer is ours -> its group in the figure."""
 NOTES = (
-    f"Each minimizer makes at most {ITERATIONS:,} iterations. A run solves its problem where the objective is within "
+    f"Each minimizer makes at most {ITERATIONS:,} iterations; optimistix, which counts each trial of its line search "
+    f"as a step, {10 * ITERATIONS:,} steps. A run solves its problem where the objective is within "
     "1e-6 (1 + |best|) of the best value at which any minimizer ended, and the largest entry of the gradient is at "
     "most 1e-6 (1 + that of the start).",
     "Work is counted in gradients: a Hessian-vector product is two, a Hessian two for each variable. Median work: over "

@@ -52,16 +52,19 @@ def scipy(problem: Collected, method: str, max_iterations: int) -> Answer:
     return Answer(found.x, str(found.message), int(found.nit), problem.work - before)
 
 
+TRIALS = 10
+"""Steps of optimistix for an iteration: it counts each trial of its line search as a step, SciPy does not. With one it
+ends at the gradient's tolerance on 33 of the 40 problems of the default profile, with ten on 38."""
+
+
 def optimistix_bfgs(problem: Collected, max_iterations: int) -> Answer:
     """Minimize by optimistix; each of its steps computes one value and gradient, or one value."""
     import optimistix  # optional
 
-    solver = optimistix.BFGS(rtol=1e-8, atol=1e-8)
-    found = optimistix.minimise(
-        lambda x, _: problem.fun(x), solver, problem.start, max_steps=max_iterations, throw=False
-    )
+    solver, limit = optimistix.BFGS(rtol=1e-8, atol=1e-8), TRIALS * max_iterations
+    found = optimistix.minimise(lambda x, _: problem.fun(x), solver, problem.start, max_steps=limit, throw=False)
     steps = int(found.stats["num_steps"])
-    return Answer(np.asarray(found.value), str(found.result), steps, steps)
+    return Answer(np.asarray(found.value), optimistix.RESULTS[found.result] or "Converged.", steps, steps)
 
 
 def peers() -> dict[str, Callable[[Collected, int], Answer]]:
