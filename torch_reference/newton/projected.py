@@ -68,7 +68,8 @@ def least_in_box(
         tolerance: Of the norm of the model's gradient on the face.
     """
     movable = box.slope(x, gradient) != 0
-    first = radius / _norm(torch.where(movable, gradient, 0.0))
+    size = _norm(torch.where(movable, gradient, 0.0))
+    first = radius / size if size > 0 else 1.0  # where a saddle was left, the gradient may be 0
     end, bent, _, products = _along(product, x, torch.zeros_like(x), -gradient, gradient, box, first)
     edge, finite = _norm(end - x) > FULL * radius, bool(torch.isfinite(bent).all())
     if edge or not finite:

@@ -70,7 +70,8 @@ def least_in_box(
         tolerance: Of the norm of the model's gradient on the face.
     """
     movable = box.slope(x, gradient) != 0
-    first = radius / jnp.linalg.norm(jnp.where(movable, gradient, 0))
+    size = jnp.linalg.norm(jnp.where(movable, gradient, 0))
+    first = jnp.where(size > 0, radius / size, 1)  # where a saddle was left, the gradient may be 0
     cauchy = _along(product, x, jnp.zeros_like(x), -gradient, gradient, box, first)
 
     def residual(p: Projected) -> Vector:
