@@ -21,6 +21,7 @@ from torch_reference.validation import (
 )
 
 __all__ = [
+    "TAKES_HESSIAN",
     "SecondDerivativeError",
     "check_limits",
     "check_names",

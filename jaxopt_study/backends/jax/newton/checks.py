@@ -22,6 +22,7 @@ from jaxopt_study.backends.jax.validation import (
 )
 
 __all__ = [
+    "TAKES_HESSIAN",
     "SecondDerivativeError",
     "check_limits",
     "check_names",
