@@ -14,10 +14,12 @@ from torch_reference.newton.step import Direction, Method, along
 
 __all__ = ["lbfgs"]
 
-PAIRS = 100
-"""On CUTEst, 40 pairs take a sixth more gradients; it needs no more of a small problem's pairs to be forgotten."""
+PAIRS = 300
+"""On half of CUTEst's problems, 100 pairs take 1.01 times as many gradients as all, and 40 pairs 1.15 times."""
 NUMBERS = 1_000_000
 """Of a million variables or more, ten pairs are remembered; in between, so many that this is what a row of them has."""
+SPANNED = 100
+"""The most variables for which the space that the steps span is kept."""
 NEW = 1e-6
 """A step leads out of the space of the others if this part of it does, relative to its length."""
 SHOWN = 1e-8
@@ -32,8 +34,8 @@ class Memory(NamedTuple):
         scale: The inverse Hessian is this times the identity before the pairs correct it: s'y / y'y of the last pair,
             and without pairs what makes the step of length 1. A step as long as the point can lead so far that an
             exponential function underflows and all gradients vanish.
-        seen: Orthonormal rows that span the steps along which the gradient grew; none where there are more variables
-            than pairs.
+        seen: Orthonormal rows that span the steps along which the gradient grew; none where there are more than 100
+            variables.
     """
 
     point: Point
@@ -45,7 +47,7 @@ class Memory(NamedTuple):
 def lbfgs(problem: Problem, options: Options) -> Method:
     """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989).
 
-    The last 100 pairs are remembered, with more than 10,000 variables fewer. The changes y are corrected by the
+    The last 300 pairs are remembered, with more than 3,333 variables fewer. The changes y are corrected by the
     objective's values, so that they hold the curvature at the end of the step to a higher order (Zhang, Deng and Chen,
     1999). Where a search fails, the pairs and their scale are forgotten, and the next direction is minus the gradient.
     If that fails too, the run ends. The Hessian counts as positive definite if the gradient grew along steps that span
@@ -90,7 +92,7 @@ def _corrected(start: Point, found: Found, s: Vector, y: Vector) -> Vector:
 
 def _with(seen: tuple[Vector, ...], s: Vector) -> tuple[Vector, ...]:
     """Return the orthonormal rows with one more if the step leads out of their space."""
-    if len(s) > PAIRS or len(seen) == len(s):
+    if len(s) > SPANNED or len(seen) == len(s):
         return seen
     unit = s / torch.linalg.vector_norm(s)
     for _ in range(2):  # once leaves rounding behind

@@ -76,9 +76,10 @@ def minimize(
         *args: Further arguments of `fun` and `hessian`.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
-            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
-            variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
-            second derivative. Where the default stalls, another method goes on, and the result's reason names both.
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `lbfgs` begins, `exact`
+            with a Hessian function, and `gauss_newton` for a `Composite`. Where it stalls or has used its share of the
+            iterations, `exact` goes on with up to 20 variables, else `trust_krylov`, and then a third one; the result's
+            reason names them. With `decrement_tolerance`, the second one begins.
         hessian: For `exact` and `trust_exact`: hessian(x, *args), a (P, P) matrix in the order of `runtime.ravel`; for
             `exact` also a `System`. By default Hessian-vector products of a whole basis.
         block_size: The number of those products at a time; None for all at once.

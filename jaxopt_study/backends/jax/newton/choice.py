@@ -20,6 +20,9 @@ __all__ = ["by_choice", "choose", "joined", "share"]
 FEW = 20
 """Up to here a Hessian costs less than the products that conjugate gradients need. On CUTEst's problems of 50 to 200
 variables, `trust_krylov` solves as many as `exact`, with an eighth of the work in gradients."""
+EARLY, EACH = 50, 10
+"""The L-BFGS that begins makes so many iterations, and so many for each variable. On CUTEst, most of the runs that have
+not come to the minimum by then take fewer gradients with second derivatives."""
 DENSE = 2000
 """The most variables for which a matrix of all of them is made where `trust_krylov` stalls."""
 
@@ -44,15 +47,24 @@ def choose(size: int, fun: Any, hessian: Any, second: bool) -> tuple[str, ...]:
     return further if second else ("lbfgs", *further)
 
 
-def share(left: Any, further: bool) -> Any:
-    """Return how many of the iterations that are left an algorithm may make: half of them if another one can go on."""
-    return left // 2 if further and isinstance(left, Integral) and left > 1 else left
+def share(left: Any, further: bool, first: int | None = None) -> Any:
+    """Return how many of the iterations that are left an algorithm may make: half of them if another one can go on.
+
+    Args:
+        left: The iterations that are left.
+        further: Whether another algorithm can go on.
+        first: The number of variables, for the L-BFGS that begins.
+    """
+    if not (further and isinstance(left, Integral) and left > 1):
+        return left
+    half = int(left) // 2
+    return half if first is None else min(half, EARLY + EACH * first)
 
 
 def by_choice(
     minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Result:
-    """Minimize by the algorithms that are chosen; inside `jax.jit` and `jax.vmap` no other one goes on."""
+    """Minimize by the algorithms that are chosen; inside `jax.jit` and `jax.vmap` there is one alone."""
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(x0))
     arrays = [*jax.tree.leaves((x0, args)), jnp.zeros(())]  # inside `jit` a new array is a tracer too
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in arrays)
@@ -62,9 +74,10 @@ def by_choice(
         return minimize(fun, x0, *args, **options | {"method": names[0]})
 
     def run(name: str, so_far: Result | None, further: bool) -> Result:
-        changes: dict[str, Any] = {"method": name, "max_iterations": share(most, further)}
+        changes: dict[str, Any] = {"method": name}
         if so_far is None:
-            return minimize(fun, x0, *args, **options | changes)
+            part = share(most, further, size if name == "lbfgs" else None)
+            return minimize(fun, x0, *args, **options | changes | {"max_iterations": part})
         done = int(so_far.iterations)
         changes |= {"max_iterations": share(most - done, further), "tolerance": float(np.asarray(so_far.tolerance))}
         changes |= {"hessian": options["hessian"] if name in TAKES_HESSIAN else None}

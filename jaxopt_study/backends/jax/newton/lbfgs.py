@@ -16,10 +16,12 @@ from jaxopt_study.backends.jax.newton.step import Direction, Method, along, tall
 
 __all__ = ["lbfgs"]
 
-PAIRS = 100
-"""On CUTEst, 40 pairs take a sixth more gradients; it needs no more of a small problem's pairs to be forgotten."""
+PAIRS = 300
+"""On half of CUTEst's problems, 100 pairs take 1.01 times as many gradients as all, and 40 pairs 1.15 times."""
 NUMBERS = 1_000_000
 """Of a million variables or more, ten pairs are remembered; in between, so many that this is what a row of them has."""
+SPANNED = 100
+"""The most variables for which the space that the steps span is kept."""
 NEW = 1e-6
 """A step leads out of the space of the others if this part of it does, relative to its length."""
 SHOWN = 1e-8
@@ -50,7 +52,7 @@ class Memory(NamedTuple):
 def lbfgs(problem: Problem, options: Options) -> Method:
     """Make L-BFGS with a strong Wolfe line search (Liu and Nocedal, 1989).
 
-    The last 100 pairs are remembered, with more than 10,000 variables fewer. The changes y are corrected by the
+    The last 300 pairs are remembered, with more than 3,333 variables fewer. The changes y are corrected by the
     objective's values, so that they hold the curvature at the end of the step to a higher order (Zhang, Deng and Chen,
     1999). Where a search fails, the pairs and their scale are forgotten, and the next direction is minus the gradient.
     If that fails too, the run ends. The Hessian counts as positive definite if the gradient grew along steps that span
@@ -61,7 +63,7 @@ def lbfgs(problem: Problem, options: Options) -> Method:
     def init(point: Point) -> Memory:
         size = point.x.size
         empty = jnp.zeros((max(10, min(PAIRS, NUMBERS // size)), size), point.x.dtype)
-        seen = jnp.zeros((size if size <= PAIRS else 0, size), point.x.dtype)
+        seen = jnp.zeros((size if size <= SPANNED else 0, size), point.x.dtype)
         return Memory(point, 1 / jnp.linalg.norm(point.gradient), empty, empty, jnp.array(0, jnp.int32), seen)
 
     def direction(point: Point, memory: Memory) -> Direction:
@@ -82,11 +84,9 @@ def lbfgs(problem: Problem, options: Options) -> Method:
         scale = jnp.where(curved, (s @ y) / jnp.where(curved, y @ y, 1), memory.scale)
         scale = jnp.where(found.ok, scale, 1 / jnp.linalg.norm(memory.point.gradient))
         held = jnp.where(found.ok, jnp.minimum(memory.held + curved, len(memory.steps)), 0)
-        remembered = Memory(
-            memory.point, scale, updated(memory.steps, s), updated(memory.changes, _corrected(memory.point, found, s, y)),
-            held, jnp.where(curved, _with(memory.seen, s), memory.seen),
-        )  # fmt: skip
-        return remembered, memory.held > 0
+        steps, changes = updated(memory.steps, s), updated(memory.changes, _corrected(memory.point, found, s, y))
+        seen = jnp.where(curved, _with(memory.seen, s), memory.seen)
+        return Memory(memory.point, scale, steps, changes, held, seen), memory.held > 0
 
     return Method(init, along(problem, "strong_wolfe", direction, after))
 
