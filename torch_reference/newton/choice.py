@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,7 @@ def share(left: Any, further: bool, first: int | None = None) -> Any:
         further: Whether another algorithm can go on.
         first: The number of variables, for the L-BFGS that begins.
     """
-    if not (further and isinstance(left, Integral) and left > 1):
+    if not (further and isinstance(left, int | np.integer) and left > 1):
         return left
     half = int(left) // 2
     return half if first is None else min(half, EARLY + EACH * first)
