@@ -95,9 +95,8 @@ def _with(seen: tuple[Vector, ...], s: Vector) -> tuple[Vector, ...]:
     if len(s) > SPANNED or len(seen) == len(s):
         return seen
     unit = s / torch.linalg.vector_norm(s)
-    for _ in range(2):  # once leaves rounding behind
-        for row in seen:
-            unit = unit - (row @ unit) * row
+    for row in seen:
+        unit = unit - (row @ unit) * row
     size = torch.linalg.vector_norm(unit).item()
     return (*seen, unit / size) if size > NEW else seen
 

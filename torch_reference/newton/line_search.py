@@ -48,12 +48,12 @@ class Fit(NamedTuple):
     """How a step's length fits a criterion; one that is neither too long nor too short is accepted.
 
     Attributes:
-        slope: The objective's derivative along the direction there; NaN where the criterion does not ask for it.
+        slope: The objective's derivative along the direction there; None where the criterion does not ask for it.
     """
 
     too_long: bool
     too_short: bool
-    slope: float
+    slope: float | None
 
 
 class Knot(NamedTuple):
@@ -80,7 +80,7 @@ def lower(line: Line, length: float, trial: Point) -> bool:
 
 def backtracking(line: Line, length: float, trial: Point) -> Fit:
     """Halve the step until the objective is lower by a sufficient part of the predicted decrease."""
-    return Fit(not lower(line, length, trial), False, math.nan)
+    return Fit(not lower(line, length, trial), False, None)
 
 
 def strong_wolfe(line: Line, length: float, trial: Point) -> Fit:
@@ -112,7 +112,7 @@ def search(problem: Problem, line: Line, criterion: Callable[[Line, float, Point
         fit = criterion(line, length, trial)
         if not (fit.too_long or fit.too_short):
             break
-        here, before = Knot(length, trial.value, fit.slope), short
+        here, before = Knot(length, trial.value, math.nan if fit.slope is None else fit.slope), short
         long = here if fit.too_long else long
         short = here if fit.too_short else short
         length = _longer(before, here) if math.isinf(long.length) else _between(short, long)

@@ -103,8 +103,7 @@ def _corrected(start: Point, found: Found, s: Vector, y: Vector) -> Vector:
 def _with(seen: Array, s: Vector) -> Array:
     """Return the orthonormal rows with one more if the step leads out of their space."""
     unit = s / jnp.linalg.norm(s)
-    for _ in range(2):  # once leaves rounding behind
-        unit = unit - seen.T @ (seen @ unit)
+    unit = unit - seen.T @ (seen @ unit)
     size = jnp.linalg.norm(unit)
     free = jnp.arange(len(seen)) == jnp.count_nonzero(jnp.any(seen != 0, axis=1))
     return jnp.where((free & (size > NEW))[:, None], unit / size, seen)

@@ -49,12 +49,12 @@ class Fit(NamedTuple):
     """How a step's length fits a criterion; one that is neither too long nor too short is accepted.
 
     Attributes:
-        slope: The objective's derivative along the direction there; NaN where the criterion does not ask for it.
+        slope: The objective's derivative along the direction there; None where the criterion does not ask for it.
     """
 
     too_long: Bool[Array, ""]
     too_short: Bool[Array, ""]
-    slope: Float[Array, ""]
+    slope: Float[Array, ""] | None
 
 
 class Knot(NamedTuple):
@@ -82,7 +82,7 @@ def lower(line: Line, length: Array, trial: Point) -> Array:
 def backtracking(line: Line, length: Array, trial: Point) -> Fit:
     """Halve the step until the objective is lower by a sufficient part of the predicted decrease."""
     fine = lower(line, length, trial)
-    return Fit(~fine, jnp.zeros_like(fine), jnp.full_like(length, jnp.nan))
+    return Fit(~fine, jnp.zeros_like(fine), None)
 
 
 def strong_wolfe(line: Line, length: Array, trial: Point) -> Fit:
@@ -114,28 +114,32 @@ def search(problem: Problem, line: Line, criterion: Callable[[Line, Array, Point
         short: Knot
         long: Knot
         trials: Array
-        fit: Fit
+        too_long: Array
+        too_short: Array
         trial: Point
 
     def unsettled(b: Bracket) -> Array:
-        return (b.fit.too_long | b.fit.too_short) & (b.trials < TRIALS)
+        return (b.too_long | b.too_short) & (b.trials < TRIALS)
 
     def attempt(b: Bracket) -> Bracket:
         trial = problem.at(line.start.x + b.length * line.direction)
         fit = criterion(line, b.length, trial)
-        here = Knot(b.length, trial.value, fit.slope)
+        here = Knot(b.length, trial.value, line.slope if fit.slope is None else fit.slope)
         long = jax.tree.map(lambda new, old: jnp.where(fit.too_long, new, old), here, b.long)
         short = jax.tree.map(lambda new, old: jnp.where(fit.too_short, new, old), here, b.short)
-        length = jnp.where(jnp.isinf(long.length), _longer(b.short, here), _between(short, long))
-        return Bracket(length, short, long, b.trials + 1, fit, trial)
+        if fit.slope is None:  # fewer operations, which take time to compile
+            longer, between = 2 * b.length, (short.length + long.length) / 2
+        else:
+            longer, between = _longer(b.short, here), _between(short, long)
+        length = jnp.where(jnp.isinf(long.length), longer, between)
+        return Bracket(length, short, long, b.trials + 1, fit.too_long, fit.too_short, trial)
 
-    one = jnp.ones_like(line.slope)
-    nan, none = jnp.nan * one, Knot(0 * one, line.start.value, line.slope)
-    untried = Fit(jnp.array(True), jnp.array(True), nan)  # so that the loop is entered; its body is compiled once
-    begun = Bracket(one, none, Knot(jnp.inf * one, nan, nan), jnp.array(0, jnp.int32), untried, line.start)
+    one, yes = jnp.ones_like(line.slope), jnp.array(True)  # so that the loop is entered; its body is compiled once
+    none = Knot(0 * one, line.start.value, line.slope)
+    begun = Bracket(one, none, none._replace(length=jnp.inf * one), jnp.array(0, jnp.int32), yes, yes, line.start)
     end = jax.lax.while_loop(unsettled, attempt, begun)
     # A step that is too short by its slope is lower too.
-    return Found(end.trial, ~end.fit.too_long, end.trials)
+    return Found(end.trial, ~end.too_long, end.trials)
 
 
 def _longer(short: Knot, here: Knot) -> Array:
