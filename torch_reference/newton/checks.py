@@ -23,6 +23,7 @@ from torch_reference.validation import (
 
 __all__ = [
     "BOUNDED",
+    "TAKES_HESSIAN",
     "SecondDerivativeError",
     "check_bounded",
     "check_first_derivative",

@@ -9,52 +9,96 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from torch_reference.newton.checks import BOUNDED, SecondDerivativeError
+from torch_reference.newton.checks import BOUNDED, TAKES_HESSIAN, SecondDerivativeError
 from torch_reference.newton.options import Composite, System
 from torch_reference.newton.result import Methods, Result, Status
 from torch_reference.newton.watch import Watch
 
-__all__ = ["by_choice", "choose", "joined"]
+__all__ = ["by_choice", "choose", "joined", "share"]
 
 FEW = 20
 """Up to here a Hessian costs less than the products that conjugate gradients need. On CUTEst's problems of 50 to 200
 variables, `trust_krylov` solves as many as `exact`, with an eighth of the work in gradients."""
+EARLY, EACH = 50, 10
+"""The L-BFGS that begins makes so many iterations, and so many for each variable. On CUTEst, most of the runs that have
+not come to the minimum by then take fewer gradients with second derivatives."""
 DENSE = 2000
 """The most variables for which a matrix of all of them is made where `trust_krylov` stalls."""
 
 
-def choose(size: int, fun: Any, hessian: Any, bounds: Any = None) -> tuple[str, str]:
-    """Return the algorithm for an objective of so many variables, and the one that goes on where it stalls."""
-    if bounds is not None:
-        return BOUNDED, ""
+def choose(size: int, fun: Any, hessian: Any, second: bool) -> tuple[str, ...]:
+    """Return the algorithms for an objective of so many variables: each goes on where the one before it stalls.
+
+    Args:
+        size: The number of variables.
+        fun: The objective.
+        hessian: Its Hessian, if that is given.
+        second: Whether to begin with second derivatives. Otherwise L-BFGS begins: on most problems it needs the least
+            work in gradients.
+    """
     if isinstance(hessian, System):
         return "exact", "trust_krylov"
     if hessian is None and isinstance(fun, Composite) and size <= DENSE:
         return "gauss_newton", "trust_exact"
-    if hessian is not None or size <= FEW:
+    if hessian is not None:
         return "exact", "trust_exact"
-    return "trust_krylov", "exact" if size <= DENSE else "lbfgs"
+    further = ("exact", "trust_exact") if size <= FEW else ("trust_krylov", "exact" if size <= DENSE else "lbfgs")
+    return further if second else ("lbfgs", *further)
+
+
+def share(left: Any, further: bool, first: int | None = None) -> Any:
+    """Return how many of the iterations that are left an algorithm may make: half of them if another one can go on.
+
+    Args:
+        left: The iterations that are left.
+        further: Whether another algorithm can go on.
+        first: The number of variables, for the L-BFGS that begins.
+    """
+    if not (further and isinstance(left, int | np.integer) and left > 1):
+        return left
+    half = int(left) // 2
+    return half if first is None else min(half, EARLY + EACH * first)
 
 
 def by_choice(
     minimize: Callable[..., Result], fun: Any, x0: Any, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Result:
-    """Minimize by the algorithm that is chosen, and go on by another where it stalls."""
+    """Minimize by the algorithms that are chosen."""
+    if options["bounds"] is not None:
+        return minimize(fun, x0, *args, **options | {"method": BOUNDED})
     size = sum(leaf.numel() if isinstance(leaf, torch.Tensor) else np.size(leaf) for leaf in pytree.tree_leaves(x0))
-    first, further = choose(size, fun, options["hessian"], options["bounds"])
-    watch = Watch(options["callback"], options["max_seconds"])
-    try:
-        result = minimize(fun, x0, *args, **options | {"method": first})
-    except SecondDerivativeError:
-        if not further:
-            raise
-        return minimize(fun, x0, *args, **options | {"method": "lbfgs", "hessian": None} | watch.rest(0))
-    left = options["max_iterations"] - result.iterations
-    if result.status != Status.STALLED or not further or left < 1:
-        return result
-    hessian = options["hessian"] if further == "trust_exact" else None
-    changes = {"method": further, "hessian": hessian, "max_iterations": left, "tolerance": result.tolerance}
-    return joined(result, minimize(fun, result.x, *args, **options | changes | watch.rest(int(result.iterations))))
+    names = choose(size, fun, options["hessian"], options["decrement_tolerance"] is not None)
+    watch, most = Watch(options["callback"], options["max_seconds"]), options["max_iterations"]
+
+    def run(name: str, so_far: Result | None, further: bool) -> Result:
+        changes: dict[str, Any] = {"method": name}
+        if so_far is None:
+            part = share(most, further, size if name == "lbfgs" else None)
+            return minimize(fun, x0, *args, **options | changes | {"max_iterations": part})
+        done = int(so_far.iterations)
+        changes |= {"max_iterations": share(most - done, further), "tolerance": so_far.tolerance}
+        changes |= {"hessian": options["hessian"] if name in TAKES_HESSIAN else None}
+        return joined(so_far, minimize(fun, so_far.x, *args, **options | changes | watch.rest(done)))
+
+    result = None
+    for place, name in enumerate(names):
+        further = place + 1 < len(names)
+        try:
+            result = run(name, result, further)
+        except SecondDerivativeError:
+            if result is not None and result.status == Status.STALLED:
+                return result  # from the same point, L-BFGS would stall again
+            options = options | {"hessian": None} | watch.rest(0)
+            return run("lbfgs", result, False)
+        if not further or not _goes_on(result, most):
+            break
+    assert result is not None
+    return result
+
+
+def _goes_on(result: Result, most: Any) -> bool:
+    """Say whether another algorithm may go on: this one stalled, or has used its share of the iterations."""
+    return int(result.status) in (Status.STALLED, Status.ITERATIONS) and int(result.iterations) < most
 
 
 def joined(first: Result, rest: Result) -> Result:

@@ -19,7 +19,12 @@ from torch_reference.newton.step import Method, Step
 __all__ = ["State", "drive"]
 
 PROBES = 20
-"""Hessian-vector products spent on the search for negative curvature."""
+"""Hessian-vector products spent at most on the search for negative curvature."""
+PART = 32
+"""With more variables than that, one product for so many gradients that the run took, and at least two: after a run of
+many steps the search then adds at most a sixteenth to its work."""
+SHORT = 1e-3
+"""A last step shorter than this part of the way shows that the run came to rest, and does not creep to infinity."""
 FURTHER = 1e4
 """An optimum at infinity is looked for this many times as far from the start."""
 NEAR = 1.01
@@ -43,6 +48,7 @@ class State(NamedTuple):
     decrement: float
     convex: bool
     whole: bool
+    short: bool
     status: Status
     bottom: float
     tolerance: float
@@ -57,7 +63,8 @@ def drive(
     bottom = -(1 + abs(point.value)) / torch.finfo(start.dtype).eps
     status = Status.RUNNING if point.finite else Status.NOT_FINITE
     state = State(
-        point, method.init(point), Counts(1, 1), 0, 0.0, False, False, status, bottom, _tolerance(problem, point),
+        point, method.init(point), Counts(1, 1), 0, 0.0, False, False, False, status, bottom,
+        _tolerance(problem, point),
         [(start, Counts(1, 1))],
     )  # fmt: skip
     # From a stationary start, no step is taken.
@@ -86,7 +93,7 @@ def _step(problem: Problem, method: Method, start: Vector, options: Options, sta
     counts = state.counts.plus(made.counts)
     moved = state._replace(
         point=made.point, memory=made.memory, counts=counts, iteration=state.iteration + 1, decrement=made.decrement,
-        convex=made.convex, whole=made.whole,
+        convex=made.convex, whole=made.whole, short=_is_short(start, state.point.x, made.point.x),
         path=[*state.path, (made.point.x, counts)] if options.keep_path else state.path,
     )  # fmt: skip
     status = _ended(problem, start, moved, made.status)
@@ -114,7 +121,7 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
     """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
     if state.status != Status.GRADIENT or state.convex:
         return state
-    made = _off_saddle(problem, state.point)
+    made = _off_saddle(problem, state)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     return state._replace(
@@ -126,15 +133,16 @@ def _settle(problem: Problem, method: Method, state: State) -> State:
     )
 
 
-def _off_saddle(problem: Problem, point: Point) -> Step:
+def _off_saddle(problem: Problem, state: State) -> Step:
     """Look for negative curvature by conjugate gradients from a fixed vector, and step along it if there is any."""
+    point = state.point
     probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
     product = problem.products(point.x)
     if problem.box is not None:  # a variable at its bound stays there
         free = problem.box.free(point.x)
         probe, full = torch.where(free, probe, 0.0), product
         product = lambda v: torch.where(free, full(v), 0.0)  # noqa: E731 - two lines of one thing
-    c = conjugate_gradients(product, probe, 0.0, min(PROBES, len(probe)), math.inf)
+    c = conjugate_gradients(product, probe, 0.0, _probes(state), math.inf)
     counts = Counts(hvp=c.products)
     if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):
         return Step(point, (), counts, 0.0, True, True, Status.GRADIENT)
@@ -147,8 +155,20 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     return Step(found.point if found.ok else point, (), counts, 0.0, False, False, status)
 
 
+def _probes(state: State) -> int:
+    """Return how many products the search for negative curvature may take."""
+    size, counts = len(state.point.x), state.counts
+    spent = int(counts.gradient) + 2 * int(counts.hvp) + 2 * size * int(counts.hessian)
+    return min(size, PROBES) if size <= PROBES or not state.iteration else min(max(spent // PART, 2), PROBES)
+
+
 def _is_far(start: Vector, x: Vector) -> bool:
     return torch.linalg.vector_norm(x - start).item() > FAR * (1 + torch.linalg.vector_norm(start).item())
+
+
+def _is_short(start: Vector, before: Vector, x: Vector) -> bool:
+    """Say whether the step was short beside the way made."""
+    return torch.linalg.vector_norm(x - before).item() <= SHORT * torch.linalg.vector_norm(x - start).item()
 
 
 def _open(problem: Problem, start: Vector, x: Vector) -> bool:
@@ -158,6 +178,8 @@ def _open(problem: Problem, start: Vector, x: Vector) -> bool:
 
 def _look_further(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
+    if state.status == Status.GRADIENT and state.short:
+        return state
     x, value = state.point.x, state.point.value
     hidden = 10 * torch.finfo(start.dtype).eps * abs(value)
     near, further = (problem.at(start + factor * (x - start)) for factor in (NEAR, FURTHER))

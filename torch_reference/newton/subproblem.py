@@ -56,14 +56,16 @@ def least_in_ball(matrix: Matrix, gradient: Vector, radius: float, newton: Vecto
             vector, null = both[:, 0], both[:, 1] / torch.linalg.vector_norm(both[:, 1])
             step, size = vector, _norm(vector)
             half = torch.linalg.solve_triangular(factor, vector[:, None], upper=False)
-            further = shift + (size - radius) / radius * size**2 / (half**2).sum().item()
+            squared = (half**2).sum().item()  # a gradient so small that its square is 0 leaves the bounds to go by
+            further = shift + (size - radius) / radius * size**2 / squared if squared else math.nan
             bent = (null @ (matrix @ null)).item()
             if abs(size - radius) <= EASY * radius:
                 return Solution(vector, shift, True)
         if ok and size < radius:
             # The hard case: no shift fills the ball, and along the null vector the model falls on.
             middle, room = (vector @ null).item(), radius**2 - size**2
-            reach = room / (middle + math.copysign(math.sqrt(middle**2 + room), middle))
+            below = middle + math.copysign(math.sqrt(middle**2 + room), middle)
+            reach = room / below if below else math.nan
             model = (vector @ (matrix @ vector)).item() + shift * (size**2 + radius**2)
             if reach**2 * (bent + shift) <= HARD * model and bent < -tiny * EASY:
                 return Solution(vector + reach * null, shift, True)

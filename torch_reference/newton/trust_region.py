@@ -119,7 +119,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
             again = not (ok or close or move.edge or move.sure) and hidden
             close = hidden
             if ratio < POOR and not again:
-                radius = _norm(w * move.vector) / 4
+                radius = (_norm(w * move.vector) or radius) / 4  # no step was found at all
             elif ok and ratio > GOOD and move.edge:
                 radius = 2 * radius
             if ok or move.status != Status.RUNNING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class Conjugate(NamedTuple):
 
 
 def conjugate_gradients(
-    product: Callable[[Vector], Vector], gradient: Vector, tolerance: Array, limit: int, radius: Array
+    product: Callable[[Vector], Vector], gradient: Vector, tolerance: Array, limit: Any, radius: Array
 ) -> Conjugate:
     """Solve H s = -gradient until |residual| <= tolerance, the curvature is <= 0, |s| > radius, or `limit` products.
 

@@ -19,7 +19,12 @@ from jaxopt_study.backends.jax.newton.step import Method, Step, tally, when
 __all__ = ["State", "advance", "begin", "drive", "look_further", "settle", "take"]
 
 PROBES = 20
-"""Hessian-vector products spent on the search for negative curvature."""
+"""Hessian-vector products spent at most on the search for negative curvature."""
+PART = 32
+"""With more variables than that, one product for so many gradients that the run took, and at least two: after a run of
+many steps the search then adds at most a sixteenth to its work."""
+SHORT = 1e-3
+"""A last step shorter than this part of the way shows that the run came to rest, and does not creep to infinity."""
 FURTHER = 1e4
 """An optimum at infinity is looked for this many times as far from the start."""
 NEAR = 1.01
@@ -43,6 +48,7 @@ class State(NamedTuple):
     decrement: Float[Array, ""]
     convex: Bool[Array, ""]
     whole: Bool[Array, ""]
+    short: Bool[Array, ""]
     status: Int[Array, ""]
     bottom: Float[Array, ""]
     tolerance: Float[Array, ""]
@@ -73,7 +79,7 @@ def begin(problem: Problem, method: Method, start: Vector, options: Options) -> 
     status = jnp.where(point.finite, Status.RUNNING, Status.NOT_FINITE)
     zero, no = jnp.zeros_like(point.value), jnp.array(False)
     state = State(
-        point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, status, bottom,
+        point, method.init(point), tally(1, 1), jnp.array(0, jnp.int32), zero, no, no, no, status, bottom,
         _tolerance(problem, point), path,
     )  # fmt: skip
     return state._replace(status=_ended(problem, start, state, status))
@@ -127,7 +133,7 @@ def _step(problem: Problem, method: Method, start: Vector, state: State) -> Stat
     path = None if state.path is None else state.path.at(iteration, made.point.x, counts)
     moved = state._replace(
         point=made.point, memory=made.memory, counts=counts, iteration=iteration, decrement=made.decrement,
-        convex=made.convex, whole=made.whole, path=path,
+        convex=made.convex, whole=made.whole, short=_is_short(start, state.point.x, made.point.x), path=path,
     )  # fmt: skip
     return moved._replace(status=_ended(problem, start, moved, made.status).astype(state.status.dtype))
 
@@ -149,7 +155,7 @@ def _ended(problem: Problem, start: Vector, state: State, status: Array) -> Arra
 
 def settle(problem: Problem, method: Method, state: State) -> State:
     """Leave a saddle: where the gradient vanishes, and the Hessian was not found positive definite."""
-    made = _off_saddle(problem, state.point)
+    made = _off_saddle(problem, state)
     left = made.status == Status.RUNNING
     counts = state.counts.plus(made.counts)
     path = None if state.path is None else state.path.at(state.iteration, made.point.x, counts)
@@ -164,17 +170,17 @@ def settle(problem: Problem, method: Method, state: State) -> State:
     )
 
 
-def _off_saddle(problem: Problem, point: Point) -> Step:
+def _off_saddle(problem: Problem, state: State) -> Step:
     """Look for negative curvature by conjugate gradients from a fixed vector, and step along it if there is any."""
+    point = state.point
     probe = jnp.asarray(np.random.default_rng(0).standard_normal(point.x.size), point.x.dtype)
     zero = jnp.zeros_like(point.value)
-    limit = min(PROBES, point.x.size)
     product = problem.products(point.x)
     if problem.box is not None:  # a variable at its bound stays there
         free = problem.box.free(point.x)
         probe, full = jnp.where(free, probe, 0), product
         product = lambda v: jnp.where(free, full(v), 0)  # noqa: E731 - two lines of one thing
-    c = conjugate_gradients(product, probe, zero, limit, zero + jnp.inf)
+    c = conjugate_gradients(product, probe, zero, _probes(state), zero + jnp.inf)
     saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
     size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)
     down = jnp.where(point.gradient @ c.direction > 0, -size, size) * c.direction
@@ -190,8 +196,21 @@ def _off_saddle(problem: Problem, point: Point) -> Step:
     return when(saddle, leave, stay)
 
 
+def _probes(state: State) -> Array:
+    """Return how many products the search for negative curvature may take."""
+    size, counts = state.point.x.size, state.counts
+    spent = counts.gradient + 2 * counts.hvp + 2 * size * counts.hessian
+    few = jnp.clip(spent // PART, 2, PROBES)
+    return jnp.where((size <= PROBES) | (state.iteration == 0), min(size, PROBES), few)
+
+
 def _is_far(start: Vector, x: Vector) -> Array:
     return jnp.linalg.norm(x - start) > FAR * (1 + jnp.linalg.norm(start))
+
+
+def _is_short(start: Vector, before: Vector, x: Vector) -> Array:
+    """Say whether the step was short beside the way made."""
+    return jnp.linalg.norm(x - before) <= SHORT * jnp.linalg.norm(x - start)
 
 
 def _open(problem: Problem, start: Vector, x: Vector) -> Array:
@@ -200,6 +219,12 @@ def _open(problem: Problem, start: Vector, x: Vector) -> Array:
 
 
 def look_further(problem: Problem, start: Vector, state: State) -> State:
+    """Set INFINITY where the objective is lower further on, unless the run plainly came to rest."""
+    clear = (state.status == Status.GRADIENT) & state.short
+    return when(~clear, lambda s: _look(problem, start, s), state)
+
+
+def _look(problem: Problem, start: Vector, state: State) -> State:
     """Set INFINITY where the run came to rest or is far away, and the objective is lower further on."""
     x, value = state.point.x, state.point.value
     hidden = 10 * jnp.finfo(start.dtype).eps * jnp.abs(value)

@@ -88,9 +88,10 @@ def minimize(
         *args: Further arguments of `fun` and `hessian`: trees of arrays and numbers.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
-            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `exact` with up to 20
-            variables or a Hessian function, `gauss_newton` for a `Composite`, else `trust_krylov`; `lbfgs` without a
-            second derivative. Where the default stalls, another method goes on, and the result's reason names both.
+            Levenberg and Marquardt's method) or `lbfgs` (first derivatives only). By default `lbfgs` begins, `exact`
+            with a Hessian function, and `gauss_newton` for a `Composite`. Where it stalls or has used its share of the
+            iterations, `exact` goes on with up to 20 variables, else `trust_krylov`, and then a third one; the result's
+            reason names them. With `decrement_tolerance`, and inside `jax.jit` and `jax.vmap`, the second one begins.
         bounds: (lower, upper), each None, a number or a tree like x0, whose leaves broadcast to the start's and may be
             infinite; or scipy.optimize.Bounds. For `trust_krylov`, which is then the default. A start outside is moved
             to the nearest point within, and the objective is never evaluated outside. An active variable equals its

@@ -137,9 +137,11 @@ class Result(NamedTuple):
 
 
 def stalled(methods: Methods, entries: Any) -> str:
-    """Say which algorithm stalled before another went on, if one did; L-BFGS may have followed for other reasons."""
+    """Say which algorithm came to no end before another went on; L-BFGS may have followed for other reasons."""
     pairs = [(one, other) for one, other in pairwise(methods) if entries is None or other != "lbfgs"]
-    return "".join(f" {one} stalled on the way, and {other} went on." for one, other in pairs)
+    return "".join(
+        f" {one} stalled or had used its share of the iterations, and {other} went on." for one, other in pairs
+    )
 
 
 def without_second(entries: Any, x: Any) -> str:

@@ -129,6 +129,7 @@ def _trust_region(problem: Problem, model_at: Callable[[Point, Vector], Model]) 
             ok, ratio = _assess(point, new, move)
             again = ~ok & ~close & ~move.edge & ~move.sure & at_rounding_level(point, 2 * move.predicted)
             length = jnp.linalg.norm(w * move.vector)
+            length = jnp.where(length > 0, length, radius)  # no step was found at all
             shrunk = jnp.where((ratio < POOR) & ~again, length / 4, radius)
             next_radius = jnp.where(ok & (ratio > GOOD) & move.edge, 2 * radius, shrunk)
             most = jnp.maximum(trial.most, jnp.nan_to_num(move.predicted))
