@@ -69,9 +69,9 @@ def test_a_sentence_that_is_not_so_is_refuted(status, right, wrong, words):
 
 
 def test_each_status_that_ends_a_run_of_the_study_has_a_rule():
-    """These cannot come up in it: no callback, no clock, no tolerance of the decrement, no Hessian of a user's."""
+    """The others cannot come up in it: no callback, clock or bounds, no tolerance of the decrement, no user's Hessian."""
     names = {status.name for status in load_backend("jax").newton.Status}
-    others = {"RUNNING", "DECREMENT", "NOT_FINITE", "ASYMMETRIC", "HESSIAN", "STOPPED", "TIME"}
+    others = {"RUNNING", "DECREMENT", "NOT_FINITE", "PROJECTED", "ASYMMETRIC", "HESSIAN", "STOPPED", "TIME"}
     assert names - others == set(outcomes.RULES)
 
 
