@@ -69,7 +69,7 @@ def test_a_sentence_that_is_not_so_is_refuted(status, right, wrong, words):
 
 
 def test_each_status_that_ends_a_run_of_the_study_has_a_rule():
-    """The others cannot come up in it: no callback, clock or bounds, no tolerance of the decrement, no user's Hessian."""
+    """No other can come up: no callback, clock or bounds, no tolerance of the decrement, no Hessian of a user."""
     names = {status.name for status in load_backend("jax").newton.Status}
     others = {"RUNNING", "DECREMENT", "NOT_FINITE", "PROJECTED", "ASYMMETRIC", "HESSIAN", "STOPPED", "TIME"}
     assert names - others == set(outcomes.RULES)
