@@ -224,10 +224,10 @@ def test_the_public_face_has_all_that_the_backend_makes_public(loaded):
 
 LEAVES = {
     "jax": [
-        (None, ValueError, "params hold no parameters"),
+        (None, ValueError, "there are no parameters in params"),
         ({"a": {"b": "word"}}, TypeError, r"params\['a'\]\['b'\] is a str, and no array"),
         ([1, 2], TypeError, r"params\[0\] is int\d+, and only floating point numbers have derivatives"),
-        ({"a": np.zeros(0)}, ValueError, "params hold no parameters"),
+        ({"a": np.zeros(0)}, ValueError, "there are no parameters in params"),
         ([np.ones(2), np.ones(1, np.float32)], TypeError, "leaves of float32 and float64: give them one type"),
         ({"a": np.array([1, np.nan])}, ValueError, r"params\['a'\] holds NaN or infinite values"),
     ],
@@ -240,7 +240,7 @@ LEAVES = {
         (nn.Linear(1, 1), TypeError, r"params is a Linear, and no tensor: give dict\(module.named_parameters\(\)\)"),
         (nn.Linear(1, 1).parameters(), TypeError, r"is a generator, .*: give dict\(module.named_parameters\(\)\)"),
         ({"a": torch.ones(1, dtype=torch.int64)}, TypeError, r"params\['a'\] is torch.int64, and only floating point"),
-        ({}, ValueError, "params hold no parameters"),
+        ({}, ValueError, "there are no parameters in params"),
         ([torch.ones(2).double(), torch.ones(2).float()], TypeError, "leaves of torch.float32 and torch.float64: give"),
     ],
 }  # fmt: skip
@@ -371,6 +371,14 @@ def test_a_loss_is_called_as_few_times_as_can_be(name, loaded):
 
 def powers(p):
     return (abs(p["a"]["b"]) ** 1.5).sum()
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (2, " and 1 more entry"), (3, " and 2 more entries")])
+def test_further_entries_are_counted(name, count, more, loaded):
+    params = {"a": array(name, [1.0, 2.0, 3.0])}
+    found = loaded[name].finiteness.name_entries([[place] for place in range(count)], params)
+    assert found == f"(params['a'][0]){more}"
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -245,7 +245,7 @@ ARRAYS = {"jax": jnp.asarray, "torch": lambda values: torch.as_tensor(np.array(v
     ("values", "error", "words"),
     [
         ([1, 2], TypeError, "int64, and only floating point numbers have derivatives"),
-        ([], ValueError, "params hold no parameters"),
+        ([], ValueError, "there are no parameters in params"),
         ([1.0, float("nan")], ValueError, "holds NaN or infinite values"),
     ],
 )
@@ -363,6 +363,17 @@ def test_growth_and_crossovers_are_those_of_known_times():
     assert crossing[1:] == (("jax", OWN), ("jax", "hessian_blocked"), pytest.approx(300), ("jax", "hessian_blocked"))
     (line,) = Curves().tables(rows, plan)[2].rows
     assert line == ("jax blocked", "jax forward over reverse", "300 (hidden units)")
+
+
+@pytest.mark.parametrize("overview", [True, False])
+def test_between_frameworks_the_ratio_has_one_direction_which_is_named(overview):
+    plan, experiment = make_plan(overview=overview), OnWorkload()
+    seconds = {"jax": [1.0, 1.0, 1.0], "torch": [3.0, 3.0, 3.0]}
+    records = [record_of(experiment, "digits-linear", f, "hessian_blocked", s) for f, s in seconds.items()]
+    rows = experiment.rows(evaluate(experiment, records, plan), plan)
+    assert "PyTorch / JAX is 3.00 [3.00, 3.00]" in experiment.verdict(rows, plan)
+    (line,) = experiment.tables(rows, plan)[1].rows
+    assert line[:2] == ("torch blocked / jax blocked", "3.00 [3.00, 3.00]")
 
 
 def test_ratios_are_of_methods_measured_in_the_same_rounds():

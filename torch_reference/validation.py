@@ -71,7 +71,7 @@ def check_leaves(params: Params, name: str = "params") -> None:
                 f"{name}{pytree.keystr(path)} is {leaf.dtype}, and only floating point numbers have derivatives"
             )
     if not sum(leaf.numel() for _, leaf in leaves):
-        raise ValueError(f"{name} hold no parameters")
+        raise ValueError(f"there are no parameters in {name}")
     kinds = sorted({str(leaf.dtype) for _, leaf in leaves})
     if len(kinds) > 1:
         raise TypeError(f"{name} have leaves of {' and '.join(kinds)}: give them one type")

@@ -67,7 +67,7 @@ def check_leaves(params: Params, name: str = "params") -> None:
             kind = f"{jnp.result_type(leaf)}, and only floating point numbers have derivatives"
             raise TypeError(f"{name}{jax.tree_util.keystr(path)} is {kind}")
     if not sum(jnp.size(leaf) for _, leaf in leaves):
-        raise ValueError(f"{name} hold no parameters")
+        raise ValueError(f"there are no parameters in {name}")
     kinds = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves if hasattr(leaf, "dtype")})
     if len(kinds) > 1:
         raise TypeError(f"{name} have leaves of {' and '.join(kinds)}: give them one type")
