@@ -14,6 +14,9 @@ from jaxopt_study.config import DEVICES, DTYPES, FRAMEWORKS, ConfigError
 from jaxopt_study.studies import EVERY
 from jaxopt_study.terminal import visible
 
+REPORT = "report"
+"""What names the folders of a report in an error: they are given to the command `report` or to the option --report."""
+
 
 def new(path: Path) -> Path:
     """Return `path` if a run can be written there; nothing is made yet.
@@ -54,7 +57,9 @@ def old(option: str, path: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be read: {error.strerror}") from None
     if not found:
-        raise ConfigError(f"{option} {path} holds no run: there is no {environment.ENVIRONMENT} with its records in it")
+        raise ConfigError(
+            f"{option} {path} holds no run: name a folder with {record.RECORDS} and {environment.ENVIRONMENT}"
+        )
     return path
 
 
@@ -110,7 +115,7 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
     """Read the run that `option` names, before anything is measured.
 
     Args:
-        option: `--against`, `--resume` or `--report`.
+        option: `--against`, `--resume` or `REPORT`.
         path: The folder.
         plan: What it must have been asked for. The plans are compared before the records are read, which this plan may
             not know how to read.
@@ -125,7 +130,7 @@ def check_readable(option: str, path: Path, plan: Plan | None = None) -> None:
     changed = environment.differences(where["plan"], record.plain(plan)) if plan else []
     if changed:
         raise ConfigError(f"{option} {path} was run under another configuration: {changed[0]}")
-    if option != "--report":  # which shows what can be read
+    if option != REPORT:  # which shows what can be read
         with _reading(option, path):
             record.read(path)
 

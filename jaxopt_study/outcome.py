@@ -18,6 +18,7 @@ from jaxopt_study.report import figures as drawing
 from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.screen import Screen
 from jaxopt_study.report.table import Table, markdown
+from jaxopt_study.terminal import counted
 
 if TYPE_CHECKING:
     import altair as alt
@@ -66,7 +67,7 @@ class Outcome:
         return "\n".join(
             [
                 *lines,
-                f"{agree} of {len(self.findings)} comparisons agree. Studies: {studies}.",
+                f"{agree} of {counted(len(self.findings), 'comparison')} agree. Studies: {studies}.",
                 f"Folder: {self.folder}",
             ]
         )

@@ -57,10 +57,10 @@ def _checked(paths: Sequence[Path]) -> Sequence[Path]:
     """Return the folders, if each holds a run that can be shown and none is given twice."""
     seen: dict[Path, Path] = {}
     for path in paths:
-        folder = folders.old("--report", path)
-        folders.check_readable("--report", folder)
+        folder = folders.old(folders.REPORT, path)
+        folders.check_readable(folders.REPORT, folder)
         if (other := seen.setdefault(folder.resolve(), path)) is not path:
-            raise ConfigError(f"--report {other} and {path} are the same folder: give each run once")
+            raise ConfigError(f"{folders.REPORT} {other} and {path} are the same folder: give each run once")
     return paths
 
 
@@ -71,6 +71,6 @@ def _check_for_several(config: Config) -> None:
             "--against says nothing to several folders: the first one is what the others are compared with"
         )
     if "pyperf" in formats(config):
-        raise ConfigError("--export pyperf is for one run: give --report one folder")
+        raise ConfigError("--export pyperf is for one run: give one folder")
     if config.export and config.out is None:
         raise ConfigError("--export of several runs needs a folder to write: --out DIR")

@@ -28,8 +28,8 @@ without --out.
 
 Exit status:
 0    all values agree
-1    a value disagrees or a case failed (of several runs: in the last one), or
-     --fail-on-slower found a case
+1    a value disagrees, a case failed or there is no record (of several runs: in
+     the last one), or --fail-on-slower found a case
 2    the command line is wrong
 """
 

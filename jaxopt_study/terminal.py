@@ -107,6 +107,17 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """Return a number with its noun: `1 case`, `2 cases`.
+
+    Args:
+        number: How many.
+        one: The noun of one.
+        more: The noun of none and of several, where it is not `one` with an s.
+    """
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
 def serve(command: Callable[[], int]) -> int:
     """Run a command line and return its status; its reader may know ASCII alone, and may go before the end."""
     write_any_character()

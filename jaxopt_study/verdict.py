@@ -22,6 +22,7 @@ from jaxopt_study.report.screen import Part, Sentence
 from jaxopt_study.report.table import Table
 from jaxopt_study.studies import EVERY
 from jaxopt_study.studies.experiment import Experiment, Rows
+from jaxopt_study.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,15 @@ def comparisons(findings: Sequence[Finding]) -> Table:
 def opening(results: Results, drawn: Sequence[Section], plan: Plan) -> list[Sentence]:
     """Return what a reader must know first: whether the values agree, what failed, and what makes times doubtful."""
     failed = [r for r in results.records if r.failed]
-    found = _agreement(results.findings, plan)
+    nothing = [Sentence("The run holds no records.", "bad")]
+    found = _agreement(results.findings, plan) if results.records else nothing
     if failed:
         found.append(Sentence(f"{len(failed)} FAILED ({', '.join(r.case.key for r in failed)}).", "bad"))
     found += [Sentence(f"The report of {s.experiment.study} FAILED: {s.error}.", "bad") for s in drawn if s.error]
     if absent := _not_yet(results, plan):
-        found.append(Sentence(f"The run is not finished: {absent} cases are not measured yet.", "warning"))
+        found.append(
+            Sentence(f"The run is not finished: {counted(absent, 'case is', 'cases are')} not measured yet.", "warning")
+        )
     return [*found, *(Sentence(words, "warning") for words in _machine(results))]
 
 
@@ -164,9 +168,9 @@ def _short(section: Section, plan: Plan) -> Sequence[Table]:
 
 
 def status(results: Results, drawn: Sequence[Section]) -> int:
-    """Return the exit status: 1 where a value disagrees, or a case or a study's own code failed."""
+    """Return the exit status: 1 where a value disagrees, a case or a study's own code failed, or there is no record."""
     wrong = any(finding.agrees is False for finding in results.findings)
-    return int(wrong or any(r.failed for r in results.records) or any(s.error for s in drawn))
+    return int(wrong or not results.records or any(r.failed for r in results.records) or any(s.error for s in drawn))
 
 
 def _experiments(plan: Plan) -> list[Experiment]:
@@ -230,7 +234,7 @@ def _agreement(findings: Sequence[Finding], plan: Plan) -> list[Sentence]:
     unclear = list(dict.fromkeys(f.subject for f in findings if f.agrees is None))
     clear = sum(f.agrees is not None for f in findings)
     if wrong:
-        found = [Sentence(f"VALUES DISAGREE in {len(wrong)} of {len(findings)} comparisons.", "bad")]
+        found = [Sentence(f"VALUES DISAGREE in {len(wrong)} of {counted(len(findings), 'comparison')}.", "bad")]
         found += [Sentence(f"{_difference(f)}.", "bad") for f in wrong]
     elif clear:
         seen = [name for name in plan.frameworks if any(case.framework == name for f in findings for case in f.cases)]
@@ -256,9 +260,9 @@ def _machine(results: Results) -> list[str]:
     busy = [r.others_busy for r in records if r.others_busy > load.BUSY]
     if busy:
         words = f"up to {100 * max(busy):.0f} % of it"
-        parts.append(f"THE MACHINE WAS BUSY, {words}, in {len(busy)} of {len(records)} cases.")
+        parts.append(f"THE MACHINE WAS BUSY, {words}, in {len(busy)} of {counted(len(records), 'case')}.")
     slowed = [r for r in records if results.slowed(r)]
     if slowed:
         by = f"{100 * stats.SLOWED:.0f} %"
-        parts.append(f"THE MACHINE SLOWED DOWN by over {by} in {len(slowed)} of {len(records)} cases.")
+        parts.append(f"THE MACHINE SLOWED DOWN by over {by} in {len(slowed)} of {counted(len(records), 'case')}.")
     return parts

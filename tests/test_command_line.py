@@ -92,7 +92,7 @@ def all_here(compare_here):
         (["--epochs"], "requires an argument"),
         (["--against", "no-such-folder"], "--against no-such-folder holds no run"),
         (["--export", "docx"], "unknown format 'docx': choose from pyperf, csv, parquet, latex"),
-        (["--report", "no-such-folder"], "--report no-such-folder holds no run"),
+        (["--report", "no-such-folder"], "report no-such-folder holds no run: name a folder with records.jsonl and"),
         # What people type who know other tools.
         (["--lr", "0.1"], "--lr is --learning-rate here"),
         (["--lr=0.1"], "--lr is --learning-rate here"),
@@ -469,7 +469,7 @@ def test_one_command_names_all_the_others(capsys):
         (["--list"], 0, "digits-linear"),
         (["compare", "hessian"], 2, "did you mean --studies hessian?"),
         (["parity", "no.npz", "nothing.npz"], 2, "error: "),
-        (["report", "no-such-folder"], 2, "--report no-such-folder holds no run"),
+        (["report", "no-such-folder"], 2, "error: report no-such-folder holds no run"),
         (["report"], 2, "report needs the folder of a run, as in: report runs/"),
         (["report", "--studies", "a"], 2, "Unknown option"),
     ],

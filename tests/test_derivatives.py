@@ -374,6 +374,14 @@ def powers(p):
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (2, " and 1 more entry"), (3, " and 2 more entries")])
+def test_further_entries_are_counted(name, count, more, loaded):
+    params = {"a": array(name, [1.0, 2.0, 3.0])}
+    found = loaded[name].finiteness.name_entries([[place] for place in range(count)], params)
+    assert found == f"(params['a'][0]){more}"
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_entries_that_are_not_finite_are_named_with_the_likely_cause(name, loaded):
     where, sqrt = (jnp.where, jnp.sqrt) if name == "jax" else (torch.where, torch.sqrt)
     params = {"a": {"b": array(name, [[1.0, 0.0]])}, "z": array(name, 0.0)}

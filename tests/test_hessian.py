@@ -365,6 +365,17 @@ def test_growth_and_crossovers_are_those_of_known_times():
     assert line == ("jax blocked", "jax forward over reverse", "300 (hidden units)")
 
 
+@pytest.mark.parametrize("overview", [True, False])
+def test_between_frameworks_the_ratio_has_one_direction_which_is_named(overview):
+    plan, experiment = make_plan(overview=overview), OnWorkload()
+    seconds = {"jax": [1.0, 1.0, 1.0], "torch": [3.0, 3.0, 3.0]}
+    records = [record_of(experiment, "digits-linear", f, "hessian_blocked", s) for f, s in seconds.items()]
+    rows = experiment.rows(evaluate(experiment, records, plan), plan)
+    assert "PyTorch / JAX is 3.00 [3.00, 3.00]" in experiment.verdict(rows, plan)
+    (line,) = experiment.tables(rows, plan)[1].rows
+    assert line[:2] == ("torch blocked / jax blocked", "3.00 [3.00, 3.00]")
+
+
 def test_ratios_are_of_methods_measured_in_the_same_rounds():
     plan, experiment = make_plan(), OnWorkload()
     own, blocked, elsewhere = records = (

@@ -49,7 +49,7 @@ def test_an_environment_with_anything_wrong_is_one_line(run, tmp_path, capsys):
     tried = 0
     for what, where in changed_environments():
         (run / environment.ENVIRONMENT).write_text(json.dumps(where))
-        for option in ("--report", "--against"):
+        for option in (folders.REPORT, "--against"):
             with pytest.raises(ConfigError, match=option) as error:
                 folders.check_readable(option, run)
             assert str(error.value).isprintable(), what

@@ -278,7 +278,7 @@ def stepped(name, model, leaves=None, steps=1, **options):
 
 def test_parameters_of_one_group_must_have_made_the_same_steps():
     model = network()
-    with pytest.raises(DictionaryError, match=r"0\.weight made 1 steps and 1\.bias 2: optax counts once for a group"):
+    with pytest.raises(DictionaryError, match=r"0\.weight made 1 step and 1\.bias 2: optax counts once for a group"):
         carry(stepped("Adam", model), model)
 
 
@@ -313,12 +313,12 @@ def test_a_schedulers_place_must_be_known_and_be_the_optimizers():
     carry(optimizer, model, scheduler=scheduler)
     with pytest.raises(DictionaryError, match="has a scheduler: give scheduler="):
         carry(optimizer, model)
-    with pytest.raises(DictionaryError, match="group 0 made 1 steps, not steps=2"):
+    with pytest.raises(DictionaryError, match="group 0 made 1 step, not steps=2"):
         carry(optimizer, model, scheduler=scheduler, steps=2)
     with pytest.raises(DictionaryError, match="scheduler is not the optimizer's"):
         carry(optimizer, model, scheduler=scheduled(network(), 1)[1])
     advance(scheduler, 2)
-    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and its scheduler 2: they do not fit"):
+    with pytest.raises(DictionaryError, match="group 0 made 1 step, and its scheduler 2: they do not fit"):
         carry(optimizer, model, scheduler=scheduler)
     with pytest.raises(DictionaryError, match="its scheduler 2, one after every 3: they do not fit"):
         carry(optimizer, model, scheduler=scheduler, every=3)
@@ -428,7 +428,7 @@ def test_a_scheduler_must_be_where_the_state_is():
     assert to_torch_state_dict(state, optimizer, params, Matching(MODULES), **ask)["state"][0]["step"] == 1
     advance(scheduler, 3)
     assert scheduler.last_epoch == 3
-    with pytest.raises(DictionaryError, match="group 0 made 1 steps, and the scheduler 3: advance it"):
+    with pytest.raises(DictionaryError, match="group 0 made 1 step, and the scheduler 3: advance it"):
         to_torch_state_dict(state, optimizer, params, Matching(MODULES), **ask)
     with pytest.raises(DictionaryError, match="the scheduler made 3 steps already: it cannot go back to 1"):
         advance(scheduler, 1)

@@ -26,12 +26,14 @@ from jaxopt_study.bench import record as records
 from jaxopt_study.report import screen, table
 from jaxopt_study.report.screen import Part, Screen, Sentence
 from jaxopt_study.report.table import Table
+from jaxopt_study.terminal import counted
 
 # One run of the main job on a busy machine. Parameters and Newton's paths, which no display reads, are zeros.
 KEPT = Path(__file__).parent / "kept" / "main_job"
 WIDTHS = (60, 80, 120, 200)
 MOST_LINES = 45
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+PLURAL_OF_ONE = r"(?<![\d.,])1 (?:more )?(?:cases|comparisons|samples|steps|epochs|rows|entries|runs|cores)\b"
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
 
 ON_A_TERMINAL = """
@@ -176,8 +178,10 @@ def test_an_empty_run_and_one_in_which_all_failed_are_drawn(tmp_path, undrawn, c
     shutil.copytree(KEPT, tmp_path / "run")
     all_records = records.read(tmp_path / "run")
     (tmp_path / "run" / records.RECORDS).write_text("")
-    assert command_line.main(["--report", str(tmp_path / "run")]) == 0
-    assert "Nothing could be compared." in capsys.readouterr().out
+    assert command_line.main(["--report", str(tmp_path / "run")]) == 1
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first == "The run holds no records."
+    assert second.startswith(f"The run is not finished: {len(all_records)} cases are not measured yet.")
     reason = "RuntimeError: \x1b[31m<script>"
     broken = [replace(r, status="failed", reason=reason, samples=(), value={}, first_seconds=0.0) for r in all_records]
     records.append(tmp_path / "run", broken)
@@ -188,6 +192,18 @@ def test_an_empty_run_and_one_in_which_all_failed_are_drawn(tmp_path, undrawn, c
     report = (tmp_path / "run" / "report.md").read_text()
     assert "\x1b" not in report
     assert "<script>" not in report
+
+
+def test_one_of_something_has_no_plural(tmp_path, undrawn, capsys):
+    assert [counted(n, "case") for n in (0, 1, 2, 2000)] == ["0 cases", "1 case", "2 cases", "2,000 cases"]
+    assert [counted(n, "entry", "entries") for n in (1, 2)] == ["1 entry", "2 entries"]
+    shutil.copytree(KEPT, tmp_path / "run")
+    kept = (tmp_path / "run" / records.RECORDS).read_text().splitlines(keepends=True)
+    (tmp_path / "run" / records.RECORDS).write_text("".join(kept[:-1]))
+    command_line.main(["--report", str(tmp_path / "run"), "--verbose"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The run is not finished: 1 case is not measured yet." in said
+    assert not re.findall(PLURAL_OF_ONE, said)
 
 
 def test_what_was_not_measured_is_refused(capsys, folder):

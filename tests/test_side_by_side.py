@@ -180,12 +180,12 @@ def test_nothing_is_written_but_into_out(planted, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["first", "nothing"], "--report nothing holds no run"),
-        (["first", "first"], "--report first and first are the same folder: give each run once"),
+        (["first", "nothing"], "report nothing holds no run: name a folder with records.jsonl and environment.json"),
+        (["first", "first"], "report first and first are the same folder: give each run once"),
         (["first", "./second/../first"], "are the same folder"),
-        (["first", "link"], "--report first and link are the same folder"),
-        (["first", "empty"], "--report empty holds no run"),
-        (["first", "torn"], "--report torn: what it holds cannot be read"),
+        (["first", "link"], "report first and link are the same folder"),
+        (["first", "empty"], "report empty holds no run"),
+        (["first", "torn"], "report torn: what it holds cannot be read"),
         (["first", "second", "--against", "first"], "--against says nothing to several folders: the first one is"),
         (["first", "second", "--export", "csv"], "--export of several runs needs a folder to write: --out DIR"),
         (["first", "second", "--export", "pyperf", "--out", "x"], "--export pyperf is for one run"),
@@ -206,6 +206,7 @@ def test_what_cannot_be_set_side_by_side_is_one_line(arguments, words, planted, 
     said = capsys.readouterr()
     first, second = said.err.splitlines()
     assert words in first == second
+    assert "--report" not in first  # the command `report` has no such option
     assert said.out == ""
 
 

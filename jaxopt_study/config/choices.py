@@ -19,6 +19,7 @@ from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.studies.own import chosen, spelled
 from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.registry import OPTIMIZERS
+from jaxopt_study.terminal import counted
 
 __all__ = ["batch_size", "of_the_user", "read_data"]
 
@@ -59,7 +60,7 @@ def batch_size(config: Config, given: Given | None) -> int:
     """Return the rows of a training step."""
     size = _rows_per_step(config, given)
     if size > 1 and size > (rows := given.training_rows if given else training_rows(config.workload)):
-        raise ConfigError(f"--batch-size {size} is more than the {rows} rows for training")
+        raise ConfigError(f"--batch-size {size} is more than the {counted(rows, 'row')} for training")
     return size
 
 

@@ -22,6 +22,7 @@ from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report import export
 from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
 from jaxopt_study.studies.steps import source
+from jaxopt_study.terminal import counted
 
 __all__ = ["check", "check_beside", "formats"]
 
@@ -82,7 +83,7 @@ def check(config: Config, given: Given | None = None) -> Plan:
     plan = replace(plan, **of_the_user(config, given))
     at_hand = len(cores_at_hand())
     if plan.threads > at_hand:
-        raise ConfigError(f"--threads {plan.threads} is more than the {at_hand} cores at hand")
+        raise ConfigError(f"--threads {plan.threads} is more than the {counted(at_hand, 'core')} at hand")
     if plan.learning_rate > float(np.finfo(plan.dtype).max):
         raise ConfigError(f"--learning-rate {plan.learning_rate:g} is more than {plan.dtype} can hold")
     for name in plan.studies:
@@ -104,7 +105,7 @@ def check_beside(config: Config) -> None:
     if config.fail_on_slower is not None:
         positive("--fail-on-slower", config.fail_on_slower)
         if config.against is None and len(config.report) < 2:
-            raise ConfigError("--fail-on-slower needs another run: --against DIR, or a second folder for --report")
+            raise ConfigError("--fail-on-slower needs another run: --against DIR, or a second folder to report")
     for name in formats(config):
         if command := export.missing(name):
             raise ConfigError(f"--export {name} needs a package that is not installed: {command}")

@@ -13,6 +13,7 @@ import numpy as np
 from jaxopt_study.data.networks import Array, Convolutional, Dense, Network
 from jaxopt_study.data.workload import LOSSES, Rows, Workload, split, standardize
 from jaxopt_study.data.workloads import shuffled, standardized_targets
+from jaxopt_study.terminal import counted
 
 __all__ = ["BATCH_SIZE", "DataError", "Given", "arrays", "network"]
 
@@ -89,13 +90,13 @@ class Given:
     def facts(self, network: Network, standardized: bool, loss: str = "") -> tuple[str, ...]:
         """Return what a reader is told of the data, each fact as `name: value`."""
         rows, features = self.inputs.shape
-        train, validation, test = (f"{len(targets):,}" for _, targets in self.parts(False))
+        train, validation, test = (counted(len(targets), "row") for _, targets in self.parts(False))
         what = f"classification, {len(self.classes)} classes" if self.classes else "regression"
         both = "inputs" if self.classes else "inputs and targets"
         return (
-            f"data: {self.name}, {rows:,} rows of {features} numbers",
+            f"data: {self.name}, {counted(rows, 'row')} of {counted(features, 'number')}",
             f"target: {self.target}: {what}",
-            f"parts: {train} rows for training, {validation} for validation, {test} for testing, drawn at random",
+            f"parts: {train} for training, {validation} for validation, {test} for testing, drawn at random",
             f"scale: {f'{both} standardized on the training part' if standardized else 'as given'}",
             f"network: {network.words}",
             f"loss: {loss or LOSSES[self.loss]}",
@@ -153,7 +154,8 @@ def arrays(inputs: Any, targets: Any, name: str = "arrays", names: Sequence[str]
         raise DataError(f"X has shape {x.shape} and y {y.shape}: they must be (rows, features) and (rows,)")
     x = x.reshape(len(x), -1)
     if len(x) < FEWEST_ROWS or not x.shape[1]:
-        raise DataError(f"{len(x)} rows of {x.shape[1]} numbers are too few: there must be {FEWEST_ROWS} rows or more")
+        found = f"{counted(len(x), 'row')} of {counted(x.shape[1], 'number')}"
+        raise DataError(f"{found} are too few: there must be {FEWEST_ROWS} rows or more")
     _check_finite(x, names or [f"x[{number}]" for number in range(x.shape[1])])
     if y.dtype.kind == "f":
         _check_finite(y[:, None], [target])

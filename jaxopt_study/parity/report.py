@@ -46,7 +46,9 @@ class Report:
         if self.difference is None:
             steps = len(self.distances) - 1
             what = (
-                f"the same over {steps} steps" if steps else "the initial parameters are the same, no step was compared"
+                f"the same over {steps} step{'s' if steps > 1 else ''}"
+                if steps
+                else "the initial parameters are the same, no step was compared"
             )
             return f"{what} (tolerance {self.tolerance:.1e}): {self.pattern.words}."
         others = [name for name in self.leaves if name != self.difference.leaf]

@@ -10,6 +10,7 @@ import torch
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.schedules import place
 from jaxopt_study.port.members import Member
+from jaxopt_study.terminal import counted
 
 COUNTLESS = ("Muon", "SGD")
 """Classes that do not count the steps of a parameter."""
@@ -37,14 +38,16 @@ def steps_made(
     found = {}
     for label in map(str, range(len(optimizer.param_groups))):
         own = _own(optimizer, label, [m for m in members.values() if m.label == label and m.tensor.requires_grad])
-        if None not in (own, steps) and own != steps:
-            raise DictionaryError(f"group {label} made {own} steps, not steps={steps}")
+        if own is not None and steps is not None and own != steps:
+            raise DictionaryError(f"group {label} made {counted(own, 'step')}, not steps={steps}")
         made = next((n for n in (own, steps, gone if every == 1 else None) if n is not None), None)
         if made is None:
             continue
         if gone is not None and made // every != gone:
             rarely = f", one after every {every}" if every > 1 else ""
-            raise DictionaryError(f"group {label} made {made} steps, and its scheduler {gone}{rarely}: they do not fit")
+            raise DictionaryError(
+                f"group {label} made {counted(made, 'step')}, and its scheduler {gone}{rarely}: they do not fit"
+            )
         found[label] = made
     return found
 
@@ -69,7 +72,7 @@ def _own(optimizer: torch.optim.Optimizer, label: str, members: list[Member]) ->
     if len(set(counts.values())) > 1 and (damped or kind not in COUNTLESS):
         low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         raise DictionaryError(
-            f"{low} made {counts[low]} steps and {high} {counts[high]}: optax counts once for a group; put them into "
-            "groups of their own"
+            f"{low} made {counted(counts[low], 'step')} and {high} {counts[high]}: optax counts once for a group; "
+            "put them into groups of their own"
         )
     return None if kind in COUNTLESS else next(iter(counts.values()), None)

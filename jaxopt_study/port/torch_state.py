@@ -17,6 +17,7 @@ from jaxopt_study.port.counts import COUNTLESS, gone_of
 from jaxopt_study.port.fields import FIELDS, PART, SCALARS, Fields, check_layouts, key_of, read
 from jaxopt_study.port.matching import ONE_TO_ONE, Matching
 from jaxopt_study.port.members import Member, members_of
+from jaxopt_study.terminal import counted
 
 __all__ = ["advance", "to_torch_state_dict"]
 
@@ -92,7 +93,7 @@ def advance(scheduler: Any, steps: int) -> None:
         raise DictionaryError("ReduceLROnPlateau reads the loss at each step: load its state_dict instead")
     now = place(scheduler)
     if steps < now:
-        raise DictionaryError(f"the scheduler made {now} steps already: it cannot go back to {steps}")
+        raise DictionaryError(f"the scheduler made {counted(now, 'step')} already: it cannot go back to {steps}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step\\(\\)` before")
         for _ in range(steps - now):
@@ -107,7 +108,8 @@ def _check_steps(found: Fields, optimizer: torch.optim.Optimizer, scheduler: Any
             raise DictionaryError(f"{int(fields[PART])} {words}")
         if gone is not None and "count" in fields and int(fields["count"]) // every != gone:
             raise DictionaryError(
-                f"the state of group {label} made {int(fields['count'])} steps, and the scheduler {gone}: advance it"
+                f"the state of group {label} made {counted(int(fields['count']), 'step')}, and the scheduler {gone}: "
+                "advance it"
             )
 
 

@@ -16,6 +16,7 @@ from jaxopt_study.report import differences
 from jaxopt_study.report import table as text
 from jaxopt_study.report.differences import Run
 from jaxopt_study.report.table import Table
+from jaxopt_study.terminal import counted
 
 COLUMNS = ("case", "then", "now", "now / then [95 %]", "verdict", "machine speed", "same value")
 MAIN_COLUMNS = ("now / then [95 %]", "verdict", "now", "then")
@@ -70,8 +71,8 @@ def sentences(compared: Sequence[Row], runs: Sequence[Run]) -> list[str]:
     for before, after in dict.fromkeys([*with_first, *((row["before"], row["after"]) for row in compared)]):
         mine = [row for row in compared if (row["before"], row["after"]) == (before, after)]
         counts = [(verdict, sum(row["verdict"] == verdict for row in mine)) for verdict in ORDER]
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-        words = f"of {len(mine)} cases {counted}" if mine else "no case has a time in both"
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
+        words = f"of {counted(len(mine), 'case')} {verdicts}" if mine else "no case has a time in both"
         found.append(f"Run {after} beside run {before}: {words}.")
         found += _slowed_down(mine)
         if other_speed := sum(_has(row, OTHER_SPEED) for row in mine):

@@ -27,13 +27,14 @@ from jaxopt_study.studies import best, trained
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 from jaxopt_study.studies.registry import OPTIMIZERS, row_of
 from jaxopt_study.studies.tolerances import BEGINNING, Bound, notebooks, pinned
+from jaxopt_study.terminal import counted
 
 SENSITIVITIES = 100
 """Where the bounds were not measured, two frameworks may differ by so many times a run's sensitivity: its distance from
 itself after one unit in the last place of the initial parameters."""
 CHAOTIC = 1e-4
 """Where the sensitivity is more than this, training is chaotic, and curves cannot tell."""
-MAIN_COLUMNS = ("loop", "per step", "torch / jax [95 %]", "per run")
+MAIN_COLUMNS = ("loop", "per step", "PyTorch / JAX [95 %]", "per run")
 """What a narrow terminal shows of the table of times."""
 FIRST_STEPS = 10
 """Chaos needs steps to grow: the losses of the first ones must agree all the same."""
@@ -317,9 +318,8 @@ def _learned(rows: Sequence[Row], plan: Plan) -> Table:
         "Final loss: mean training loss of the last epoch. Max. difference: the largest relative difference of an "
         "epoch's loss between the frameworks." + (f" {parts}: {words}." if words else ""),
     )
-    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
     title = (
-        f"What was learned: {plan.workload}, {epochs}, {plan.rows_per_step}, "
+        f"What was learned: {plan.workload}, {counted(plan.epochs, 'epoch')}, {plan.rows_per_step}, "
         f"learning rate {plan.learning_rate:g}, {plan.dtype}"
     )
     return Table(title, tuple(columns), [tuple(line) for line in lines], notes)
@@ -368,12 +368,12 @@ def _took(rows: Sequence[Row], plan: Plan) -> Table:
     notes = (
         "First call: compilation included. For JAX, it runs all epochs; for PyTorch, the first epoch, and with the "
         "very first optimizer it loads torch._dynamo (over a second). Per run, per step: medians of "
-        f"{plan.repeats} samples. IQR: their interquartile range, relative to the median.",
+        f"{counted(plan.repeats, 'sample')}. IQR: their interquartile range, relative to the median.",
         *(NOTE_ON_ONE_ROW if plan.batch_size == 1 else ()),
         *text.flags(row["torch_over_jax"] for row in rows),
     )
-    cores = f"{plan.threads} core{'s' if plan.threads > 1 else ''}"
-    columns = ("optimizer", "loop", "first call", "per run", "per step", "IQR", "torch / jax [95 %]")
+    cores = counted(plan.threads, "core")
+    columns = ("optimizer", "loop", "first call", "per run", "per step", "IQR", "PyTorch / JAX [95 %]")
     return Table(f"What it took: {plan.rows_per_step}, on {cores}", columns, lines, notes, main=MAIN_COLUMNS)
 
 

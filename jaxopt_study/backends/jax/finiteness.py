@@ -71,7 +71,8 @@ def name_entries(entries: Any, params: Params, name: str = "params") -> str:
     rows = [[int(place) for place in entry] for entry in entries]
     first = next((row for row in rows if row[0] == row[-1]), rows[0])
     names = ", ".join(_name(place, params, name) for place in first)
-    more = f" and {len(entries) - 1} more entries" if len(entries) > 1 else ""
+    others = len(entries) - 1
+    more = f" and {others} more {'entry' if others == 1 else 'entries'}" if others else ""
     return f"({names}){more}"
 
 

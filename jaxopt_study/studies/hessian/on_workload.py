@@ -115,7 +115,7 @@ class OnWorkload(HessianExperiment):
         for r in rows:
             for other in r["ratios"]:
                 if r["framework"] != other["framework"]:
-                    words.append(f"{label(r)} takes {text.ratio(other['time'])} of {label(other)}'s time")
+                    words.append(f"PyTorch / JAX is {text.ratio(other['time'])}: {label(r)} over {label(other)}")
                 elif (r["method"], other["method"]) == ("hessian_blocked", OWN):
                     memory = f" and {_part(other['memory'])} of its temporary memory" if other["memory"] else ""
                     own = FRAMEWORKS_OWN[r["framework"]]
@@ -128,7 +128,7 @@ def _in_short(fastest: Sequence[Row]) -> str:
     times = ", ".join(f"{text.seconds(r['seconds'])} in {r['framework']}" for r in fastest)
     by = " and ".join(dict.fromkeys(short(r["method"]) for r in fastest))
     across = [o["time"] for r in fastest for o in r["ratios"] if o["framework"] != r["framework"]]
-    ratio = f"; JAX / PyTorch {text.ratio(across[0])}" if across else ""
+    ratio = f"; PyTorch / JAX is {text.ratio(across[0])}" if across else ""
     return f"dense Hessian ({by}): {times}{ratio}" if fastest else ""
 
 
@@ -155,7 +155,7 @@ def _ratios(
 
 
 def _others(record: Record, shown: Sequence[Record], fastest: Mapping[str, Record | None]) -> Iterator[Record]:
-    """Yield the framework's own Hessian; what a formula is near to; of JAX's fastest, PyTorch's fastest."""
+    """Yield the framework's own Hessian; what a formula is near to; of PyTorch's fastest, JAX's fastest."""
     mine = {r.method: r for r in shown if r.framework == record.framework}
     if METHODS[record.method].automatic and OWN in mine:
         yield mine[OWN]
@@ -164,7 +164,7 @@ def _others(record: Record, shown: Sequence[Record], fastest: Mapping[str, Recor
         yield mine[OWN]
     if nearest.get(record.method) in mine:
         yield mine[nearest[record.method]]
-    if record == fastest.get("jax") and (other := fastest.get("torch")):
+    if record == fastest.get("torch") and (other := fastest.get("jax")):
         yield other
 
 

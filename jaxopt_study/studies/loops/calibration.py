@@ -73,15 +73,15 @@ class Calibration(Experiment):
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
         """Return the rate of each probe."""
         notes = (
-            "torch / jax: time of a large matrix product AB, of the fastest library of each framework. Where products "
-            "take most of a step, the growth curves come near this ratio.",
+            "PyTorch / JAX: time of a large matrix product AB, of the fastest library of each framework. Where "
+            "products take most of a step, the growth curves come near this ratio.",
             "A'B is the gradient of a dense layer's kernel. XLA 0.10 on a CPU computes it slowly where rows are a "
             "power of two apart, unless there is an optimization_barrier around the transpose, as in transposing_scan "
             "of the growth curves.",
             *text.flags(row["torch_over_jax"] for row in rows),
         )
         title = "Calibration: what this machine and these versions do"
-        columns, main = ("probe", "rate", "IQR", "torch / jax [95 %]"), ("rate", "torch / jax [95 %]")
+        columns, main = ("probe", "rate", "IQR", "PyTorch / JAX [95 %]"), ("rate", "PyTorch / JAX [95 %]")
         return [Table(title, columns, [_line(row) for row in rows], notes, main=main)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:

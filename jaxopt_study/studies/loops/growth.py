@@ -36,7 +36,7 @@ FRAMEWORKS = ("jax", "torch")
 RANDOM_ROWS = 1024
 PASSES = {"adam": 7, "rmsprop": 5, "adagrad": 5, "sgd": 3}
 """Arrays of as many numbers as parameters that an update reads and writes: Adam reads four and writes three."""
-MAIN_COLUMNS = ("size", "torch / jax, fastest [95 %]", "usual [95 %]")
+MAIN_COLUMNS = ("size", "PyTorch / JAX, fastest [95 %]", "usual [95 %]")
 """What a narrow terminal shows of the table."""
 FEWEST = 4
 """Sizes from which overhead is fitted."""
@@ -213,7 +213,7 @@ def _of(rows: Sequence[Row], table: str) -> list[Row]:
 def _ratios_table(rows: Sequence[Row], plan: Plan) -> Table:
     columns = (
         "what grows", "size", "MFLOP", "JAX: fastest tried", "PyTorch: fastest tried", "not measured",
-        "torch / jax, fastest [95 %]", "usual [95 %]",
+        "PyTorch / JAX, fastest [95 %]", "usual [95 %]",
     )  # fmt: skip
     rows_of = next((f", trained on {row['trained_on']}" for row in rows if row["trained_on"]), "")
     lines = [

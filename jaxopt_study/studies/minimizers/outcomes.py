@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxopt_study.bench.record import Record
 from jaxopt_study.studies.minimizers.runs import ITERATIONS, End
+from jaxopt_study.terminal import counted
 
 __all__ = ["Outcome", "read", "refuted"]
 
@@ -99,7 +100,7 @@ def _stalled(run: Outcome) -> str:
 
 
 def _limit(run: Outcome) -> str:
-    return "" if run.end.iterations >= ITERATIONS else f"it made {run.end.iterations} iterations"
+    return "" if run.end.iterations >= ITERATIONS else f"it made {counted(run.end.iterations, 'iteration')}"
 
 
 def _infinity(run: Outcome) -> str:

@@ -20,6 +20,7 @@ from jaxopt_study.report.table import ABSENT, Table
 from jaxopt_study.studies.experiment import Row, all_skipped
 from jaxopt_study.studies.newton.methods import FIRST_ORDER, LBFGS, METHODS, NEWTON, REFERENCE, method_of
 from jaxopt_study.studies.newton.problems import PENALTY
+from jaxopt_study.terminal import counted
 
 __all__ = ["TARGETS", "figures", "shares", "tables", "verdict"]
 
@@ -130,9 +131,10 @@ def _in_short(rows: Sequence[Row], plan: Plan) -> str:
     if not shown:
         return ""
     times = ", ".join(f"{text.seconds(row['seconds'])} in {row['framework']}" for row in shown)
-    steps = " and ".join(dict.fromkeys(str(row["steps"]) for row in shown))
+    *others, last = dict.fromkeys(row["steps"] for row in shown)
+    steps = " and ".join([*map(str, others), counted(last, "step")])
     apart = f"; values differ by {text.number(max(row['gap'] for row in shown))}" if len(shown) > 1 else ""
-    return f"Newton's method: {steps} steps, {times}, not counting compilation{apart}"
+    return f"Newton's method: {steps}, {times}, not counting compilation{apart}"
 
 
 def _rivals(rows: Sequence[Row], problem: str) -> tuple[Row | None, list[Row]]:

@@ -13,6 +13,7 @@ from jaxopt_study.studies.experiment import Row
 from jaxopt_study.studies.ranking import points, profiles, statistics
 from jaxopt_study.studies.ranking.rows import REFERENCE, TRIALS
 from jaxopt_study.studies.ranking.statistics import BETTER, TIED, WORSE
+from jaxopt_study.terminal import counted
 
 POINTS = ("default", "tuned")
 SIGNS = {BETTER: "+", TIED: "=", WORSE: "-"}
@@ -117,9 +118,9 @@ def of_workload(name: str, rows: Sequence[Row], plan: Plan) -> list[Table]:
         (row["optimizer"], f"{row['decades_near_best']:.2f}", f"{row['trials']}", f"{row['diverged']}") for row in done
     ]
     tests = (
-        f"Median of {count} initializations with its 95 % interval, after {plan.epochs} epochs; tuned: the learning "
-        "rate and schedule with the least validation loss.",
-        f"Better and worse: by over 1 %, and by Wilcoxon's test of the {count} pairs at 5 %, "
+        f"Median of {counted(count, 'initialization')} with its 95 % interval, after "
+        f"{counted(plan.epochs, 'epoch')}; tuned: the learning rate and schedule with the least validation loss.",
+        f"Better and worse: by over 1 %, and by Wilcoxon's test of the {counted(count, 'pair')} at 5 %, "
         "corrected for the number of optimizers." + _scatter(done),
         *reasons,
     )
