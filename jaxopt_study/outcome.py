@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from jaxopt_study.bench.finding import Finding
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.report import figures as drawing
+from jaxopt_study.report import html
 from jaxopt_study.report.figures import Figure
 from jaxopt_study.report.screen import Screen
-from jaxopt_study.report.table import Table, markdown
+from jaxopt_study.report.table import Table
 from jaxopt_study.terminal import counted
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ class Outcome:
         )
 
     def _repr_html_(self) -> str:
-        verdict, folder = html.escape(self.verdict), html.escape(str(self.folder))
-        tables = "".join(f"<pre>{html.escape(markdown(table))}</pre>" for table in self.tables)
-        return f"<p>{verdict}</p><p>Folder: {folder}</p><details><summary>Tables</summary>{tables}</details>"
+        return html.in_notebook(self.verdict, self.folder, self.tables)
 
     @property
     def studies(self) -> tuple[str, ...]:

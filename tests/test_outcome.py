@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,46 @@ def test_its_repr_is_the_verdict_in_ten_lines(outcome):
         assert all(len(line) <= 80 for line in lines[:-1])
         assert lines[0].startswith(outcome.verdict[:20])
         assert str(outcome.folder) in lines[-1]
-    assert "<details>" in outcome._repr_html_()
-    assert "<script>" not in replace(outcome, verdict="<script>")._repr_html_()
+
+
+class Shown(HTMLParser):
+    """What a page shows: its tables as rows of cells, and its tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.tags, self._open = [], [], []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, words):
+        if self._open and self._open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += words
+
+
+def test_a_notebook_shows_its_tables_as_tables(outcome):
+    page = Shown(outcome._repr_html_())
+    assert page.tables == [[list(table.columns), *map(list, table.rows)] for table in outcome.tables if table.rows]
+    assert "pre" not in page.tags
+    hostile = replace(
+        outcome.tables[0], title="<script>", rows=[["<script>|\x1b[31m"] * len(outcome.tables[0].columns)]
+    )
+    page = Shown(replace(outcome, verdict="<script>", folder=Path("<script>"), tables=[hostile])._repr_html_())
+    assert "script" not in page.tags
+    assert page.tables[0][1][0] == "<script>|\\x1b[31m"
 
 
 def test_its_tables_are_data_frames_in_seconds(outcome):

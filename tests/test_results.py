@@ -1,11 +1,14 @@
 """The page of results and the figures of docs hold what the kept records say, and nothing else."""
 
 import importlib.util
+import itertools
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from jaxopt_study.report import figures as drawing
 from jaxopt_study.report import screen, table
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -57,3 +60,34 @@ def test_no_figure_needs_a_long_legend(made):
             assert 1 <= len(groups) <= 4, figure.name
             assert figure.title
             assert all(axis.title for axis in figure.make.args[1:] if hasattr(axis, "title"))
+
+
+LABEL = re.compile(
+    r'<text text-anchor="middle" transform="translate\(([-\d.]+),[\d.]+\)"[^>]*opacity="1">([^<]+)</text>'
+)
+
+
+def labels_below(svg):
+    """Return for each horizontal axis where its labels begin and end, and their words."""
+    for group in re.findall(r'role-axis-label"[^>]*>(.*?)</g>', svg):
+        if found := [(float(x), words) for x, words in LABEL.findall(group)]:
+            halves = [sum(1.25 if c in ".,- " else 2.5 for c in words) for _, words in found]  # at 9 points
+            yield sorted((x - half, x + half, words) for (x, words), half in zip(found, halves, strict=True))
+
+
+def test_labels_of_ticks_are_apart_and_legends_show_whole_points(made):
+    """Of each figure of each kept run, at both widths."""
+    module, _, _ = made
+    pairs = symbols = 0
+    for run, width in itertools.product(module.RUNS, (drawing.WIDE, drawing.COLUMN)):
+        _, _, sections = module.read(module.KEPT / run)
+        for figure in [figure for section in sections for figure in section.figures]:
+            svg = drawing.svg(figure, width)
+            for (_, end, one), (start, _, other) in (p for axis in labels_below(svg) for p in itertools.pairwise(axis)):
+                assert start - end > 3, f"{figure.name}, {width}: {one!r} and {other!r} are not apart"
+                pairs += 1
+            for symbol in re.findall(r'role-legend-symbol"[^>]*>(.*?)</g>', svg):
+                assert "dasharray" not in symbol or "Z" not in symbol, f"{figure.name}: a broken outline"
+                symbols += 1
+    assert pairs > 100
+    assert symbols > 20

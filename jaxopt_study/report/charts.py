@@ -95,7 +95,7 @@ def lines(
         )
     if any("low" in row for row in rows):
         layers.append(base.mark_area(opacity=0.2).encode(y=_scaled(alt.Y, "low", y, ends, grid=True), y2="high:Q"))
-    layers.append(base.mark_line(strokeWidth=1.5, interpolate=curve).encode(strokeDash=_dash(found)))
+    layers.append(base.mark_line(strokeWidth=1.5, interpolate=curve).encode(strokeDash=_dash(found, not dots)))
     tooltip = _tooltip(rows, {"x": x, "y": y})
     if dots:
         layers.append(_marks(base, found).encode(tooltip=tooltip))
@@ -201,11 +201,19 @@ def _legend(found: Mapping[str, Look]) -> Any:
     return alt.Legend(title=None) if len(found) > 1 else None
 
 
-def _dash(found: Mapping[str, Look]) -> Any:
+def _dash(found: Mapping[str, Look], shown: bool) -> Any:
+    """Return the encoding of groups by dashes.
+
+    Args:
+        found: The looks of the groups.
+        shown: Whether the legend shows them. Where it shows points, dashes would break their outlines.
+    """
     import altair as alt
 
-    scale = alt.Scale(domain=list(found), range=[list(look.dash) for look in found.values()])
-    return alt.StrokeDash("group:N", scale=scale, legend=_legend(found))
+    # Vega-Lite merges legends of equal domains, one that is turned off too: then this one has another order.
+    names = list(found) if shown else list(found)[::-1]
+    scale = alt.Scale(domain=names, range=[list(found[name].dash) for name in names])
+    return alt.StrokeDash("group:N", scale=scale, legend=_legend(found) if shown else None)
 
 
 def _marks(base: Any, found: Mapping[str, Look]) -> Any:

@@ -24,6 +24,8 @@ PANEL, MARGIN = 125, 74
 """The least width of a panel, and what its axis takes beside it."""
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """vl-convert brings the first one along, so that a figure is the same on every machine."""
+SEPARATION = 5
+"""Points between the labels of ticks, of which those that are nearer to the one before are left out."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,13 @@ CONFIG: Mapping[str, Any] = {
     "background": "white",
     "aria": False,
     "view": {"stroke": None},
-    "axis": {"labelFontSize": 9, "titleFontSize": 10, "titleFontWeight": "normal", "labelOverlap": "greedy"},
+    "axis": {
+        "labelFontSize": 9,
+        "titleFontSize": 10,
+        "titleFontWeight": "normal",
+        "labelOverlap": "parity",
+        "labelSeparation": SEPARATION,
+    },
     "axisY": {"labelLimit": 220},
     "legend": {
         "orient": "bottom",

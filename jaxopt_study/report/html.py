@@ -96,6 +96,16 @@ def text(sentences: Sequence[Sentence | str], chapters: Sequence[Chapter], how: 
     )
 
 
+def in_notebook(verdict: str, folder: Path, tables: Sequence[Table]) -> str:
+    """Return what a notebook shows of a run: what it came to, and its tables, which the reader opens."""
+
+    def side(table: Table, column: str) -> str:
+        return "left" if column == table.columns[0] or column in table.left else "right"
+
+    template = templates().get_template("notebook.html.jinja")
+    return template.render(verdict=verdict, folder=str(folder), tables=tables, side=side, zip=zip)
+
+
 def templates() -> Environment:
     """Return the templates of pages. Whatever is put into one is text, never HTML, and on one line."""
     import jinja2
