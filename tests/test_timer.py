@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from jaxopt_study import verdict
@@ -11,6 +12,7 @@ from jaxopt_study.studies import timer
 from tests.conftest import load_backend, make_plan
 
 PLAN = make_plan(studies=("timer",), profile="default", frameworks=("jax",))
+VARYING = (0.75, 1.25, 0.8, 1.2, 1.0, 0.9, 1.1, 0.85, 1.15)
 STEADY = (1.0, 1.001, 0.999, 1.0, 1.002, 0.998, 1.0, 1.001, 0.999)
 
 
@@ -71,6 +73,25 @@ def test_trials_called_wrongly_are_counted_and_named(kind, said, words):
         cases = 2 * timer.TRIALS[kind].times
         assert (len(found.cases), found.subject) == (cases, f"timer/{kind} 1/jax/A and {cases - 1} more")
         assert ("FAILS here: jax" in section.verdict) == (wrong == 2)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("equal", 1.6), ("planted", 1.0)])
+def test_where_the_timer_itself_says_unstable_trials_refute_nothing_and_show_nothing(kind, said):
+    """As on a machine that is shared: B's times vary by half around what they are called."""
+    chosen = {f"{kind} {number + 1}": said for number in range(2)}
+    records = [
+        dataclasses.replace(r, samples=tuple(np.array(r.samples) * VARYING))
+        if r.subject in chosen and r.method == "B"
+        else r
+        for r in measured(lambda subject: chosen.get(subject, as_planted(subject)))
+    ]
+    results, section = read(records)
+    (found,) = [f for f in results.findings if f.agrees is None]
+    assert (found.distance, found.bound) == (2, 1)
+    assert found.note == "the machine was too unsteady: 2 of these ratios are marked as unstable"
+    assert section.verdict.startswith("the machine was too unsteady to test the timer: jax: ")
+    assert [row[1] for row in section.tables[0].rows].count("unsteady") == 1
+    assert verdict.status(results, [section]) == 0
 
 
 def test_where_trials_failed_no_more_of_the_rest_may_be_wrong():
