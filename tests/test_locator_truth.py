@@ -317,9 +317,8 @@ def test_a_planted_fault_is_found_at_its_step(name, dtype):
     assert report.same == ((name, dtype) in BELOW), report
     if report.same:
         return
-    if (name, dtype) in NOISE_NAMED:
-        assert report.difference.leaf in NO_EFFECT
-        return
+    if (name, dtype) in NOISE_NAMED and report.difference.leaf in NO_EFFECT:
+        return  # a processor that rounds otherwise may name a leaf that is wrong
     assert first <= report.difference.step <= LATE.get((name, dtype), clearly), report
     assert report.difference.leaf in leaves, report
 
