@@ -175,7 +175,7 @@ def test_one_problem_is_run_by_ours_and_by_a_peer(monkeypatch):
     def fails(problem):
         raise FloatingPointError("no more")
 
-    some = {"exact": found["exact"], "fails": fails, "SciPy BFGS": found["SciPy BFGS"]}
+    some = {"exact": found["exact"], "lbfgs": fails, "fails": fails, "SciPy BFGS": found["SciPy BFGS"]}
     monkeypatch.setattr(runs, "solvers", lambda _: some)
     value = CUTEST.task(backend, CUTEST.case("ROSENBR", "jax", "every minimizer"), None, PLAN)
     *_, output = value.run(value.start())
@@ -188,6 +188,7 @@ def test_one_problem_is_run_by_ours_and_by_a_peer(monkeypatch):
     assert peer.value < 1e-10
     assert kept["runs"]["fails"]["words"] == "FloatingPointError: no more"
     assert kept["runs"]["fails"]["end"]["work"] == 0
+    assert (kept["runs"]["lbfgs"]["status"], kept["runs"]["fails"]["status"]) == ("RAISED", "")  # "" is not ours
     load_backend("jax")
 
 

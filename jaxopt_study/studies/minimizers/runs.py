@@ -19,6 +19,8 @@ COLLECTION = "collection"
 """The module of JAX's minimizers with the problems."""
 DEFAULT = "default"
 """The name of `minimize` without a method, where it chooses one itself."""
+RAISED = "RAISED"
+"""In place of the name of a `Status`, where a minimizer of ours raised."""
 FURTHER = 1e4
 """A sentence on infinity speaks of a point so many times as far from the start as the end."""
 LENGTHS = np.geomspace(1e-14, 1, 29)
@@ -53,7 +55,8 @@ class End(NamedTuple):
 
 def every(backend: Backend, name: str) -> Value:
     """Return the end of each minimizer on a problem, as arrays with a row for each; the start's is the first."""
-    collection = getattr(backend.newton, COLLECTION)
+    newton: Any = backend.newton
+    collection, own = getattr(newton, COLLECTION), {DEFAULT, *newton.METHODS}
     with collection.in_float64():
         problem = collection.collected(name)
         value, slope = problem.at(problem.start)
@@ -63,7 +66,7 @@ def every(backend: Backend, name: str) -> Value:
                 ends[solver] = run(problem)
             except Exception as error:  # whatever a minimizer raises is its end on this problem
                 words = f"{type(error).__name__}: {error}".splitlines()[0]
-                ends[solver] = ends[""][0], "RAISED", words
+                ends[solver] = ends[""][0], RAISED if solver in own else "", words
     return {
         "size": np.array(problem.start.size),
         "solvers": np.array(list(ends)),
