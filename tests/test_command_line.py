@@ -11,6 +11,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,6 +29,7 @@ from tests.conftest import compare, load_backend
 from tests.here import workers_here
 from tests.processes import lines, start, wait_for, workers
 
+KEPT = Path(__file__).parent / "kept" / "main_job"
 SMALL = ("--epochs", 1, "--repeats", 2, "--profile", "smoke")
 
 
@@ -281,10 +283,26 @@ def test_the_summary_is_json_alone(tmp_path, all_here):
 
 
 def test_one_framework_runs_alone(tmp_path, all_here):
-    answer = all_here("--frameworks", "jax", "--optimizers", "sgd", *SMALL, "--out", tmp_path / "run")
+    options = ("--studies", "optimizers", "derivatives", "--frameworks", "jax", "--optimizers", "sgd", *SMALL)
+    answer = all_here(*options, "--out", tmp_path / "run")
     assert answer.returncode == 0
     assert "torch" not in {r.framework for r in record.read(tmp_path / "run")}
     assert "The values of jax agree with their references in" in answer.stdout
+
+
+@pytest.mark.parametrize(("alone", "other"), [("jax", "torch"), ("torch", "jax")])
+def test_the_main_job_of_one_framework_needs_no_other(alone, other):
+    """What is asked for, and what the kept records of one say: that its cases run is shown by the smoke run of CI."""
+    plan = replace(environment.plan_of(environment.read(KEPT)), frameworks=(alone,))
+    cases = [case for name in plan.studies for group in STUDIES[name].groups(plan) for case in group.cases]
+    assert plan.studies == MAIN_JOB
+    assert {case.framework for case in cases} >= {alone}
+    assert other not in {case.framework for case in cases}
+    asked = set(cases)
+    results = verdict.evaluate([r for r in record.read(KEPT) if r.case in asked], plan)
+    drawn = verdict.sections(results, plan)
+    assert verdict.status(results, drawn) == 0
+    assert f"The values of {alone} agree with their references in" in verdict.opening(results, drawn, plan)[0].words
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"plan": 3}', "rubbish", '{"plan": {}}'])

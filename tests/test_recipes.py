@@ -29,6 +29,7 @@ def records(tmp_path_factory):
         with (root / path).open("a") as file:
             file.write("\n\n" + code)
     options = ["--profile", "smoke", "--workload", "iris", "--optimizers", "nesterov", "--out", "run", "--json"]
+    options += ["--repeats", "1"]  # ratios, which need more, are those of CI's smoke run and of the kept runs
     # Compiled without most optimizations: nothing here runs for as long as it takes to compile.
     quickly = "--xla_cpu_parallel_codegen_split_count=1 --xla_backend_optimization_level=0"
     answer = subprocess.run(
