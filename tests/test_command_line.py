@@ -377,15 +377,18 @@ IN_TORCH = ("--studies", "optimizers", "derivatives", "--frameworks", "torch", "
 
 
 def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path, all_here):
-    folder = tmp_path / "run"
     options = (*IN_TORCH, "--optimizers", "sgd")
-    run = start(*options, "--out", folder)
-    wait_for(lambda: len(lines(folder)) == 1)
-    (torch,) = workers(run)
-    idle = torch.cpu_times().user
-    wait_for(lambda: torch.cpu_times().user > idle + 0.1)  # it is measuring
-    torch.kill()
-    said, _ = run.communicate(timeout=120)
+    for attempt in range(3):
+        folder = tmp_path / f"run{attempt}"
+        run = start(*options, "--out", folder)
+        wait_for(lambda folder=folder: len(lines(folder)) == 1)
+        (torch,) = workers(run)
+        idle = torch.cpu_times().user
+        wait_for(lambda torch=torch, idle=idle: torch.cpu_times().user > idle + 0.1)  # it is measuring
+        torch.kill()
+        said, _ = run.communicate(timeout=120)
+        if run.returncode:
+            break  # on a busy machine the signal may come after the last case
     assert run.returncode == 1
     before, *group = record.read(folder)
     assert before.ok
