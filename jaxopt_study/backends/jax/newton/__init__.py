@@ -1,7 +1,8 @@
 """Newton's method and its relatives for any tree of parameters: `minimize(fun, x0, *args)`.
 
 Files: `minimize` (the public function), `options`, `checks`, `result`; `driver` (the loop of all algorithms) and `step`
-(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `subproblem`; `line_search`;
+(one iteration); a file for each algorithm (`exact`, `conjugate`, `trust_region`, `lbfgs`); `subproblem`, `projected`
+(a region with bounds); `line_search`; `bounds` (how a user gives them); `choice` (of algorithms, by default);
 `problem` (the objective on vectors); `linear` (closed forms); `program` (functions known by what they compute);
 `implicit` (the derivative of the solution); `auxiliary` (an objective that returns more than its value); `watch` (what
 may end a run from outside). Beside `minimize`: `collection` (the problems of CUTEst), `peers` (other people's
