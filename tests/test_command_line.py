@@ -22,6 +22,7 @@ from jaxopt_study import compare as command_line
 from jaxopt_study import folders, verdict
 from jaxopt_study import progress as progress_bar
 from jaxopt_study.bench import environment, record
+from jaxopt_study.bench.process import WorkerProcess
 from jaxopt_study.config import Config, ConfigError, check, plan
 from jaxopt_study.report import export
 from jaxopt_study.studies import MAIN_JOB, STUDIES
@@ -376,27 +377,27 @@ def test_python_users_get_the_same(tmp_path, all_here):
 IN_TORCH = ("--studies", "optimizers", "derivatives", "--frameworks", "torch", "--epochs", 1, "--repeats", 1)
 
 
-def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path, all_here):
-    options = (*IN_TORCH, "--optimizers", "sgd")
-    for attempt in range(3):
-        folder = tmp_path / f"run{attempt}"
-        run = start(*options, "--out", folder)
-        wait_for(lambda folder=folder: len(lines(folder)) == 1)
-        (torch,) = workers(run)
-        idle = torch.cpu_times().user
-        wait_for(lambda torch=torch, idle=idle: torch.cpu_times().user > idle + 0.1)  # it is measuring
-        torch.kill()
-        said, _ = run.communicate(timeout=120)
-        if run.returncode:
-            break  # on a busy machine the signal may come after the last case
-    assert run.returncode == 1
+def test_a_worker_that_is_killed_costs_its_case_alone(tmp_path, compare_here, monkeypatch):
+    options, folder = (*IN_TORCH, "--optimizers", "sgd"), tmp_path / "run"
+    ask, killed = WorkerProcess.ask, []
+
+    def ask_one_that_dies(worker, command, *arguments):
+        if command == "sample" and arguments[0].study == "derivatives" and not killed:
+            killed.append(arguments[0])
+            os.kill(worker.pid, signal.SIGKILL)
+        return ask(worker, command, *arguments)
+
+    monkeypatch.setattr(WorkerProcess, "ask", ask_one_that_dies)
+    answer = compare_here(*options, "--out", folder)
+    assert answer.returncode == 1
     before, *group = record.read(folder)
     assert before.ok
     failed, other = sorted(group, key=lambda r: r.ok)
     assert (failed.status, other.status) == ("failed", "ok")  # the other was measured in another process
+    assert failed.case == killed[0]
     assert "SIGKILL" in failed.reason
-    assert "1 FAILED" in said
-    again = all_here(*options, "--resume", folder)
+    assert "1 FAILED" in answer.stdout
+    again = compare_here(*options, "--resume", folder)
     assert again.returncode == 0, again.stderr
     assert len(lines(folder)) == 4  # the case that failed, and nothing twice
 
