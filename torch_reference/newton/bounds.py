@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from torch.utils import _pytree as pytree
 from torch_reference.runtime import ravel_tree
 from torch_reference.validation import check_params
 
-__all__ = ["Box", "as_box", "within"]
+__all__ = ["Box", "as_box", "on_face", "within"]
 
 Vector = Float[Tensor, " P"]
 FORM = "give (lower, upper), each None, a number or a tree like x0, or scipy.optimize.Bounds"
@@ -73,6 +74,16 @@ def within(box: Box | None, x0: Any) -> Any:
         return x0
     start, unravel = ravel_tree(x0)
     return unravel(box.project(start))
+
+
+def on_face(product: Callable[[Vector], Vector], face: Bool[Tensor, " P"]) -> Callable[[Vector], Vector]:
+    """Return v -> H v among the variables of a face of the box; of the others, the entries are 0.
+
+    Args:
+        product: v -> H v.
+        face: Which variables no bound holds.
+    """
+    return lambda v: torch.where(face, product(torch.where(face, v, 0.0)), 0.0)
 
 
 def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from torch_reference.newton.bounds import on_face
 from torch_reference.newton.conjugate import conjugate_gradients
 from torch_reference.newton.line_search import Line, backtracking, search
 from torch_reference.newton.options import Options
@@ -139,9 +140,8 @@ def _off_saddle(problem: Problem, state: State) -> Step:
     probe = torch.as_tensor(np.random.default_rng(0).standard_normal(len(point.x))).to(point.x)
     product = problem.products(point.x)
     if problem.box is not None:  # a variable at its bound stays there
-        free = problem.box.free(point.x)
-        probe, full = torch.where(free, probe, 0.0), product
-        product = lambda v: torch.where(free, full(v), 0.0)  # noqa: E731 - two lines of one thing
+        face = problem.box.free(point.x)
+        probe, product = torch.where(face, probe, 0.0), on_face(product, face)
     c = conjugate_gradients(product, probe, 0.0, _probes(state), math.inf)
     counts = Counts(hvp=c.products)
     if not (c.negative and c.curvature < -(torch.finfo(probe.dtype).eps ** 0.5) * c.largest):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
-from torch_reference.newton.bounds import Box
+from torch_reference.newton.bounds import Box, on_face
 from torch_reference.newton.problem import Vector
 from torch_reference.runtime import ravel_tree
 
@@ -58,7 +58,7 @@ class _Solution(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, pulled: Vector) -> tuple[None, Vector, None, Vector, Vector]:
+    def backward(ctx: Any, pulled: Vector) -> tuple[None, Vector, None, Vector | None, Vector | None]:
         """Return -H^-1 pulled for the slope; the Hessian is symmetric. And what remains for each bound that holds.
 
         Raises:
@@ -68,7 +68,7 @@ class _Solution(torch.autograd.Function):
             raise RuntimeError("the result of minimize can be differentiated once: leave out create_graph=True")
         x, *bounds = ctx.saved_tensors
         box = Box(*bounds)
-        free = box.free(x).to(x)
+        face = box.free(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             at = ctx.slope(leaf)
@@ -76,15 +76,17 @@ class _Solution(torch.autograd.Function):
         def product(v: Vector) -> Vector:
             return torch.autograd.grad(at, leaf, v, retain_graph=True, materialize_grads=True)[0]
 
-        def among_free(v: Vector) -> Vector:
-            return free * product(free * v)
-
-        if len(x) <= DENSE:
-            solved = _pseudo_inverse(torch.stack([among_free(e) for e in torch.eye(len(x)).to(x)])) @ (free * pulled)
-        else:
-            solved = _by_conjugate_gradients(among_free, free * pulled)
+        solved = _solve(on_face(product, face), torch.where(face, pulled, 0.0))
+        if not any(ctx.needs_input_grad[3:]):
+            return None, -solved, None, None, None
         left, low = pulled - product(solved), x == box.lower
         return None, -solved, None, torch.where(low, left, 0.0), torch.where(~low & (x == box.upper), left, 0.0)
+
+
+def _solve(product: Callable[[Vector], Vector], right: Vector) -> Vector:
+    if len(right) <= DENSE:
+        return _pseudo_inverse(torch.stack([product(e) for e in torch.eye(len(right)).to(right)])) @ right
+    return _by_conjugate_gradients(product, right)
 
 
 def _pseudo_inverse(matrix: Float[Tensor, "P P"]) -> Float[Tensor, "P P"]:

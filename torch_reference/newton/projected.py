@@ -7,10 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from torch_reference.newton.bounds import Box
+from torch_reference.newton.bounds import Box, on_face
 from torch_reference.newton.conjugate import conjugate_gradients, to_edge
 from torch_reference.newton.problem import Vector
 
@@ -79,7 +77,7 @@ def least_in_box(
         slope = torch.where(face, gradient + bent, 0.0)
         if not _norm(slope) > tolerance:
             break
-        c = conjugate_gradients(_on_face(product, face), slope, tolerance, 2 * len(x), radius)
+        c = conjugate_gradients(on_face(product, face), slope, tolerance, 2 * len(x), radius)
         crossed = c.negative or c.crossed
         way = c.solution + to_edge(c.solution, c.direction, radius) * c.direction if crossed else c.solution
         arc = _along(product, end, bent, way, slope, box, 1.0)
@@ -89,10 +87,6 @@ def least_in_box(
         if crossed or not arc.ok:
             break
     return Projected(end, bent, edge, products, finite)
-
-
-def _on_face(product: Callable[[Vector], Vector], face: Bool[Tensor, " P"]) -> Callable[[Vector], Vector]:
-    return lambda v: torch.where(face, product(v), 0.0)
 
 
 def _along(

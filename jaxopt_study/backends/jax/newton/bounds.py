@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxopt_study.backends.jax.validation import check_params
 
-__all__ = ["Box", "as_box", "within"]
+__all__ = ["Box", "as_box", "on_face", "within"]
 
 Vector = Float[Array, " P"]
 FORM = "give (lower, upper), each None, a number or a tree like x0, or scipy.optimize.Bounds"
@@ -73,6 +74,16 @@ def within(box: Box | None, x0: Any) -> Any:
         return x0
     start, unravel = ravel_pytree(x0)
     return unravel(box.project(start))
+
+
+def on_face(product: Callable[[Vector], Vector], face: Bool[Array, " P"]) -> Callable[[Vector], Vector]:
+    """Return v -> H v among the variables of a face of the box; of the others, the entries are 0.
+
+    Args:
+        product: v -> H v.
+        face: Which variables no bound holds.
+    """
+    return lambda v: jnp.where(face, product(jnp.where(face, v, 0)), 0)
 
 
 def _vector(name: str, bound: Any, absent: float, x0: Any) -> Vector:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxopt_study.backends.jax.newton.bounds import on_face
 from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients
 from jaxopt_study.backends.jax.newton.line_search import Line, backtracking, search
 from jaxopt_study.backends.jax.newton.options import Options
@@ -177,9 +178,8 @@ def _off_saddle(problem: Problem, state: State) -> Step:
     zero = jnp.zeros_like(point.value)
     product = problem.products(point.x)
     if problem.box is not None:  # a variable at its bound stays there
-        free = problem.box.free(point.x)
-        probe, full = jnp.where(free, probe, 0), product
-        product = lambda v: jnp.where(free, full(v), 0)  # noqa: E731 - two lines of one thing
+        face = problem.box.free(point.x)
+        probe, product = jnp.where(face, probe, 0), on_face(product, face)
     c = conjugate_gradients(product, probe, zero, _probes(state), zero + jnp.inf)
     saddle = c.negative & (c.curvature < -jnp.sqrt(jnp.finfo(probe.dtype).eps) * c.largest)
     size = jnp.maximum(1, jnp.linalg.norm(point.x)) / jnp.linalg.norm(c.direction)

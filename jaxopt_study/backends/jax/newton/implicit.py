@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxopt_study.backends.jax.newton.bounds import Box
+from jaxopt_study.backends.jax.newton.bounds import Box, on_face
 from jaxopt_study.backends.jax.newton.options import Options
 from jaxopt_study.backends.jax.newton.problem import Vector
 from jaxopt_study.backends.jax.newton.program import bind
@@ -53,26 +54,23 @@ def _tangents(program: Any, options: Options, primals: Any, tangents: Any) -> An
 
     change = jax.jvp(lambda d: slope(flat, d), (data,), (tangents[0],))[1]
     higher = jax.jvp(lambda d: objective(flat, d), (data,), (tangents[0],))[1]
-    free, pushed = _held(flat, data.box, tangents[0].box)
-    higher += slope(flat, data) @ pushed
-    change = free * (change + product(pushed))
-
-    def among_free(v: Vector) -> Vector:
-        return free * product(free * v)
-
-    if flat.size <= DENSE:
-        moved = _pseudo_inverse(jax.lax.map(among_free, jnp.eye(flat.size, dtype=flat.dtype))) @ change
-    else:
-        moved = jax.lax.custom_linear_solve(among_free, change, _conjugate, symmetric=True)  # it has a transpose
-    return (x, value), (unravel(pushed - moved), higher)
+    if data.box is None:
+        return (x, value), (unravel(-_solve(product, change)), higher)
+    face, pushed = data.box.free(flat), _pushed(flat, data.box, tangents[0].box)
+    moved = _solve(on_face(product, face), jnp.where(face, change + product(pushed), 0))
+    return (x, value), (unravel(pushed - moved), higher + slope(flat, data) @ pushed)
 
 
-def _held(x: Vector, box: Box | None, change: Any) -> tuple[Vector, Vector]:
-    """Return 1 for each variable that no bound holds, else 0; and how far its bound moves each one that it holds."""
-    if box is None:
-        return jnp.ones_like(x), jnp.zeros_like(x)
-    held = jnp.where(x == box.lower, change.lower, jnp.where(x == box.upper, change.upper, 0))
-    return box.free(x).astype(x.dtype), held
+def _pushed(x: Vector, box: Box, change: Box) -> Vector:
+    """Return how far its bound moves each variable that it holds; 0 for the others."""
+    return jnp.where(x == box.lower, change.lower, jnp.where(x == box.upper, change.upper, 0))
+
+
+def _solve(product: Callable[[Vector], Vector], right: Vector) -> Vector:
+    if right.size <= DENSE:
+        return _pseudo_inverse(jax.lax.map(product, jnp.eye(right.size, dtype=right.dtype))) @ right
+    solved: Vector = jax.lax.custom_linear_solve(product, right, _conjugate, symmetric=True)  # it has a transpose
+    return solved
 
 
 def _conjugate(product: Any, right: Vector) -> Vector:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_study.backends.jax.newton.bounds import Box
+from jaxopt_study.backends.jax.newton.bounds import Box, on_face
 from jaxopt_study.backends.jax.newton.conjugate import conjugate_gradients, to_edge
 from jaxopt_study.backends.jax.newton.problem import Vector
 
@@ -82,7 +82,7 @@ def least_in_box(
 
     def go_on(p: Projected) -> Projected:
         face, slope = box.free(p.end), residual(p)
-        c = conjugate_gradients(_on_face(product, face), slope, tolerance, 2 * x.size, radius)
+        c = conjugate_gradients(on_face(product, face), slope, tolerance, 2 * x.size, radius)
         crossed = c.negative | c.crossed
         way = jnp.where(crossed, c.solution + to_edge(c.solution, c.direction, radius) * c.direction, c.solution)
         arc = _along(product, p.end, p.product, way, slope, box, jnp.ones_like(radius))
@@ -97,10 +97,6 @@ def least_in_box(
     zero = jnp.array(0, jnp.int32)
     begun = Projected(cauchy.end, cauchy.product, long, cauchy.trials, zero, long | ~finite, finite)
     return jax.lax.while_loop(unsettled, go_on, begun)
-
-
-def _on_face(product: Callable[[Vector], Vector], face: Bool[Array, " P"]) -> Callable[[Vector], Vector]:
-    return lambda v: jnp.where(face, product(v), 0)
 
 
 def _along(
