@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import platform
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -112,6 +114,19 @@ def test_times_are_given_by_the_step():
     times = a_record(samples=(6.0, 12.0), sample_laps=3, steps=2, laps=5)
     assert list(times.step_seconds) == [1.0, 2.0]
     assert times.run_steps == 10
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "words"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu avx avx2 avx512f\n\nmodel name\t: AMD EPYC\n", "AMD EPYC, AVX-512"),
+        ("model name\t: AMD EPYC 7763\nflags\t\t: fpu avx avx2\n", "AMD EPYC 7763, AVX2"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", platform.processor() or platform.machine()),
+    ],
+)
+def test_a_processor_is_named_with_its_vectors(cpuinfo, words, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: cpuinfo)
+    assert environment._cpu() == words
 
 
 def test_environments_differ_but_for_the_moment():

@@ -53,6 +53,8 @@ SECRETS = ("API_KEY", "TOKEN", "SECRET", "PASSWORD")
 """A variable whose name contains one of these is never recorded, because a report is shown to others."""
 
 JAX_CACHE, TORCH_CACHE = "JAX_COMPILATION_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""Linux's flag of a processor -> the name of its vector instructions, the widest first."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 WORKERS_DEFAULTS = {
@@ -271,9 +273,13 @@ def _git(root: Path, *words: str) -> str:
 
 
 def _cpu() -> str:
-    """Return the processor's name; the library that knows more takes a second to say it."""
+    """Return the processor's name and widest vectors; the library that knows more takes a second to say it."""
+    unnamed = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        return unnamed
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    vectors = [words for flag, words in VECTORS.items() if flag in flags]
+    return ", ".join([facts.get("model name", unnamed), *vectors[:1]])

@@ -141,6 +141,9 @@ METHODS: dict[str, dict[str, Method]] = {
         "compiled_graph": Method(
             "compiled_graph", "CUDA graph of the compiled step", 448, COMPILED, "pure", simpler="compiled"
         ),
+        "fused_onednn": Method(
+            "fused", "rows prepared, fused, products by oneDNN", 56, network="onednn_network", ladder=False
+        ),
         "compiled_onednn": Method(
             "compiled_parts", "model and optimizer compiled, products by oneDNN", 56, COMPILED,
             network="onednn_network", ladder=False,
