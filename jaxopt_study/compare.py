@@ -237,6 +237,10 @@ def _status(arguments: list[str], application: cyclopts.App) -> int:
             arguments, console=console, exit_on_error=False, print_error=False, result_action="return_value"
         )
         terminal.flush(sys.stdout)
+    except cyclopts.UnknownOptionError as error:
+        names = [name for argument in error.argument_collection for name in argument.names]
+        terminal.say(f"error: {terminal.visible(spelling.unknown(error.token.keyword or error.token.value, names))}")
+        return 2
     except (cyclopts.CycloptsError, ConfigError) as error:
         terminal.say(f"error: {' '.join(str(error).split())}")
         return 2

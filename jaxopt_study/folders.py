@@ -52,14 +52,15 @@ def old(option: str, path: Path) -> Path:
     Raises:
         ConfigError: It does not.
     """
+    files = record.RECORDS, environment.ENVIRONMENT
     try:
-        found = (path / environment.ENVIRONMENT).is_file() and (path / record.RECORDS).is_file()
+        missing = [name for name in files if not (path / name).is_file()]
     except OSError as error:
         raise ConfigError(f"{option} {path} cannot be read: {error.strerror}") from None
-    if not found:
-        raise ConfigError(
-            f"{option} {path} holds no run: name a folder with {record.RECORDS} and {environment.ENVIRONMENT}"
-        )
+    if len(missing) == 1:
+        raise ConfigError(f"{option} {path} holds no whole run: {missing[0]} is missing")
+    if missing:
+        raise ConfigError(f"{option} {path} holds no run: name a folder with {' and '.join(files)}")
     return path
 
 

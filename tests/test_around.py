@@ -224,7 +224,7 @@ def test_a_clipping_may_be_a_translation():
         ({"clip": 1.0}, "clip=1.0 is no clipping"),
         ({"clip": dictionary.translate("zeros_")}, "is no clipping"),
         ({"clip": "clip_grad_norm_(p)"}, "clip_grad_norm_ needs max_norm"),
-        ({"clip": "clip_grad_norm_(p, size)"}, "max_norm of clip_grad_norm_ is no literal"),
+        ({"clip": "clip_grad_norm_(p, size)"}, "max_norm of clip_grad_norm_ cannot be read"),
         ({"accumulate": 0}, "accumulate=0 must be a whole number of at least 1"),
         ({"accumulate": True}, "accumulate=True must be"),
         ({"every": 4}, "every= says how often a scheduler steps: give scheduler= too"),
@@ -340,7 +340,7 @@ def test_equal_averages_under_torchs_own_default_dtype():
 
 def test_what_is_no_average_of_torchs_is_refused():
     for call, words in [
-        ("AveragedModel(model, avg_fn=mine)", "'avg_fn=mine' is no literal"),
+        ("AveragedModel(model, avg_fn=mine)", "'avg_fn=mine' cannot be read"),
         ("AveragedModel(model, avg_fn=get_ema(0.5))", "did you mean get_ema_avg_fn?"),
         ("AveragedModel(m, avg_fn=get_ema_avg_fn(2))", "refuses decay=2"),
         ("AveragedModel(m, avg_fn=get_ema_avg_fn(), multi_avg_fn=get_swa_multi_avg_fn())", "refuses both avg_fn and"),

@@ -163,6 +163,14 @@ def test_what_a_notebook_registers_is_sent_to_the_workers(written, tmp_path, mon
         run(Config(plugin=str(tmp_path / "mine0.py"), optimizers=("decoyed",)))
 
 
+def test_a_plugin_that_registers_nothing_is_refused(tmp_path):
+    (tmp_path / "nothing.py").write_text("def jax_net(): ...\n")
+    assert re.search(
+        r"--plugin .*nothing.py registers nothing: call register.model or register.loss or register.optimizer in it$",
+        refusal(plugin=str(tmp_path / "nothing.py")),
+    )
+
+
 BOTH = ("jax", "torch")
 
 

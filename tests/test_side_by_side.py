@@ -185,6 +185,7 @@ def test_nothing_is_written_but_into_out(planted, tmp_path, capsys):
         (["first", "./second/../first"], "are the same folder"),
         (["first", "link"], "report first and link are the same folder"),
         (["first", "empty"], "report empty holds no run"),
+        (["first", "half"], "report half holds no whole run: environment.json is missing"),
         (["first", "torn"], "report torn: what it holds cannot be read"),
         (["first", "second", "--against", "first"], "--against says nothing to several folders: the first one is"),
         (["first", "second", "--export", "csv"], "--export of several runs needs a folder to write: --out DIR"),
@@ -199,6 +200,8 @@ def test_what_cannot_be_set_side_by_side_is_one_line(arguments, words, planted, 
     planted("first"), planted("second")
     Path("link").symlink_to("first")
     Path("empty").mkdir()
+    shutil.copytree("first", "half")
+    Path("half", environment.ENVIRONMENT).unlink()
     shutil.copytree("first", "torn")
     Path("torn", environment.ENVIRONMENT).write_text("{")
     for status in (reporting.main(arguments), command_line.main(["--report", *arguments])):

@@ -16,6 +16,7 @@ from jaxopt_study.data.given import DataError, Given, arrays
 from jaxopt_study.data.workload import LOSSES
 from jaxopt_study.data.workloads import WORKLOADS, training_rows
 from jaxopt_study.dictionary import DictionaryError
+from jaxopt_study.register import KINDS
 from jaxopt_study.studies.own import chosen, spelled
 from jaxopt_study.studies.ranking import points
 from jaxopt_study.studies.registry import OPTIMIZERS
@@ -25,6 +26,11 @@ __all__ = ["batch_size", "of_the_user", "read_data"]
 
 BUILT_IN = {"model": ("linear", "mlp", "cnn"), "loss": LOSSES, "optimizer": OPTIMIZERS}
 """Names that a plugin may not take."""
+OF_DATA = {
+    "target": "a built-in workload has its own targets",
+    "standardize": "of the built-in workloads breast-cancer-standardized, diabetes and wine are standardized already",
+}
+"""Options for the user's own data -> what a built-in workload has instead."""
 
 
 def read_data(config: Config) -> Given | None:
@@ -34,9 +40,9 @@ def read_data(config: Config) -> Given | None:
         ConfigError: They cannot be read, or not trained on.
     """
     if config.data is None:
-        for option in ("target", "standardize"):
+        for option, words in OF_DATA.items():
             if getattr(config, option):
-                raise ConfigError(f"--{option} is for --data: a built-in workload has its own")
+                raise ConfigError(f"--{option} is for --data: {words}")
         return None
     if config.workload != Config.workload:
         raise ConfigError(f"--workload {config.workload} and --data cannot both be given")
@@ -107,6 +113,9 @@ def _plugin(config: Config) -> tuple[str, str]:
         plugin.load(*source)
     except user_code.UserCodeError as error:
         raise ConfigError(f"--plugin {config.plugin}: {error}") from None
+    words = " or ".join(f"register.{kind}" for kind in KINDS)
+    if not any(plugin.load(*source).entries.values()):
+        raise ConfigError(f"--plugin {config.plugin} registers nothing: call {words} in it")
     for kind, names in BUILT_IN.items():
         if clash := [name for name in plugin.load(*source).entries[kind] if name in names]:
             raise ConfigError(f"--plugin {config.plugin}: {clash[0]!r} is the name of a built-in {kind}")

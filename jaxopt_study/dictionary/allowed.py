@@ -166,11 +166,36 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, names: Iterable[str], others: Iterable[str] = ()) -> DictionaryError:
-    """Return the error for a name that is none of `names`: with all of them, and the nearest of `others` too."""
+    """Return the error for a name that is none of `names`: with all of them, or with the nearest if it is of `others`.
+
+    Args:
+        kind: What the names are.
+        name: What was given.
+        names: What is allowed.
+        others: Names of other kinds, which may have been meant.
+    """
     by_lower = {item.lower(): item for item in [*others, *names]}
     near = difflib.get_close_matches(re.sub(PREFIXES, "", str(name)[:90].lower())[:60], by_lower, n=1)
-    hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
+    meant = [other for other in OTHER_WORDS.get(name, ()) if other in names] or [by_lower[word] for word in near]
+    if meant and meant[0] not in names:
+        return DictionaryError(f"{short(name)} is unknown: did you mean {meant[0]}?")
+    hint = f"; did you mean {meant[0]}?" if meant else ""
     return DictionaryError(f"unknown {kind} {short(name)}: choose from {', '.join(names)}{hint}")
+
+
+OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "learning_rate": ("lr",),
+    "lr": ("learning_rate",),
+    "b1": ("betas",),
+    "b2": ("betas",),
+    "beta1": ("betas", "b1"),
+    "beta2": ("betas", "b2"),
+    "betas": ("b1",),
+    "alpha": ("decay",),
+    "decay": ("alpha", "rho"),
+    "wd": ("weight_decay",),
+}
+"""The other framework's word for an option -> what it may be here."""
 
 
 PREFIXES = r"^(torch\.|optim\.|lr_scheduler\.|swa_utils\.|amp\.|nn\.|init\.|utils\.)+"

@@ -62,12 +62,33 @@ class Call:
         if twice := sorted(found.keys() & self.options.keys()):
             raise DictionaryError(f"{self!r} has {twice[0]} twice")
         if unread := [name for name, value in found.items() if value is UNREAD]:
-            raise DictionaryError(f"{unread[0]} of {self.name} is no literal: write its value, as lr=1e-3")
+            raise DictionaryError(f"{unread[0]} of {self.name} cannot be read: write its value, such as lr=1e-3")
         return found | dict(self.options)
 
 
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
 def _no_call(text: str) -> DictionaryError:
-    return DictionaryError(f"{short(text)} is no call of literals: write it as AdamW(lr=1e-3)")
+    if (missing := _missing(text)) and len(text) <= LONGEST:
+        return DictionaryError(f"{text!r} cannot be read: a closing bracket is missing, write {text + missing!r}")
+    return DictionaryError(f"{short(text)} cannot be read: write a call with plain values, such as Adam(lr=1e-3)")
+
+
+def _missing(text: str) -> str:
+    """Return the closing brackets with which a text is an expression; nothing where there are none."""
+    opened: list[str] = []
+    for character in text:
+        if character in CLOSING:
+            opened.append(character)
+        elif opened and character == CLOSING[opened[-1]]:
+            opened.pop()
+    closing = "".join(CLOSING[bracket] for bracket in reversed(opened))
+    try:
+        _parsed(text + closing)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
+    return closing
 
 
 def read(text: str) -> Call:
@@ -137,7 +158,7 @@ def _read_by_name(keyword: ast.keyword) -> Any:
         return _value(keyword.value)
     except (ValueError, TypeError, ArithmeticError):
         words = f"{keyword.arg}={ast.unparse(keyword.value)}"
-        raise DictionaryError(f"{short(words)} is no literal: write its value, as lr=1e-3") from None
+        raise DictionaryError(f"{short(words)} cannot be read: write its value, such as lr=1e-3") from None
 
 
 def _or_unread(node: ast.expr) -> Any:
