@@ -201,8 +201,10 @@ def new_experiment(path: Path) -> str:
 
 
 def choices() -> str:
-    """Return what can be run, a line for each option."""
-    lines = [f"studies     {name:12} {study.question}" for name, study in STUDIES.items()]
+    """Return what can be run, in lines of at most 80 columns."""
+    lines = [
+        line for name, study in STUDIES.items() for line in _wrapped(f"studies     {name:12} {study.question}", 25)
+    ]
     for option, names in (
         ("optimizers", OPTIMIZERS),
         ("frameworks", FRAMEWORKS),
@@ -211,10 +213,12 @@ def choices() -> str:
         ("dtypes", DTYPES),
         ("devices", DEVICES),
     ):
-        lines += textwrap.wrap(
-            f"{option:11} {', '.join(names)}", 80, subsequent_indent=" " * 12, break_on_hyphens=False
-        )
+        lines += _wrapped(f"{option:11} {', '.join(names)}", 12)
     return "\n".join(lines)
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    return textwrap.wrap(line, 80, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def main(arguments: list[str] | None = None, application: cyclopts.App | None = None) -> int:

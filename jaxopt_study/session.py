@@ -178,9 +178,9 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     drawn = verdict.sections(results, plan, into)
     opening, status = verdict.opening(results, drawn, plan), verdict.status(results, drawn)
     opening[1:1] = run.warnings
-    others = [_data(plan)] if plan.data else []
+    compared: list[Table] = []
     data: list[tuple[str, list[Table], list[Any]]] = (
-        [("The data: what is trained on?", [*others], [])] if plan.data else []
+        [("The data: what is trained on?", [_data(plan)], [])] if plan.data else []
     )
     sections = [*data, *verdict.by_study(drawn, plan)]
     summary, answers, parts = verdict.summary(results, drawn, plan), verdict.answers(drawn, plan), []
@@ -193,7 +193,6 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
         question = f"Against {beside.against}: what became faster or slower?"
         sections.append((question, compared, []))
         answers.append(Answer(question, [Part([replace(t, notes=()) for t in compared])]))
-        others += compared
         parts += exported.of_runs(rows, compared)
     exported.write(beside.export, into, results, drawn, where, parts)
     sections.append(("The run: what did it take as a whole?", [_whole(where, results.records, beside.again)], []))
@@ -213,7 +212,9 @@ def report(plan: Plan, folder: Path, beside: Beside = Beside()) -> Outcome:
     }
     shown = [table for _, tables, _ in sections for table in tables]
     figures = tuple(figure for _, _, figures in sections for figure in figures)
-    screen = Screen(tuple(opening), tuple(verdict.parts(drawn, plan, others)), not plan.overview)
+    shortly = [Part([], [text.sentence(fact) for fact in plan.data])] if plan.data else []
+    shortly.append(Part([replace(t, notes=()) for t in compared]))
+    screen = Screen(tuple(opening), (*verdict.parts(drawn, plan), *shortly), not plan.overview)
     return Outcome(into, words, status, list(results.findings), shown, summary, results, figures, screen)
 
 

@@ -135,21 +135,15 @@ def conclusions(section: Section) -> list[str]:
     return [text.sentence(line) for line in section.verdict.splitlines() if line]
 
 
-def parts(drawn: Sequence[Section], plan: Plan, others: Sequence[Table]) -> list[Part]:
-    """Return what a terminal shows: of the main job the short tables, of a study by name its tables without legends.
-
-    Args:
-        drawn: The sections.
-        plan: The plan.
-        others: More tables, of no section.
-    """
+def parts(drawn: Sequence[Section], plan: Plan) -> list[Part]:
+    """Return what a terminal shows: of the main job the short tables, of a study by name its tables without legends."""
     found = []
     for section in drawn:
         if plan.overview:
             found.append(Part(section.brief, () if section.brief else conclusions(section)))
         else:
             found.append(Part([replace(t, notes=()) for t in section.tables], conclusions(section)))
-    return [*found, Part([replace(t, notes=()) for t in others])]
+    return found
 
 
 def answers(drawn: Sequence[Section], plan: Plan) -> list[Answer]:

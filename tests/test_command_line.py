@@ -249,6 +249,16 @@ def test_help_and_list(compare_here):
     assert listed.returncode == 0
     for name in (*STUDIES, "adagrad", "digits-linear", "float64", "smoke"):
         assert name in listed.stdout
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+
+
+def test_each_option_is_described_in_one_line_of_its_docstring(compare_here, monkeypatch):
+    """The library indents the second line of one, in the middle of a sentence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [line.strip("│ ") for line in compare_here("--help").stdout.splitlines() if line.startswith("│")]
+    indented = [line for line in compare_here("--help").stdout.splitlines() if re.match(r"│ {27,}\S", line)]
+    assert len(rows) > 50
+    assert not indented
 
 
 def test_names_can_be_joined_by_commas():

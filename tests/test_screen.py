@@ -234,6 +234,26 @@ def test_long_names_that_differ_at_their_ends_stay_different():
     assert cell_len(first) == cell_len(second) == 60 - len("  1.00 s ")  # all the place that there is
 
 
+def test_long_names_that_differ_in_their_middle_leave_a_place_for_a_column():
+    """Of runs side by side, a terminal of 80 columns once showed no column but the names."""
+    names = [
+        f"hessian/workload/digits-linear/{framework}/hessian_forward_over_{how}"
+        for framework in ("jax", "torch")
+        for how in ("reverse", "forward")
+    ]
+    shown = Table("t", ("case", "ratio"), [(name, "1.00 [0.727, 1.38]") for name in names])
+    out = StringIO()
+    console = Console(file=out, width=80)
+    fitted = screen.fit(shown, console)
+    assert fitted.columns == shown.columns
+    assert len({row[0] for row in fitted.rows}) == len(names)
+    screen.show(Screen([], [Part([shown])]), console)
+    assert "See the report, or --verbose, for the words that were cut (…)." in out.getvalue()
+    wide = StringIO()
+    screen.show(Screen([], [Part([shown])]), Console(file=wide, width=120))
+    assert "cut" not in wide.getvalue()
+
+
 HOSTILE = st.one_of(
     st.sampled_from(
         ["<script>alert(1)</script>", "[red]x[/red]", "\x1b[31mred\x1b[0m", "a" * 300, "עברית", "\u202eabc"]

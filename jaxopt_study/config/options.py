@@ -94,16 +94,13 @@ class Config:
     resume: Path | None = None
     """The folder of an interrupted run, which is finished. Give the options that it was started with."""
     report: Folders = ()
-    """The folders of runs, also of some that were cut off. Nothing is run. Of one, the report is drawn again from its
-    records; several are set side by side, the others against the first, as --against does."""
+    """The folders of recorded runs; nothing is run. Of one, the report is drawn again. Several are set side by side."""
     against: Path | None = None
     """The folder of another run. This run is compared with it, case by case; what differs around them is listed."""
     fail_on_slower: float | None = None
-    """With --against, or several folders for --report: exit with status 1 where a case became slower by more than this
-    many percent, in the last run against the first."""
+    """Exit with status 1 if a case is slower than in --against, or in the first --report, by more than this percent."""
     export: Annotated[Names, Parameter(show_default=False)] = ()
-    """Other formats: csv, parquet or latex write all tables into the folder tables; pyperf writes the times as
-    pyperf.json, for `pyperf stats` and `pyperf compare_to`."""
+    """More files to write: csv, parquet or latex (all tables, in the folder tables), pyperf (times, as pyperf.json)."""
     verbose: Switch = False
     """Show all tables in full, with what their columns mean, as the report has them."""
     json: Switch = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
@@ -75,13 +75,14 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
     """
     for sentence in screen.opening:
         _say(sentence.words, console, STYLES[sentence.kind])
-    left_out, shown, after_a_table = False, [], bool(screen.opening)
+    left_out, cut, shown, after_a_table = False, False, [], bool(screen.opening)
     for part in screen.parts:
         for table in (table for table in part.tables if table.rows and not verbose):
             console.print()
             _say(table.title, console, "bold")
             fitted = fit(table, console)
             left_out |= len(fitted.columns) < len(table.columns)
+            cut |= _is_cut(table, fitted) or _width(fitted, console) > console.width
             console.print(_rich(fitted), overflow="ignore", crop=False)
             shown += [cell for row in fitted.rows for cell in row]
             for note in (*table.notes, *table.reasons):
@@ -97,14 +98,18 @@ def show(screen: Screen, console: Console, verbose: bool = False) -> None:
     for line in _legend(shown):
         _say(line, console, "dim")
     more = ["what the columns mean"] * screen.legends + ["the columns that did not fit"] * left_out
+    more += ["the words that were cut (…)"] * cut
     if more and not verbose:
-        _say(f"See the report, or --verbose, for {' and '.join(more)}.", console, "dim")
+        *others, last = more
+        said = f"{', '.join(others)} and {last}" if others else last
+        _say(f"See the report, or --verbose, for {said}.", console, "dim")
 
 
 def fit(table: Table, console: Console) -> Table:
     """Return the table without the columns for which the console is too narrow, the least important ones first.
 
-    Numbers are never cut. Names are, at half of the width, or at less where no other column has a place beside them.
+    Numbers are never cut. Names are, at half of the width, or at less where no other column has a place beside them. No
+    two names that differ look alike afterwards.
     """
     others = table.columns[1:]
     order = [*(name for name in table.main if name in others), *(name for name in others if name not in table.main)]
@@ -121,27 +126,45 @@ def fit(table: Table, console: Console) -> Table:
 
 def _cut(table: Table, limit: int) -> Table:
     words = [number == 0 or name in table.left for number, name in enumerate(table.columns)]
-    names = {visible(row[0]) for row in table.rows}
-    while len({_without_middle(name, limit) for name in names}) < len(names):
-        limit += 1  # two rows would have the same name
+    limit, end = _place({visible(row[0]) for row in table.rows}, limit)
     rows = [
         tuple(
             _shortened(cell, limit) if is_words or not cell[:1].isdigit() else cell
             for cell, is_words in zip(map(visible, row), words, strict=True)
         )
-        for row in ((_without_middle(visible(row[0]), limit), *row[1:]) for row in table.rows)
+        for row in ((_without_middle(visible(row[0]), limit, end), *row[1:]) for row in table.rows)
     ]
     return replace(table, rows=rows)
 
 
-def _without_middle(name: str, limit: int) -> str:
-    """Shorten the name of a row to `limit` places; names of the same table often differ only at their ends."""
+def _place(names: Collection[str], limit: int) -> tuple[int, int]:
+    """Return how long a name may be and how many places its end has, so that no two names look alike.
+
+    They have `limit` places, or as many more as it takes. Half of them are the end, or more or fewer where names differ
+    in their middle.
+    """
+    half = (limit + 1) // 2
+    for end in sorted(range(half % 4, limit, 4), key=lambda end: abs(end - half)):
+        if len({_without_middle(name, limit, end) for name in names}) == len(names):
+            return limit, end
+    return _place(names, limit + 1)
+
+
+def _without_middle(name: str, limit: int, places: int) -> str:
+    """Shorten the name of a row to `limit` places, of which fewer than `places` are its end."""
     if cell_len(name) <= limit:
         return name
     end = ""
-    while cell_len(name[-len(end) - 1] + end) < (limit + 1) // 2:
+    while cell_len(name[-len(end) - 1] + end) < places:
         end = name[-len(end) - 1] + end
     return _shortened(name, limit - cell_len(end)) + end
+
+
+def _is_cut(table: Table, fitted: Table) -> bool:
+    """Say whether a cell is shorter than it was."""
+    places = [list(table.columns).index(name) for name in fitted.columns]
+    whole = [tuple(visible(row[place]) for place in places) for row in table.rows]
+    return whole != [tuple(row) for row in fitted.rows]
 
 
 def _shortened(cell: str, limit: int) -> str:

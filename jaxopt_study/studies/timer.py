@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
 from jaxopt_study.bench.task import Skipped, Task, Value, single
 from jaxopt_study.data.workload import Workload
-from jaxopt_study.report.table import ABSENT, Table
+from jaxopt_study.report.table import ABSENT, Table, sentence
 from jaxopt_study.studies.experiment import Experiment, Row, Rows, Study
 
 AMOUNT = 600
@@ -124,8 +125,8 @@ class Timer(Experiment):
                 "what": trial.what,
                 "passed": results.agrees(mine[0]),
                 "unsteady": results.agrees(mine[0]) is None,
-                "words": f"{sum(map(trial.called_rightly, ratios))} of {len(ratios)} {trial.right}; "
-                f"median ratio {np.median([ratio.value for ratio in ratios]):.3f}",
+                "words": f"{sum(map(trial.called_rightly, ratios))} of {len(ratios)} {trial.right}",
+                "median_ratio": float(np.median([ratio.value for ratio in ratios])),
             }
             for framework, trial, mine, ratios in _trials(records)
         ]
@@ -136,16 +137,28 @@ class Timer(Experiment):
                 "passed": results.agrees(r),
                 "unsteady": False,
                 "words": _caught(r) if r.ok else f"{r.status}: {r.reason}",
+                "median_ratio": None,
             }
             for r in records
             if r.subject == TRAP
         ]
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
-        """Return what each trial came to."""
+        """Return what each trial came to; the timer's own words to a trap are below the table."""
         passed = {True: "yes", False: "NO", None: ABSENT}
-        lines = [(_trial(row), "unsteady" if row["unsteady"] else passed[row["passed"]], row["words"]) for row in rows]
-        return [Table("The timer, tested here", ("trial", "passed", "how"), lines, left=("how",))]
+        lines: list[tuple[str, ...]] = []
+        why: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for row in rows:
+            how, _, reason = row["words"].partition(": ")
+            median = ABSENT if row["median_ratio"] is None else f"{row['median_ratio']:.3f}"
+            lines.append((_trial(row), "unsteady" if row["unsteady"] else passed[row["passed"]], how, median))
+            if reason:
+                why[row["what"], how, reason].append(row["framework"])
+        reasons = [
+            sentence(f"{what} ({how}; {', '.join(where)}): {words}") for (what, how, words), where in why.items()
+        ]
+        columns = ("trial", "passed", "how", "median ratio")
+        return [Table("The timer, tested here", columns, lines, left=("how",), reasons=reasons)]
 
     def verdict(self, rows: Sequence[Row], plan: Plan) -> str:
         """Say whether the timer can be trusted here."""
