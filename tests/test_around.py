@@ -170,7 +170,7 @@ def test_gradients_of_several_batches_are_added_up(divided, dtype):
     """Clipped after that; the schedule counts optimizer steps, of which each third steps the scheduler."""
     translation, distance = accumulated(divided, dtype)
     assert distance(translation) < FOLLOWED[dtype]
-    words = "(loss / 4).backward()" if divided else "torch adds up, optax.MultiSteps means"
+    words = "(loss / 4).backward()" if divided else "of the loss on which torch calls backward(), divided or not"
     assert words in translation.condition
 
 
@@ -205,7 +205,7 @@ def test_parameters_of_another_optimizer_are_said_not_to_count():
     model = network()
     optimizer = torch.optim.SGD(list(model.parameters())[:3])
     condition = dictionary.translate(optimizer, model=model, clip="clip_grad_norm_(model.parameters(), 1.0)").condition
-    assert "the 1 trainable parameters that are not the optimizer's do not count in the norm here" in condition
+    assert "the 1 trainable parameters that are not the optimizer's: here they do not count in the norm" in condition
     assert "trainable" not in dictionary.translate(optimizer, model=model, clip="clip_grad_value_(p, 1.0)").condition
 
 
@@ -214,7 +214,7 @@ def test_a_clipping_may_be_a_translation():
     translation = dictionary.translate(optimizer, clip=clip)
     assert "    optax.clip(0.5),\n    optax.sgd(0.001),\n" in translation.expression
     raising = dictionary.translate(optimizer, clip="clip_grad_norm_(p, 1.0, error_if_nonfinite=True)")
-    assert "torch raises at a norm that is infinite or NaN" in raising.condition
+    assert "At a norm that is infinite or NaN torch raises an error" in raising.condition
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,9 @@ def test_the_command_line_prints_code_that_runs(capsys, backends):
         assert isinstance(space["optimizer"], optax.GradientTransformation)
         expected = translate(row.name, row.options)
         assert expected.expression in out
-        assert expected.reason in out
+        comments = [line for line in out.splitlines() if line.startswith("#")]
+        assert expected.reason in " ".join(line.removeprefix("#").strip() for line in comments)
+        assert max(map(len, comments)) <= 80
 
 
 def _word(value):

@@ -47,14 +47,14 @@ class Around:
         yield from ((clip.status, f"{clip.name}: {clip.condition}") for clip in self.clips)
         others = _not_its_own(groups, model)
         if others and any(clip.name == "clip_grad_norm_" for clip in self.clips):
-            words = f"the {others} trainable parameters that are not the optimizer's do not count in the norm here"
-            yield CONDITIONS, f"{words}, so if torch's clip_grad_norm_ is not given them either"
+            words = f"if clip_grad_norm_ is not given the {others} trainable parameters that are not the optimizer's"
+            yield CONDITIONS, f"{words}: here they do not count in the norm"
         if self.accumulate > 1:
-            which = "the loss that torch calls backward() of, divided or not: torch adds up, optax.MultiSteps means"
+            which = "of the loss on which torch calls backward(), divided or not"
             if self.loss_divided:
-                which = f"the loss that torch divides: (loss / {self.accumulate}).backward()"
+                which = f"of the loss before torch divides it: (loss / {self.accumulate}).backward()"
             often = f"if optimizer.step() follows once after every {self.accumulate} calls of backward()"
-            yield CONDITIONS, f"{often}, of gradients of {which}"
+            yield CONDITIONS, f"{often}. The gradients given to optax are those {which}"
             yield CONDITIONS, "while gradients and updates are finite: optax.MultiSteps multiplies some of them by 0"
 
 

@@ -31,13 +31,17 @@ OPTIONS: Mapping[str, Table] = {
     },
     **FUNCTIONS,
 }
-PARAMETERS = "give it the parameters alone, and take statistics (BatchNorm's) from the model, as torch copies them"
-BUFFERS = (
-    "give it the parameters and the statistics (BatchNorm's) in one tree, without whole numbers (num_batches_tracked), "
-    "which torch averages in its own way"
+PARAMETERS = (
+    "give it the parameters alone. Take the statistics of BatchNorm from the model, from which torch copies them"
 )
-PLACE = "call it where torch calls update_parameters(model)"
-ROUNDED = "under torch.set_default_dtype(torch.float64): else torch rounds 1 / (n + 1) to float32"
+BUFFERS = (
+    "give it the parameters and the statistics of BatchNorm in one tree. Leave out whole numbers "
+    "(num_batches_tracked), which torch averages in its own way"
+)
+PLACE = "Call its update where torch calls update_parameters(model)"
+ROUNDED = (
+    "only if torch.set_default_dtype(torch.float64) was called. Without that call torch rounds 1 / (n + 1) to float32"
+)
 
 
 def translate(name: str, options: Options) -> Translation:
@@ -55,13 +59,15 @@ def translate(name: str, options: Options) -> Translation:
             raise DictionaryError(f"{MODULE}.AveragedModel refuses both avg_fn and multi_avg_fn")
         chosen, decay = _function(given[0]) if given else ("", None)
     code = f"transforms.averaged_model({'' if decay is None else f'decay={decay!r}'})"
-    conditions = [f"{BUFFERS if values.get('use_buffers') else PARAMETERS}; {PLACE}"]
+    conditions = [f"{BUFFERS if values.get('use_buffers') else PARAMETERS}. {PLACE}"]
     if chosen in ("", "get_swa_multi_avg_fn"):
-        conditions.append(f"in float64{'' if chosen else ' on a GPU'}, {ROUNDED}")
+        conditions.append(f"in float64{'' if chosen else ' on a GPU'} {ROUNDED}")
     reason = (
-        "the first update copies, and the n-th has the share 1/n; optax has no equal average of parameters"
+        "the first update copies the parameters; the n-th has the weight 1/n. optax has no such average of parameters"
         if decay is None
-        else "optax.ema is of updates, from 0 and corrected for it; optax.incremental_update is this without the copy"
+        else (
+            "optax.ema averages updates, and corrects its start at 0. optax.incremental_update is this without the copy"
+        )
     )
     shown = {option: value for option, value in values.items() if option != "device"}
     condition = "; ".join(conditions)

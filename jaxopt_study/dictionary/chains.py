@@ -44,7 +44,7 @@ class Chain(NamedTuple):
         if not self.clip:
             return ""
         words = f"call {self.clip} after backward() and before each step()"
-        return f"{words}; torch divides by the norm + 1e-6, optax by the norm" if "norm" in self.clip else words
+        return f"{words}. torch divides by the norm + 1e-6, and optax by the norm" if "norm" in self.clip else words
 
     def decayed(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
         """Return the options of a torch class, with the decay of the chain.

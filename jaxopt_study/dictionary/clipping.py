@@ -20,7 +20,7 @@ OPTIONS: Mapping[str, Table] = {
     },
     "clip_grad_value_": {"clip_value": (REQUIRED, ANY), **CODE},
 }
-GIVEN = "if it is given the parameters of the optimizer, after backward() and before each optimizer.step()"
+GIVEN = "if torch calls it with the optimizer's parameters, after backward() and before each optimizer.step()"
 
 
 def translate(name: str, options: Options) -> Translation:
@@ -34,10 +34,10 @@ def translate(name: str, options: Options) -> Translation:
     if name == "clip_grad_value_":
         code, reason = f"optax.clip({_number(values['clip_value'])})", "the same rule as optax.clip"
     else:
-        code, reason = _by_norm(values), "torch divides by the norm + 1e-6, optax.clip_by_global_norm by the norm"
+        code, reason = _by_norm(values), "torch divides by the norm + 1e-6, and optax.clip_by_global_norm by the norm"
     condition = GIVEN
     if values.get("error_if_nonfinite"):
-        condition += "; torch raises at a norm that is infinite or NaN, and JAX goes on with NaN"
+        condition += ". At a norm that is infinite or NaN torch raises an error; JAX goes on with NaN"
     return Translation(name, shown, code, CONDITIONS, reason, condition, module=MODULE, makes="clip")
 
 

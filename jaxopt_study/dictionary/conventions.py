@@ -76,21 +76,21 @@ INITIALIZERS = (
         "nn.Linear(w.shape[1], w.shape[0]).weight",
         'nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")',
         "nn.initializers.lecun_normal()",
-        "torch's default is uniform in +-1/sqrt(inputs), flax's truncated normal with three times its variance",
+        "torch's default is uniform in +-1/sqrt(inputs). flax's is a truncated normal with three times the variance",
     ),
     Convention(
         "initializer",
         "nn.Linear(w.shape[1], 20_000).bias",
         "lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -1.0, 1.0) / shape[0] ** 0.5",
         "nn.initializers.zeros",
-        "torch's default bias is uniform in +-1/sqrt(inputs), flax's is zero",
+        "torch's default bias is uniform in +-1/sqrt(inputs); flax's is zero",
     ),
     Convention(
         "initializer",
         "nn.init.trunc_normal_(w, 0.0, s := w.shape[1] ** -0.5 / 0.87962566103423978, -2 * s, 2 * s)",
         "nn.initializers.lecun_normal()",
         "",
-        "flax's default for kernels, in torch: cut off at two deviations, then scaled up to variance 1/inputs",
+        "flax's default for kernels, in torch: cut off at two standard deviations, then scaled to variance 1/inputs",
     ),
     _named("nn.init.trunc_normal_(w, 0.1, 0.5, -1.0, 1.0)", "nn.initializers.truncated_normal(0.5)"),
     _named("nn.init.xavier_uniform_(w)", "nn.initializers.glorot_uniform()"),
@@ -103,7 +103,7 @@ INITIALIZERS = (
         "nn.Embedding(*w.shape).weight",
         "nn.initializers.normal(1.0)",
         'nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)',
-        "torch's default deviation is 1; flax's nn.Embed has 1/sqrt(features)",
+        "torch's default standard deviation is 1; that of flax's nn.Embed is 1/sqrt(features)",
     ),
 )
 

@@ -93,7 +93,7 @@ def to_torch(name: str, /, **options: Any) -> Translation:
     """Return an optimizer of optax as a class of torch.optim, in code: paste it, and put your parameters in.
 
     Args:
-        name: The function, `optax.adamw` say, with `optax.` or without, or a call of it with literals; or a call of
+        name: The function, `optax.adamw` say, with `optax.` or without, or a call of it with plain values; or a call of
             `optax.chain` with clipping, with decay of the gradient, and with an optimizer at its end.
         **options: Its options.
 
@@ -127,7 +127,7 @@ def to_torch(name: str, /, **options: Any) -> Translation:
     if short == "adagrad" and not given["initial_accumulator_value"]:
         status, condition = (
             CONDITIONS,
-            "if no gradient is 0 at first: torch divides 0 by 0 then, and optax leaves it at 0",
+            "if no entry of the first gradient is 0. Of one that is, torch divides 0 by 0; optax makes no step there",
         )
     status = max(status, chain.status, key=STATUSES.index)
     condition = "; ".join(filter(None, (condition, chain.condition)))
@@ -149,7 +149,7 @@ def _table(name: str) -> Table:
     if f"optax.{short}" in others.OPTAX or (place := others.place(short)):
         short = short if f"optax.{short}" in others.OPTAX else place.removeprefix("optax.")
         nearest = f"; the nearest is torch.optim.{NEAREST[short]}" if short in NEAREST else ""
-        raise DictionaryError(f"torch.optim has not the rule of optax.{short}{nearest}")
+        raise DictionaryError(f"torch.optim does not have the rule of optax.{short}{nearest}")
     raise unknown("optimizer of optax", short, TABLES, NEAREST)
 
 
@@ -168,7 +168,11 @@ def _adam(o: Options) -> Made:
 
 def _amsgrad(o: Options) -> Made:
     name, options, _ = _adam(o)
-    return name, options | {"amsgrad": True}, "torch takes the maximum of v, optax of v after its bias correction"
+    return (
+        name,
+        options | {"amsgrad": True},
+        "torch takes the maximum of v, then corrects its bias. optax corrects first, then takes the maximum",
+    )
 
 
 def _radam(o: Options) -> Made:
@@ -211,13 +215,20 @@ def _adadelta(o: Options) -> Made:
     options = {"rho": o["rho"], "eps": o["eps"], "weight_decay": o["weight_decay"]}
     if o["learning_rate"] is not None:
         return "Adadelta", {"lr": o["learning_rate"], **options}, ""
-    difference = "without a learning rate optax climbs, and decays upward too" if o["weight_decay"] else ""
+    difference = (
+        "optax without a learning rate climbs, and its weight decay makes the parameters grow"
+        if o["weight_decay"]
+        else ""
+    )
     return "Adadelta", {"lr": 1.0, **options, "maximize": True}, difference  # optax does not turn the sign
 
 
 def _rprop(o: Options) -> Made:
     etas, sizes = (o["eta_minus"], o["eta_plus"]), (o["min_step_size"], o["max_step_size"])
-    difference = "optax applies the update of the step before, and compares signs with it rather than the gradient"
+    difference = (
+        "optax applies the update of the step before. It compares the sign of a gradient with that of this update, and "
+        "torch with that of the gradient before"
+    )
     return "Rprop", {"lr": o["learning_rate"], "etas": etas, "step_sizes": sizes}, difference
 
 

@@ -47,12 +47,13 @@ OPTIONS: Mapping[str, Table] = {
     "xavier_uniform_": GAIN,
     "zeros_": {},
 }
-DRAWS = "in distribution: the random numbers are others"
+DRAWS = "in distribution, with other random numbers"
+SHAPED = "for a kernel in flax's order of axes: (inputs, outputs), of a convolution (height, width, inputs, outputs)"
 KERNEL = (
-    "of a kernel as flax holds it: (inputs, outputs), a convolution's height and width before them; torch takes the "
-    "weight of a transposed convolution or an embedding the other way round: in_axis=-1, out_axis=-2"
+    f"{SHAPED}. Of a transposed convolution or an embedding, torch counts the inputs as outputs: add in_axis=-1, "
+    "out_axis=-2"
 )
-SHAPED = "of a kernel as flax holds it: inputs before outputs, a convolution's height and width before them"
+NONE = "jax.nn.initializers has no such function"
 IN_JAX = "lambda key, shape, dtype=jnp.float32: "
 
 
@@ -88,11 +89,13 @@ def _scaled(gain: float, mode: str, distribution: str, reason: str) -> Made:
 
 
 def _xavier_uniform(o: Options) -> Made:
-    return _scaled(o["gain"], "fan_avg", "uniform", "the same as glorot_uniform")
+    return _scaled(o["gain"], "fan_avg", "uniform", "the same as jax.nn.initializers.glorot_uniform")
 
 
 def _xavier_normal(o: Options) -> Made:
-    return _scaled(o["gain"], "fan_avg", "normal", "glorot_normal is cut off at two deviations")
+    return _scaled(
+        o["gain"], "fan_avg", "normal", "jax.nn.initializers.glorot_normal is cut off at two standard deviations"
+    )
 
 
 def _gain(o: Options) -> float:
@@ -102,11 +105,13 @@ def _gain(o: Options) -> float:
 
 
 def _kaiming_uniform(o: Options) -> Made:
-    return _scaled(_gain(o), o["mode"], "uniform", "he_uniform is that of fan_in and relu, as torch's default")
+    reason = "jax.nn.initializers.he_uniform is the same as torch's default: fan_in and the gain of relu"
+    return _scaled(_gain(o), o["mode"], "uniform", reason)
 
 
 def _kaiming_normal(o: Options) -> Made:
-    return _scaled(_gain(o), o["mode"], "normal", "he_normal is cut off at two deviations")
+    reason = "jax.nn.initializers.he_normal is cut off at two standard deviations"
+    return _scaled(_gain(o), o["mode"], "normal", reason)
 
 
 def _orthogonal(o: Options) -> Made:
@@ -115,14 +120,14 @@ def _orthogonal(o: Options) -> Made:
 
 def _normal(o: Options) -> Made:
     code = f"{IN_JAX}{float(o['mean'])!r} + {float(o['std'])!r} * jax.random.normal(key, shape, dtype)"
-    return code, "jax.nn.initializers.normal has no mean, and std 0.01 by default", DRAWS
+    return code, "jax.nn.initializers.normal has mean 0, and standard deviation 0.01 by default", DRAWS
 
 
 def _uniform(o: Options) -> Made:
     if o["a"] > o["b"]:
         raise DictionaryError(f"{MODULE}.uniform_ refuses a={o['a']!r} and b={o['b']!r}: a must be at most b")
     code = f"{IN_JAX}jax.random.uniform(key, shape, dtype, {float(o['a'])!r}, {float(o['b'])!r})"
-    return code, "jax.nn.initializers.uniform begins at 0, and ends at 0.01 by default", DRAWS
+    return code, "jax.nn.initializers.uniform draws from 0 to its scale, which is 0.01 by default", DRAWS
 
 
 def _trunc_normal(o: Options) -> Made:
@@ -131,7 +136,8 @@ def _trunc_normal(o: Options) -> Made:
     mean, std = float(o["mean"]), float(o["std"])
     low, high = (o["a"] - mean) / std, (o["b"] - mean) / std
     code = f"{IN_JAX}{mean!r} + {std!r} * jax.random.truncated_normal(key, {low!r}, {high!r}, shape, dtype)"
-    return code, "torch's a and b are values, those of jax.nn.initializers.truncated_normal are deviations", DRAWS
+    reason = "torch's a and b are values; the bounds of jax.nn.initializers.truncated_normal are standard deviations"
+    return code, reason, DRAWS
 
 
 def _constant(o: Options) -> Made:
@@ -147,13 +153,13 @@ def _ones(_: Options) -> Made:
 
 
 def _eye(_: Options) -> Made:
-    return f"{IN_JAX}jnp.eye(*shape, dtype=dtype)", "jax.nn.initializers has none", ""
+    return f"{IN_JAX}jnp.eye(*shape, dtype=dtype)", NONE, ""
 
 
 def _dirac(o: Options) -> Made:
     eye = f"jnp.tile(jnp.eye(shape[-2], shape[-1] // {o['groups']!r}, dtype=dtype), {o['groups']!r})"
     code = f"{IN_JAX}jnp.zeros(shape, dtype).at[tuple(n // 2 for n in shape[:-2])].set({eye})"
-    return code, "jax.nn.initializers.delta_orthogonal draws an orthogonal matrix", SHAPED
+    return code, "jax.nn.initializers.delta_orthogonal draws an orthogonal matrix; torch has the identity there", SHAPED
 
 
 def _sparse(o: Options) -> Made:
@@ -162,7 +168,7 @@ def _sparse(o: Options) -> Made:
     places = f"jax.random.permutation(jax.random.fold_in(key, 1), {rows}, axis=1, independent=True)"
     zero = f"{places} < jnp.ceil({float(o['sparsity'])!r} * shape[1])"
     code = f"{IN_JAX}jnp.where({zero}, 0.0, {float(o['std'])!r} * jax.random.normal(key, shape, dtype))"
-    return code, "jax.nn.initializers has none", f"{DRAWS}; {SHAPED}"
+    return code, NONE, f"{DRAWS}; {SHAPED}"
 
 
 RULES: Mapping[str, Callable[[Options], Made]] = {

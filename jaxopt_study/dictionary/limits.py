@@ -10,7 +10,7 @@ from jaxopt_study.dictionary.options import IMPLEMENTATION
 from jaxopt_study.dictionary.schedules import place
 from jaxopt_study.dictionary.translation import APPROXIMATE, CONDITIONS
 
-BEGINS = "init begins at step 0, jaxopt_study.port.to_optax_state goes on"
+BEGINS = "init begins at step 0; to go on where torch is, use jaxopt_study.port.to_optax_state"
 HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
@@ -30,7 +30,7 @@ def limits_of(
     leaves = [p for group in groups for p in group["params"]]
     found = [*_of_the_rate(groups, schedules, scheduler, every)]
     if any(key in group for group in groups for key in ("max_momentum", "base_momentum")):
-        found.append((APPROXIMATE, "its scheduler moves momentum or betas too: here they stay those of this moment"))
+        found.append((APPROXIMATE, "its scheduler changes momentum or betas too; here they stay as they are now"))
     if any(getattr(optimizer, hook, None) for hook in HOOKS):
         found.append((APPROXIMATE, "its step hooks are functions of torch, and are not called here"))
     frozen = sum(map(is_frozen, leaves))
@@ -38,10 +38,12 @@ def limits_of(
         words = f"only if you leave the {frozen} frozen parameters (requires_grad=False) out of the JAX optimizer"
         found.append((CONDITIONS, f"{words}; with model= the translation does it"))
     if any(is_frozen(p) and getattr(p, "grad", None) is not None for p in leaves):
-        words = "frozen parameters (requires_grad=False) have a gradient left in them, and torch moves them by it, or"
-        found.append((APPROXIMATE, f"{words} decays them: set their .grad to None"))
+        words = (
+            "frozen parameters (requires_grad=False) still have a gradient, so torch updates them: set .grad to None"
+        )
+        found.append((APPROXIMATE, words))
     if _misses_gradients(optimizer, [p for p in leaves if not is_frozen(p)]):
-        words = "if each parameter has a gradient in each step: here some had none, and torch leaves those as they are"
+        words = "if each parameter has a gradient in each step. Here some had none, and torch leaves these unchanged"
         found.append((CONDITIONS, words))
     types = {str(getattr(p, "dtype", "")) for p in leaves}
     if any("float16" in kind for kind in types):
@@ -54,7 +56,7 @@ def limits_of(
 
 def _of_the_rate(groups: Groups, schedules: Mapping[str, Any], scheduler: Any, every: int) -> Iterator[tuple[str, str]]:
     if not schedules and any("initial_lr" in group for group in groups):
-        yield CONDITIONS, "while the learning rate stays that of this moment: a scheduler is at work; give scheduler="
+        yield CONDITIONS, "while the learning rate stays as it is now. A scheduler changes it: give scheduler="
     if scheduler is not None:
         often = "each optimizer.step(); where it follows each epoch of n steps, give every=n"
         words = often if every == 1 else f"once after every {every} calls of optimizer.step()"
@@ -80,8 +82,10 @@ def notes_of(optimizer: Any, groups: Groups, frozen: Sequence[str], scheduler: A
     """Return what is not carried over; `frozen` are the parameters that stay as they are."""
     notes = []
     if frozen:
-        words = "parameters that need no gradient, or are not this optimizer's: they stay as they are; where another"
-        notes.append(f"{len(frozen)} {words} optimizer moves them, put both into one optax.partition")
+        words = (
+            "parameters that need no gradient, or are not this optimizer's: they stay unchanged. If another optimizer"
+        )
+        notes.append(f"{len(frozen)} {words} updates them, put both into one optax.partition")
     if any(_steps(state) for state in getattr(optimizer, "state", {}).values()):
         notes.append(f"its state (moments, steps made); {BEGINS}")
     if scheduler is not None and place(scheduler) > 0:

@@ -130,21 +130,25 @@ OPTIONS: Mapping[str, Table] = {
 }
 
 REASONS: Mapping[str, str] = {
-    "ChainedScheduler": "optax has none: the product of the factors",
-    "ConstantLR": "torch's goes back to the full rate after total_iters",
-    "CosineAnnealingLR": "the same up to T_max, but then torch's rises again and optax.cosine_decay_schedule stays",
+    "ChainedScheduler": "optax has no such schedule. It is the product of the factors",
+    "ConstantLR": "torch goes back to the full rate after total_iters steps. optax.constant_schedule does not change",
+    "CosineAnnealingLR": (
+        "the same up to T_max. Then torch's rate rises again; that of optax.cosine_decay_schedule stays"
+    ),
     "CosineAnnealingWarmRestarts": "optax.sgdr_schedule takes a list of cycles, each with a warm-up",
-    "CyclicLR": "optax has none",
+    "CyclicLR": "optax has no such schedule",
     "ExponentialLR": "the same as optax.exponential_decay",
-    "LinearLR": "the same as optax.linear_schedule: the first step has the start, step total_iters the end",
-    "MultiStepLR": "the same as optax.piecewise_constant_schedule; the step of a milestone has the new rate",
+    "LinearLR": "the same as optax.linear_schedule. Step 0 has the rate of the start, step total_iters that of the end",
+    "MultiStepLR": "the same as optax.piecewise_constant_schedule. The step of a milestone has the new rate",
     "OneCycleLR": (
-        "torch's peak and end are one step before those of optax.cosine_onecycle_schedule; optax's linear one has a "
-        "third phase"
+        "torch reaches its peak and its end one step before optax.cosine_onecycle_schedule. "
+        "optax.linear_onecycle_schedule has a third phase"
     ),
     "PolynomialLR": "the same as optax.polynomial_schedule",
-    "SequentialLR": "optax.join_schedules; in optax.warmup_cosine_decay_schedule the decay_steps count the warm-up",
-    "StepLR": "the same as optax.exponential_decay with staircase=True; both fall at steps step_size, 2 step_size, ...",
+    "SequentialLR": (
+        "as by optax.join_schedules. The decay_steps of optax.warmup_cosine_decay_schedule include the warm-up"
+    ),
+    "StepLR": "the same as optax.exponential_decay with staircase=True. Both fall at steps step_size, 2 step_size, ...",
 }
 
 
@@ -170,7 +174,9 @@ def translate(name: str, options: Options) -> Translation:
         condition += f", and the optimizer has lr={rate}"
     elif values["cycle_momentum"]:
         status = APPROXIMATE
-        condition += "; torch moves momentum or beta1 too, unless cycle_momentum=False: this is the rate alone"
+        condition += (
+            ". torch changes momentum or beta1 too, unless cycle_momentum=False; this code is the learning rate alone"
+        )
     shown = {option: value for option, value in values.items() if option not in ("optimizer", "last_epoch")}
     return Translation(name, shown, code, status, REASONS[name], condition, module=MODULE, makes="schedule")
 

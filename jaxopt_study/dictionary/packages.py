@@ -39,9 +39,9 @@ class Peer:
         return f"{self.name}({', '.join(f'{option}={value!r}' for option, value in self.options.items())})"
 
 
-LION = "weight_decay is 0 by default in PyTorch's packages, 1e-3 in optax.lion"
-BELIEF = "eps is 1e-3 by default in torch_optimizer, 1e-16 in pytorch_optimizer and optax"
-FREE = "parameters are those of train(), where gradients are taken; optax has schedule_free_eval_params for eval()"
+LION = "the default of weight_decay is 0 in PyTorch's packages and 1e-3 in optax.lion"
+BELIEF = "the default of eps is 1e-3 in torch_optimizer, and 1e-16 in pytorch_optimizer and optax"
+FREE = "compared at train(), where gradients are taken. For eval() optax has schedule_free_eval_params"
 
 PEERS: tuple[Peer, ...] = (
     Peer("lion_pytorch.Lion", {"lr": 1e-3, "weight_decay": 0.1}, "optax.lion(1e-3, weight_decay=0.1)", True, LION),

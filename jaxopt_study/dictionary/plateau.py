@@ -22,8 +22,8 @@ OPTIONS: Mapping[str, Table] = {
     },
 }
 USE = (
-    "where torch calls scheduler.step(loss), call _, state = plateau.update(params, state, value=loss); multiply the "
-    "updates that follow by state.scale (in a chain of optax, the update of that loss has the new rate already)"
+    "where torch calls scheduler.step(loss), call _, state = plateau.update(params, state, value=loss). Multiply the "
+    "updates that follow by state.scale. (In optax.chain the update of that loss would have the new rate already.)"
 )
 
 
@@ -51,9 +51,9 @@ def translate(name: str, options: Options) -> Translation:
         f"rtol={rtol!r}, atol={atol!r}, cooldown={values['cooldown']!r}, min_scale={least / rate if least else 0.0!r})"
     )
     value = USE.replace("value=loss", "value=-loss") if values["mode"] == "max" else USE
-    reason = "the same rule; torch waits for patience + 1 bad losses, optax for patience"
+    reason = "the same rule. torch lowers the rate after patience + 1 bad losses, and optax after patience"
     condition = (
-        f"{value}; the optimizer has lr={rate}; torch does not lower a rate by eps={values['eps']} or less, and optax "
-        "does; optax compares losses in the parameters' type, torch in float64"
+        f"{value} The optimizer must have lr={rate}. torch does not lower a rate by eps={values['eps']} or less, and "
+        "optax does. optax compares losses in the parameters' type, and torch in float64"
     )
     return Translation(name, values, code, CONDITIONS, reason, condition, module=MODULE, makes="plateau")

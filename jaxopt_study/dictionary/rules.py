@@ -39,12 +39,14 @@ def from_complete(name: str, options: Options, learning_rate: str = "") -> Trans
     return made
 
 
+DEFAULT_DTYPE = "in float64 only if torch.set_default_dtype(torch.float64) was called. Without that call torch"
 STATIC = 'static_args=("b1", "b2")'
 """Keeps Python's numbers: as arrays of the parameters' type, 0.999 would be 1 in bfloat16."""
 LARGEST_BETA = 0.999
 """Up to here float32 is within the bounds that are checked; it is the default of Adam's b2."""
 LARGE_BETA = (
-    "in float64: in float32, 1 - beta^t has a relative error of up to 6e-8 / (1 - beta) in JAX, and none in torch"
+    "in float64. In float32, JAX computes 1 - beta^t with a relative error of up to 6e-8 / (1 - beta), and torch "
+    "computes it in float64"
 )
 
 
@@ -92,10 +94,12 @@ def sgd(o: Options, lr: str) -> Translation:
     if m and d:
         damping = f"optax.scale_by_schedule(lambda c: jnp.where(c == 0, 1.0, 1.0 - {d!r}))"
         rule = [damping, f"optax.trace({m!r})", _rate(lr)]
-        reason = "optax has no dampening; torch does not apply its own at the first step"
+        reason = "optax has no dampening. torch does not apply its dampening at the first step"
     else:
         rule = [f"optax.sgd({lr}{f', momentum={m!r}' if m else ''}{', nesterov=True' if o['nesterov'] else ''})"]
-        reason = "the same rule; optax.sgd has no weight_decay, torch's is L2 and enters before momentum"
+        reason = (
+            "the same rule. optax.sgd has no weight_decay. torch's is L2: it is added to the gradient, before momentum"
+        )
     return _made("SGD", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
 
 
@@ -114,13 +118,15 @@ def adam(o: Options, lr: str) -> Translation:
             _decoupled(options),
             _rate(lr),
         ]
-        reason = "amsgrad: torch takes the maximum of v and corrects its bias once, optax.amsgrad of the corrected v"
+        reason = (
+            "torch takes the maximum of v, then corrects its bias. optax.amsgrad corrects first, then takes the maximum"
+        )
     elif options["decoupled_weight_decay"]:
         rule = [f"optax.adamw({lr}, {moments}, eps={o['eps']!r}, weight_decay={o['weight_decay']!r})"]
-        reason = "the same rule; weight_decay is 1e-2 by default in torch, 1e-4 in optax.adamw"
+        reason = "the same rule. The default of weight_decay is 1e-2 in torch and 1e-4 in optax.adamw"
     else:
         rule = [f"optax.adam({lr}, {moments}, eps={o['eps']!r})"]
-        reason = "the same rule; torch's weight_decay is L2, so it enters the gradient before the moments"
+        reason = "the same rule. torch's weight_decay is L2: it is added to the gradient, before the moments"
     made = _made(name, options, _chain(_ascent(o), _l2(options), *rule), reason)
     return Translation(name, dict(o), made.expression, made.status, made.reason, "", made.decays)
 
@@ -131,14 +137,15 @@ def nadam(o: Options, lr: str) -> Translation:
     moments = f"b1={b1!r}, b2={b2!r}, eps={o['eps']!r}"
     if 0.96 ** o["momentum_decay"] < 1e-17:
         scale = f"optax.scale_by_adam({moments}, nesterov=True)"
-        reason = "with so large a momentum_decay, torch's momentum is constant, as optax.nadam's always is"
+        reason = "at this large momentum_decay torch's momentum is constant, as it always is in optax.nadam"
     else:
         scale = f"transforms.scale_by_torch_nadam({moments}, momentum_decay={o['momentum_decay']!r})"
         reason = (
-            "torch's momentum is b1 (1 - 0.96^(t momentum_decay) / 2), with its running product; optax.nadam's is b1"
+            "torch's momentum at step t is b1 (1 - 0.96^(t momentum_decay) / 2), and it corrects the bias by the "
+            "product of these. optax.nadam's momentum is b1 at each step"
         )
     rule = _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr))
-    condition = "in float64, under torch.set_default_dtype(torch.float64): else torch keeps its product in float32"
+    condition = f"{DEFAULT_DTYPE} keeps the product of the momenta in float32"
     return _made("NAdam", o, rule, reason, CONDITIONS, condition)
 
 
@@ -149,10 +156,10 @@ def radam(o: Options, lr: str) -> Translation:
         f"optax.inject_hyperparams(optax.scale_by_radam, {STATIC})(b1={b1!r}, b2={b2!r}, "
         f"eps=lambda c: {o['eps']!r} / jnp.sqrt(1 - {b2!r} ** (c + 1.0)))"
     )
-    reason = "torch adds eps to sqrt(v) before the bias correction, optax.radam after it"
+    reason = "torch adds eps to sqrt(v) before the bias correction, and optax.radam adds it after the correction"
     rule = _chain(_ascent(o), _l2(o), scale, _decoupled(o), _rate(lr))
     if _rectifies_at_a_tie(b2):
-        condition = "in float64: in float32 rounding decides at which step the rectification begins"
+        condition = "in float64. In float32, rounding decides at which step the rectification begins"
         return _made("RAdam", o, rule, reason, CONDITIONS, condition)
     return _made("RAdam", o, rule, reason)
 
@@ -177,23 +184,26 @@ def rmsprop(o: Options, lr: str) -> Translation:
         centered = ", centered=True" if o["centered"] else ""
         rule = [f"optax.rmsprop({lr}, decay={o['alpha']!r}, eps={o['eps']!r}, eps_in_sqrt=False{centered})"]
     reason = (
-        "torch's decay is 0.99 and eps is outside the root; optax.rmsprop has 0.9 and inside, and keeps the learning "
-        "rate in the momentum"
+        "torch has decay 0.99 (alpha), adds eps outside the root, and multiplies by the learning rate after momentum. "
+        "optax.rmsprop has decay 0.9, adds eps inside the root, and multiplies by the learning rate before momentum"
     )
     made = _chain(_ascent(o), _decay(o["weight_decay"]), *rule)
     if o["centered"] and not 0 < o["alpha"] < 1:
-        condition = f"with alpha={o['alpha']!r} the variance is 0 but for rounding, and the step divides by its root"
+        condition = f"with alpha={o['alpha']!r} the variance is rounding error alone, and the step divides by its root"
         return _made("RMSprop", o, made, reason, APPROXIMATE, condition)
     conditions = [CENTERED] if o["centered"] else []
     conditions += [FED_BACK] if o["momentum"] and o["weight_decay"] else []
     return _made("RMSprop", o, made, reason, CONDITIONS if conditions else EXACT, "; ".join(conditions))
 
 
-CENTERED = "where a gradient varies: the variance of a constant one is rounding alone, and the step divides by its root"
+CENTERED = (
+    "if each gradient varies over the steps. The variance of a constant gradient is rounding error alone, and the step "
+    "divides by its root"
+)
 FED_BACK = (
-    "L2 feeds parameters back through the normalizer, and momentum adds it up, so rounding grows in torch too: "
-    "after 1,000 replayed gradients of digits the two differ by 6e-7, and torch, begun one unit in the last place "
-    "away, from itself by 5e-7"
+    "to within rounding errors, which grow here, in torch too: L2 decay adds the parameters to the gradient, and "
+    "momentum sums the errors. After 1,000 replayed gradients of digits the two differ by 6e-7. torch, begun one unit "
+    "in the last place away, differs from itself by 5e-7"
 )
 
 
@@ -206,14 +216,17 @@ def adagrad(o: Options, lr: str) -> Translation:
         f"eps=lambda c: {o['eps']!r} / jnp.sqrt(c + 2.0), initial_scale={start!r}, eps_in_sqrt=False)",
         f"optax.scale_by_schedule(lambda c: -{_at(lr)}{slowed} / jnp.sqrt(c + 2.0))",
     ]
-    reason = "torch's sum starts at 0 and eps = 1e-10 is outside the root; optax.adagrad starts at 0.1 with 1e-7 inside"
+    reason = (
+        "torch's sum of squares starts at 0, and eps = 1e-10 is outside the root. optax.adagrad's sum starts at 0.1, "
+        "and eps = 1e-7 is inside the root"
+    )
     return _made("Adagrad", o, _chain(_ascent(o), _decay(o["weight_decay"]), *rule), reason)
 
 
 def adadelta(o: Options, lr: str) -> Translation:
     """`optax.adadelta`, which must be given the learning rate."""
     rule = f"optax.adadelta({lr}, rho={o['rho']!r}, eps={o['eps']!r}, weight_decay={o['weight_decay']!r})"
-    reason = "the same rule; without a learning rate optax.adadelta() does not even turn the sign, so it climbs"
+    reason = "the same rule. optax.adadelta() without a learning rate does not change the sign, so it climbs"
     return _made("Adadelta", o, _chain(_ascent(o), rule), reason)
 
 
@@ -221,7 +234,7 @@ def adamax(o: Options, lr: str) -> Translation:
     """`optax.adamax` after L2 decay."""
     b1, b2 = o["betas"]
     rule = f"optax.adamax({lr}, b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
-    reason = "the same rule; torch's weight_decay is L2, optax.adamaxw's is decoupled"
+    reason = "the same rule. torch's weight_decay is L2; that of optax.adamaxw is decoupled"
     return _made("Adamax", o, _chain(_ascent(o), _decay(o["weight_decay"]), rule), reason)
 
 
@@ -230,18 +243,24 @@ def asgd(o: Options, lr: str) -> Translation:
     before = _at(lr, "jnp.maximum(c - 1, 0)")
     falling = f"(1 + {o['lambd']!r} * {before} * c) ** {o['alpha']!r}"
     rule = [_decay(o["lambd"] + o["weight_decay"]), f"optax.scale_by_schedule(lambda c: -{before} / {falling})"]
-    reason = "optax has no such class; torch uses a changed learning rate one step late. The average `ax` is not kept"
-    condition = "in float64, under torch.set_default_dtype(torch.float64): else torch rounds the rate to float32"
+    reason = (
+        "optax has no such optimizer. torch uses a changed learning rate one step late. The average `ax` is not kept"
+    )
+    condition = f"{DEFAULT_DTYPE} rounds the learning rate to float32"
     return _made("ASGD", o, _chain(_ascent(o), *rule), reason, CONDITIONS, condition)
 
 
 def rprop(o: Options, lr: str) -> Translation:
     """Our own transform; the learning rate is the first step size alone, so a schedule changes nothing."""
     rule = f"transforms.torch_rprop({_at(lr, '0')}, etas={o['etas']!r}, step_sizes={o['step_sizes']!r})"
-    reason = "optax.rprop applies the update of the step before, and compares signs with it rather than the gradient"
+    reason = (
+        "optax.rprop applies the update of the step before. It compares the sign of a gradient with that of this "
+        "update, and torch with that of the gradient before"
+    )
     condition = (
-        "if no product of two gradients underflows, or torch.set_flush_denormal(True), since XLA flushes: without it, "
-        "the two differ by 27 after 1,000 steps on digits"
+        "if no product of two successive gradients underflows, or after torch.set_flush_denormal(True). XLA sets "
+        "subnormal numbers to 0; torch keeps them without this setting, and the two differ by 27 after 1,000 steps on "
+        "digits"
     )
     return _made("Rprop", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
 
@@ -253,12 +272,12 @@ def adafactor(o: Options, lr: str) -> Translation:
         f"weight_decay={o['weight_decay']!r})"
     )
     reason = (
-        "optax.adafactor does not factor axes below 128, has no min(lr, 1/sqrt(t)), decays without lr, and adds 1e-30 "
-        "where torch clamps"
+        "optax.adafactor does not factor axes shorter than 128. It does not limit the learning rate to 1/sqrt(t), or "
+        "multiply the decay by the learning rate. It adds 1e-30 where torch takes a maximum"
     )
     condition = (
-        "if leaves of three or more axes are held as torch does (a convolution's kernel: outputs, inputs, height, "
-        "width), since the last two axes are factored; a matrix may be either way round"
+        "if leaves of three or more axes have torch's order of axes (of a convolution's kernel: outputs, inputs, "
+        "height, width), since the last two axes are factored. A matrix may be transposed"
     )
     return _made("Adafactor", o, _chain(_ascent(o), rule), reason, CONDITIONS, condition)
 
@@ -271,13 +290,13 @@ def muon(o: Options, lr: str) -> Translation:
         f"adjust_lr_fn={o['adjust_lr_fn']!r})"
     )
     reason = (
-        "torch iterates in bfloat16 and takes matrices alone; optax.contrib.muon keeps the type, corrects Nesterov's "
-        "bias, decays by 0 by default"
+        "torch iterates in bfloat16, takes matrices alone, and decays by 0.1 by default. optax.contrib.muon iterates "
+        "in the parameters' type, corrects the bias of Nesterov's momentum, and does not decay by default"
     )
     condition = (
-        "another order of summation flips bits of bfloat16: a step may differ by 1 %, the first ones do not. At "
-        "learning rate 1e-3, 1,000 replayed steps differ by 2e-5, and training on digits by 2e-3. Hold kernels as "
-        "torch does: (outputs, inputs)"
+        "another order of summation changes the last bit of numbers in bfloat16. The first steps agree; later a step "
+        "may differ by 1 %. At learning rate 1e-3 parameters differ by 2e-5 after 1,000 replayed steps, and by 2e-3 "
+        "after training on digits. Kernels must have torch's order of axes: (outputs, inputs)"
     )
     # torch decays by lr itself, the update's size is adjusted.
     return _made("Muon", o, _chain(scale, _decay(o["weight_decay"]), _rate(lr)), reason, APPROXIMATE, condition)
@@ -287,21 +306,25 @@ def lbfgs(o: Options, lr: str) -> Translation:
     """Our own transform without a line search; with one, optax's, which searches otherwise."""
     if o["line_search_fn"]:
         rule = f"optax.lbfgs(memory_size={o['history_size']!r})"
-        condition = "the line searches differ (cubic interpolation, zoom): evaluations and final value are comparable"
-        return _made("LBFGS", o, rule, "optax.lbfgs searches by zoom from step 1", APPROXIMATE, condition)
+        condition = (
+            "the line searches differ: cubic interpolation in torch, zoom in optax. The number of evaluations and the "
+            "final value are comparable, single steps are not"
+        )
+        return _made("LBFGS", o, rule, "optax.lbfgs searches by zoom, from step length 1", APPROXIMATE, condition)
     rule = (
         f"transforms.torch_lbfgs({lr}, history_size={o['history_size']!r}, tolerance_grad={o['tolerance_grad']!r}, "
         f"tolerance_change={o['tolerance_change']!r})"
     )
     reason = (
-        "optax.lbfgs keeps 10 pairs and every one of them, scales its first step by the 2-norm, and searches a line"
+        "optax.lbfgs keeps 10 pairs, and torch 100, without those of small curvature. optax.lbfgs divides its first "
+        "step by the 2-norm of the gradient, and torch by the 1-norm. optax.lbfgs makes a line search by default"
     )
     # The first evaluation is made before the first iteration; after the last one torch makes none.
     evaluations = o["max_iter"] * 5 // 4 if o["max_eval"] is None else o["max_eval"]
     iterations = min(o["max_iter"], max(1, evaluations - 1))
     condition = (
-        f"one update is one iteration: make {iterations} on a batch for one step(closure), which may stop earlier "
-        "where the loss stands still"
+        f"one update is one iteration: make {iterations} on a batch for one step(closure) of torch, which may stop "
+        "earlier, where the loss no longer changes"
     )
     return _made("LBFGS", o, rule, reason, CONDITIONS, condition)
 
@@ -310,10 +333,10 @@ def sparse_adam(o: Options, lr: str) -> Translation:
     """Our own transform: rows without a gradient keep their moments."""
     b1, b2 = o["betas"]
     scale = f"transforms.scale_by_torch_sparse_adam(b1={b1!r}, b2={b2!r}, eps={o['eps']!r})"
-    reason = "rows that a batch does not have keep moments and parameters; optax.adam moves them on"
+    reason = "rows that a batch does not use keep their moments and parameters. optax.adam updates them too"
     condition = (
-        "if a row (along a leaf's first axis) of the gradient is zero only where the batch does not have it: JAX's "
-        "gradients are dense"
+        "if a row of the gradient, along a leaf's first axis, is zero only where the batch does not use it. JAX's "
+        "gradients are dense, so a row of zeros is taken for one that was not used"
     )
     return _made("SparseAdam", o, _chain(_ascent(o), scale, _rate(lr)), reason, CONDITIONS, condition)
 

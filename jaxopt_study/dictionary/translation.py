@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,6 +13,8 @@ from jaxopt_study.dictionary.build import build
 
 EXACT, CONDITIONS, APPROXIMATE = STATUSES = ("exact", "exact under conditions", "approximate")
 """How a translation may stand to torch, the most exact first."""
+WIDTH = 80
+"""Columns of a comment."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def show(
             given += [f"# {name}: put your own function here, from the number of steps made to the learning rate"]
             given += [f"{name} = optax.constant_schedule({groups[int(number or 0)].options['lr']!r})"]
     names = set(re.findall(r"\w+", "\n".join([*given, expression])))
-    words = [line for group in groups for line in _comments(group)] + [f"# {note}" for note in notes]
+    words = [line for group in groups for line in _comments(group)] + [line for note in notes for line in comment(note)]
     imports = [line for name, line in IMPORTS.items() if name in names]
     return "\n".join([*words, *imports, "", *given, f"{makes} = {expression}"])
 
@@ -107,5 +110,13 @@ IMPORTS = {
 
 def _comments(translation: Translation) -> list[str]:
     given = ", ".join(f"{name}={value!r}" for name, value in translation.options.items())
-    lines = [f"# {translation.module}.{translation.name}({given})", f"# {translation.status}: {translation.reason}"]
-    return [*lines, f"# {translation.condition}"] if translation.condition else lines
+    said = [f"{translation.module}.{translation.name}({given})", f"{translation.status}: {translation.reason}"]
+    said += [translation.condition] if translation.condition else []
+    return [line for words in said for line in comment(words)]
+
+
+def comment(words: str) -> list[str]:
+    """Return words as the lines of a comment, of at most 80 columns."""
+    return textwrap.wrap(
+        words, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_long_words=False, break_on_hyphens=False
+    )
