@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_study.backends.jax import compiling
 from jaxopt_study.native import native, suspects
 from tests.conftest import load_backend
 
@@ -164,3 +165,9 @@ def test_the_cable_of_the_benchmark_solves_its_systems(compared):
         expected.append(v[0])
     found = compared.compartments(jnp.asarray(X), jnp.asarray(currents))
     np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_an_option_that_this_xla_does_not_know_is_left_out():
+    assert compiling.known({"xla_no_such_option": 1}) == {}
+    assert compiling.known(compiling.QUICK | {"xla_no_such_option": 1}) == compiling.QUICK
+    assert compiling.wide_options() == compiling.WIDE  # this jax knows it

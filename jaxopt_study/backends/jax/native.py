@@ -19,6 +19,8 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxopt_study.backends.jax.compiling import known, wide_options
+
 __all__ = ["is_traced", "marked", "native", "scan", "suspects"]
 
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_fusion_emitters": False}
@@ -148,11 +150,5 @@ def _primitives(jaxpr: Jaxpr) -> Iterator[str]:
 
 
 @cache
-def _options() -> dict[str, Any] | None:
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        jax.jit(lambda: 0, compiler_options=OPTIONS)()
-    except jax.errors.JaxRuntimeError:  # this XLA has no such option
-        return None
-    return OPTIONS
+def _options() -> dict[str, Any]:
+    return known(OPTIONS) | wide_options() if jax.default_backend() == "cpu" else {}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.backends.jax import runtime
+from jaxopt_study.backends.jax.compiling import wide_options
 from jaxopt_study.backends.jax.native import marked
 
 __all__ = ["Steps", "as_given", "build", "donated", "jitted", "moved", "native_scan", "scan"]
@@ -91,7 +92,7 @@ def native_scan(step: Step, state: State) -> Steps:
     if jax.default_backend() != "cpu":
         raise NotImplementedError("XLA makes a native function of a loop on a CPU alone")
     on_arrays, start, whole = _on_arrays(step, state)
-    run = jax.jit(marked(lambda state, data: jax.lax.scan(on_arrays, state, data)))
+    run = jax.jit(marked(lambda state, data: jax.lax.scan(on_arrays, state, data)), compiler_options=wide_options())
 
     def stages(data: Any) -> Iterator[str]:
         batch = jax.tree.map(lambda leaf: leaf[0], data)
