@@ -81,7 +81,7 @@ def minimize(
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point tensors of one type, which the run has too. Numbers, whole numbers and
-            NumPy's arrays are converted; a list of numbers is a vector.
+            NumPy's arrays are converted; a start that is a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`: trees of tensors and numbers. NumPy's arrays are converted.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:

@@ -86,7 +86,7 @@ def minimize(
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
-            converted; a list of numbers is a vector.
+            converted; a start that is a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`: trees of arrays and numbers.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
