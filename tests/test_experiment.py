@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study import user_code
+from jaxopt_study.bench import timing
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
@@ -269,6 +270,21 @@ def test_a_recorded_step_is_replayed_on_tensors_that_stay(both):
     state, losses = loop.run(loop.start(), data)
     assert np.allclose(losses.numpy(), expected.losses[1:], rtol=1e-6)
     assert all(np.allclose(leaf, expected.last[name], atol=1e-7) for name, leaf in mine.leaves(state).items())
+
+
+def test_samples_of_several_runs_begin_where_the_first_began(written, both, monkeypatch):
+    """On a fast machine a run of a compiled step is shorter than a sample, and there is one state for all runs."""
+    eager(monkeypatch)
+    path = written()
+    task = Times().task(both["torch"], Times().case("mine", "torch", "compiled"), None, plan_for(path))
+    stepper = timing.Stepper(task, both["torch"].runtime)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stepper.stages()
+    stepper.first()
+    stepper.calibrate(3)
+    stepper.sample()
+    stepper.finish()
 
 
 def test_a_state_that_cannot_be_set_back_is_not_compiled(written, both, monkeypatch):
