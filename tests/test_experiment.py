@@ -441,7 +441,10 @@ def test_a_file_that_cannot_be_used_is_refused_before_it_is_run(text, words, wri
     ("arguments", "words"),
     [
         (["--experiment", "none.py"], "none.py does not exist; make one by --new-experiment none.py"),
-        (["--experiment", "mine.py", "--epochs", "3"], "--epochs says nothing to --experiment mine.py"),
+        (
+            ["--experiment", "mine.py", "--epochs", "3"],
+            "mine.py: that file says what is trained, and a run has 32 steps",
+        ),
         (["--experiment", "mine.py", "--studies", "loops"], "--studies says nothing to"),
         (["--experiment", "one.py", "--frameworks", "torch"], "--experiment one.py has no torch_step"),
         (["--new-experiment", "mine.py"], "--new-experiment mine.py exists already"),
@@ -495,6 +498,7 @@ def test_a_fault_ends_with_status_1_and_nothing_is_timed(written, tmp_path, comp
     summary = json.loads(answer.stdout)
     assert answer.returncode == summary["status"] == 1
     assert "a different eps" in summary["verdict"]
+    assert (tmp_path / "run" / "report.md").read_text().count("irst difference: step") == 1
     assert {row["status"] for row in summary["studies"]["steps"]["times"]} == {"skipped"}
 
 
