@@ -37,6 +37,7 @@ class Steps(NamedTuple):
         stages: stages(data) compiles what `run` calls, and yields the name of each stage when it is done.
         whole: whole(state) is the state as the user's functions know it.
         before: How many steps `start` has made.
+        one_state: Whether `start` sets back the one state that there is: call it again after the run, not before.
     """
 
     load: Callable[[Sequence[Batch]], Any]
@@ -45,6 +46,7 @@ class Steps(NamedTuple):
     stages: Callable[[Any], Iterator[str]] = lambda _: iter(())
     whole: Callable[[State], State] = lambda state: state
     before: int = 0
+    one_state: bool = False
 
 
 def build(function: Callable[..., Any], *trees: Any) -> Any:
