@@ -107,10 +107,19 @@ def test_leaves_that_do_not_fit_are_named(tmp_path, capsys):
     assert asked(out, tmp_path / "new.pt", "--like", like) == 2
     said = capsys.readouterr().err
     assert "out/params does not fit the checkpoint: only the folder has batch_stats/bn/mean (4,)" in said
-    assert "; only the checkpoint has params/b (1,); params/conv/bias is (4,) in the folder and (5,) for" in said
+    assert (
+        "; only the checkpoint has params/b (1,) float32; params/conv/bias is (4,) float32 in the folder and (5,) "
+        in said
+    )
     assert said.count("\n") == 1
+    halved = {
+        name: leaf.half() if leaf.is_floating_point() else leaf for name, leaf in torch.load(path)["model"].items()
+    }
+    torch.save(halved, like)
+    assert asked(out, tmp_path / "new.pt", "--like", like, *KINDS) == 2
+    assert "params/bn/bias is (4,) float32 in the folder and (4,) float16 for the" in capsys.readouterr().err
     (tmp_path / "empty" / "params").mkdir(parents=True)
-    assert asked(tmp_path / "empty", tmp_path / "new.pt", "--like", like) == 2
+    assert asked(tmp_path / "empty", tmp_path / "new.pt", "--like", like, *KINDS) == 2
     assert "empty/params is not in orbax's format" in capsys.readouterr().err
 
 

@@ -97,7 +97,7 @@ def restored(path: Path, template: Any) -> Any:
             stored = checkpointer.metadata(path.absolute()).item_metadata
             if stored is None:
                 raise DictionaryError(f"{path} is not in orbax's format")
-            wrong = list(_misfits(_shapes(getattr(stored, "tree", stored)), _shapes(template)))
+            wrong = list(_misfits(_arrays(getattr(stored, "tree", stored)), _arrays(template)))
             if not wrong:
                 return checkpointer.restore(path.absolute(), template)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -105,24 +105,24 @@ def restored(path: Path, template: Any) -> Any:
     raise DictionaryError(f"{path} does not fit the checkpoint: {'; '.join(wrong)}")
 
 
-def _misfits(stored: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Iterator[str]:
-    """Say which leaves only one of two trees has, and which have other shapes."""
+def _misfits(stored: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
+    """Say which leaves only one of two trees has, and which have other shapes or types: orbax would round float64."""
     for who, has, lacks in (("folder", stored, wanted), ("checkpoint", wanted, stored)):
-        alone = [f"{name} {shape}" for name, shape in has.items() if name not in lacks]
+        alone = [f"{name} {array}" for name, array in has.items() if name not in lacks]
         if alone:
             yield f"only the {who} has {short(alone)}"
     other = [
-        f"{name} is {shape} in the folder and {wanted[name]} for the checkpoint"
-        for name, shape in stored.items()
-        if wanted.get(name, shape) != shape
+        f"{name} is {array} in the folder and {wanted[name]} for the checkpoint"
+        for name, array in stored.items()
+        if wanted.get(name, array) != array
     ]
     if other:
         yield short(other)
 
 
-def _shapes(tree: Any) -> dict[str, Shape]:
+def _arrays(tree: Any) -> dict[str, str]:
     return {
-        "/".join(path_words(path)): tuple(leaf.shape)
+        "/".join(path_words(path)): f"{tuple(leaf.shape)} {leaf.dtype}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if hasattr(leaf, "shape")
     }
