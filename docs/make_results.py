@@ -17,11 +17,14 @@ from jaxopt_study.bench.results import Results
 from jaxopt_study.report import figures as drawing
 from jaxopt_study.report import table as text
 from jaxopt_study.report.table import Table
+from jaxopt_study.studies.loops.headline import FASTEST, LARGE, USUAL_LOOPS, Headline
 
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "results", HERE / "results.md"
 RUNS = ("main_job", "loops", "hessian", "newton", "minimizers", "ranking")
-"""The folders of `KEPT`, in the order of the page."""
+"""The folders of `KEPT` whose tables are on the page, in its order."""
+MACHINES = ("main_job", "main_job_two_cores", "main_job_float64", "main_job_avx2", "loops")
+"""The folders of `KEPT` that are compared in the table by machine, which the README has too."""
 FIGURES = {
     "loops_ratio.svg": ("loops", "loops_ratio"),
     "minimizers_profile.svg": ("minimizers", "minimizers_profile"),
@@ -29,7 +32,7 @@ FIGURES = {
     "ranking_budgets.svg": ("ranking", "ranking_budgets"),
 }
 """A file of docs -> the kept run, and the name of its figure."""
-HEAD = """# Results by machine
+HEAD = """# Results
 
 `python docs/make_results.py` writes this page from the records in
 `docs/results`, each folder of which is one run. A time is shown only if its
@@ -41,7 +44,21 @@ days, whose records were not kept, are in [earlier.md](earlier.md).
 
 def page() -> str:
     """Return the text of the page."""
-    return "\n".join([HEAD, *(of_run(KEPT / name) for name in RUNS)])
+    return "\n".join([HEAD, text.markdown(by_machine()), *(of_run(KEPT / name) for name in RUNS)])
+
+
+def by_machine() -> Table:
+    """Return the three ratios of each of `MACHINES`."""
+    rows = []
+    for name in MACHINES:
+        where = environment.read(KEPT / name)
+        plan, results, _ = read(KEPT / name)
+        ratios = {row["pair"]: row["ratio"] for row in Headline().rows(results, plan)}
+        cores = "1 core" if plan.threads == 1 else f"{plan.threads} cores"
+        machine = f"{where['cpu']}; {cores}, {plan.dtype}; {where['started'][:10]}"
+        rows.append((machine, *(text.ratio(ratios.get(pair)) for pair in (USUAL_LOOPS, FASTEST, LARGE))))
+    columns = ("PyTorch / JAX [95 %]", "usual loops", "fastest loops", "large step")
+    return Table("By machine", columns, rows, main=columns[:1])
 
 
 def figures() -> dict[str, str]:

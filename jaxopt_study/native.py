@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ def native(function: Callable[..., Any], mode: str = "always") -> Callable[..., 
         The compiled function. In mode `auto` its attribute `choices` says in words what was chosen for which shapes.
 
     Raises:
+        TypeError: There is no function.
         ValueError: There is no such mode.
         NotImplementedError: At a call in mode `always`: a native function cannot hold this; the words name the
             primitives, or have XLA's reason.
@@ -43,6 +45,8 @@ def native(function: Callable[..., Any], mode: str = "always") -> Callable[..., 
     >>> print(f"{kepler(jnp.float32(1.0)):.4f}")
     1.0886
     """
+    if not callable(function):
+        raise TypeError(f"{function!r} is no function")
     if mode not in MODES:
         raise ValueError(f"mode {mode!r} is none of {', '.join(MODES)}")
     return Chosen(function) if mode == "auto" else compiled_natively(function)
@@ -61,36 +65,36 @@ class Chosen:
         self._ways: dict[Any, Callable[..., Any]] = {}
         self.choices: dict[str, str] = {}
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Return what the function returns."""
-        leaves, structure = jax.tree.flatten(arguments)
+        leaves, structure = jax.tree.flatten((arguments, named))
         # Looked up at each call, so it is made of what is read quickly; a tracer has a type of its own.
         key = (structure, *[(type(x), getattr(x, "shape", None), getattr(x, "dtype", None)) for x in leaves])
         way = self._ways.get(key)
         if way is None:
             if is_traced(leaves):
-                return self._plain(*arguments)
-            way, words = self._choose(arguments)
+                return self._plain(*arguments, **named)
+            way, words = self._choose(arguments, named)
             self._ways[key] = way
             self.choices[", ".join(str(jax.typeof(x)) for x in leaves)] = words
-        return way(*arguments)
+        return way(*arguments, **named)
 
-    def _choose(self, arguments: Any) -> tuple[Callable[..., Any], str]:
-        if found := suspects(self._function, *arguments):  # not tried: XLA would write of it to standard error
+    def _choose(self, arguments: Any, named: Any) -> tuple[Callable[..., Any], str]:
+        if found := suspects(self._function, *arguments, **named):  # not tried: XLA would write of it to standard error
             return self._plain, f"jax.jit: a native function cannot hold {', '.join(found)}"
         try:
-            jax.block_until_ready(self._native(*arguments))
+            jax.block_until_ready(self._native(*arguments, **named))
         except NotImplementedError as error:
             return self._plain, f"jax.jit: {error}"
-        jax.block_until_ready(self._plain(*arguments))
-        plain, whole = _least(self._plain, arguments), _least(self._native, arguments)
+        jax.block_until_ready(self._plain(*arguments, **named))
+        plain, whole = (_least(partial(way, *arguments, **named)) for way in (self._plain, self._native))
         words = f"native takes {whole / plain:.2g} of the time of jax.jit"
         return (self._native, f"native: {words}") if whole < plain else (self._plain, f"jax.jit: {words}")
 
 
-def _least(function: Callable[..., Any], arguments: Any) -> float:
-    """Return the least seconds of several calls; the function has been compiled."""
+def _least(call: Callable[[], Any]) -> float:
+    """Return the least seconds of several calls; what is called has been compiled."""
     times: list[float] = []
     while len(times) < ROUNDS and sum(times) < LONG:
-        times.append(seconds_of(lambda: jax.block_until_ready(function(*arguments)))[1])
+        times.append(seconds_of(lambda: jax.block_until_ready(call()))[1])
     return min(times)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from jaxopt_study.port import arguments, command
 from jaxopt_study.studies.steps import source
 
 ROOT = Path(__file__).parents[1]
@@ -61,23 +62,36 @@ def test_examples_give_what_they_show(module):
 @pytest.fixture
 def float32():
     """Both frameworks as they are when nothing was set."""
-    before = torch.get_default_dtype()
+    before = torch.get_default_dtype(), jax.config.read("jax_enable_x64")
     torch.set_default_dtype(torch.float32)
     with jax.enable_x64(False):
         yield
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(before[0])
+    jax.config.update("jax_enable_x64", before[1])  # the command of a port turns it on
+
+
+def page(name):
+    return (ROOT / "docs" / f"{name}.md").read_text()
 
 
 def run_page(name):
     """Run the blocks of a page, and return the names that they made."""
     names = {"__name__": name}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", page(name), re.DOTALL):
         exec(block, names)
     return names
 
 
-def test_the_page_of_a_port_runs(float32):
+def test_the_page_of_a_port_runs(float32, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = run_page("porting")
+    there, back = re.findall(r"^    python -m jaxopt_study\.port (.*)$", page("porting"), re.MULTILINE)
+    for line in (there, back):
+        assert command.main(arguments.parser().parse_intermixed_args(line.split())) == 0
+    first, second = (torch.load(file, weights_only=True) for file in ("checkpoint.pt", "new.pt"))
+    assert all(torch.equal(tensor, second["model"][name]) for name, tensor in first["model"].items())
+    pairs = [(kept, second["optimizer"]["state"][n]) for n, kept in first["optimizer"]["state"].items()]
+    assert all(torch.equal(kept[key], other[key]) for kept, other in pairs for key in kept)
     assert names["state"][1].inner_states["0"].inner_state[0].count == 40
     assert names["mlp_state"][0].count == 5
 
@@ -116,7 +130,7 @@ def test_the_page_of_native_functions_runs(float32, capsys):
 
 
 def test_the_page_of_an_experiment_shows_the_file_that_is_written():
-    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "experiment.md").read_text(), re.DOTALL)
+    (shown,) = re.findall(r"```python\n(.*?)```", page("experiment"), re.DOTALL)
     assert shown == source.TEMPLATE.read_text()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxopt_study import user_code
+from jaxopt_study.bench import timing
 from jaxopt_study.bench.case import PROFILES
 from jaxopt_study.bench.record import Record
 from jaxopt_study.bench.results import Results
@@ -271,6 +272,21 @@ def test_a_recorded_step_is_replayed_on_tensors_that_stay(both):
     assert all(np.allclose(leaf, expected.last[name], atol=1e-7) for name, leaf in mine.leaves(state).items())
 
 
+def test_samples_of_several_runs_begin_where_the_first_began(written, both, monkeypatch):
+    """On a fast machine a run of a compiled step is shorter than a sample, and there is one state for all runs."""
+    eager(monkeypatch)
+    path = written()
+    task = Times().task(both["torch"], Times().case("mine", "torch", "compiled"), None, plan_for(path))
+    stepper = timing.Stepper(task, both["torch"].runtime)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stepper.stages()
+    stepper.first()
+    stepper.calibrate(3)
+    stepper.sample()
+    stepper.finish()
+
+
 def test_a_state_that_cannot_be_set_back_is_not_compiled(written, both, monkeypatch):
     eager(monkeypatch)
     change = "        optimizer.zero_grad()\n", "        optimizer.zero_grad()\n        count.append(0)\n"
@@ -425,7 +441,10 @@ def test_a_file_that_cannot_be_used_is_refused_before_it_is_run(text, words, wri
     ("arguments", "words"),
     [
         (["--experiment", "none.py"], "none.py does not exist; make one by --new-experiment none.py"),
-        (["--experiment", "mine.py", "--epochs", "3"], "--epochs says nothing to --experiment mine.py"),
+        (
+            ["--experiment", "mine.py", "--epochs", "3"],
+            "mine.py: that file says what is trained, and a run has 32 steps",
+        ),
         (["--experiment", "mine.py", "--studies", "loops"], "--studies says nothing to"),
         (["--experiment", "one.py", "--frameworks", "torch"], "--experiment one.py has no torch_step"),
         (["--new-experiment", "mine.py"], "--new-experiment mine.py exists already"),
@@ -479,6 +498,7 @@ def test_a_fault_ends_with_status_1_and_nothing_is_timed(written, tmp_path, comp
     summary = json.loads(answer.stdout)
     assert answer.returncode == summary["status"] == 1
     assert "a different eps" in summary["verdict"]
+    assert (tmp_path / "run" / "report.md").read_text().count("irst difference: step") == 1
     assert {row["status"] for row in summary["studies"]["steps"]["times"]} == {"skipped"}
 
 

@@ -65,7 +65,12 @@ ONLY_IN = {
     "time": {"jaxopt_study.bench.timing", "jaxopt_study.backends.jax.newton.watch", "torch_reference.newton.watch"},
     "timeit": set(),
     "datetime": {"jaxopt_study.bench.timing", "jaxopt_study.compare"},
-    "json": {"jaxopt_study.bench.record", "jaxopt_study.bench.environment", "jaxopt_study.compare"},
+    "json": {
+        "jaxopt_study.bench.record",
+        "jaxopt_study.bench.environment",
+        "jaxopt_study.compare",
+        "jaxopt_study.port.folder",
+    },
 }
 # They offer names of all layers, and load them when they are used.
 OFFERING = ("jaxopt_study", "jaxopt_study.report")

@@ -298,12 +298,24 @@ def test_nan_is_placed_where_it_began():
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ([{"a": np.zeros(2)}], [{"b": np.zeros(2)}], "step 0: only the first tree has a; only the second tree has b"),
-        ([{"a": np.zeros((2, 3))}], [{"a": np.zeros((2, 4))}], r"a has shape \(2, 3\) in the first tree and \(2, 4\)"),
+        (
+            [{"a": np.zeros(2)}],
+            [{"b": np.zeros(2)}],
+            "step 0: only the first training has a; only the second training has b",
+        ),
+        (
+            [{"a": np.zeros((2, 3))}],
+            [{"a": np.zeros((2, 4))}],
+            r"a has shape \(2, 3\) in the first training and \(2, 4\)",
+        ),
         ([{"a": np.ones((2, 3))}], [{"a": np.ones((3, 2))}], "one is the transpose of the other"),
-        ([{"a": np.ones(2)}] * 3, [{"a": np.ones(2)}] * 2, "the second trajectory ends before step 2"),
+        (
+            [{"a": np.ones(2)}] * 3,
+            [{"a": np.ones(2)}] * 2,
+            "the second training ends before step 2, and the first training goes on",
+        ),
         ([{"a": np.array(["x"])}], [{"a": np.array(["x"])}], "a holds <U1 and not real numbers"),
-        ([np.zeros(2)], [np.zeros(2)], "first, step 0 is no parameter tree but a ndarray"),
+        ([np.zeros(2)], [np.zeros(2)], "the first training, step 0 is no parameter tree but a ndarray"),
         ([], [], "nothing to compare"),
         ([{}], [{}], "has no numbers"),
         (lambda s: s, [{"a": np.zeros(2)}], "is no trajectory: make one of a step function by walk"),
@@ -348,19 +360,34 @@ def test_files_give_what_the_trees_give(tmp_path):
     assert parity.locate(paths[0], str(paths[0])).pattern.name == "equal"
 
 
+def test_files_that_cannot_be_compared_are_named(tmp_path):
+    short, other = tmp_path / "short.npz", tmp_path / "other.npz"
+    parity.save_trajectory(short, [{"a": np.ones(2)}])
+    parity.save_trajectory(other, [{"a": np.ones(2)}] * 2)
+    with pytest.raises(ValueError, match=r"short\.npz ends before step 1, and .*other\.npz goes on"):
+        parity.locate(short, other)
+    parity.save_trajectory(other, [{"b": np.ones(2)}])
+    with pytest.raises(ValueError, match=r"step 0: only .*short\.npz has a; only .*other\.npz has b"):
+        parity.locate(short, other)
+
+
 def test_a_file_that_is_no_trajectory_is_refused(tmp_path):
     def written(name, write):
         path = tmp_path / name
         write(path)
         return path
 
+    whole = written("whole.npz", lambda p: np.savez(p, a=np.zeros(3))).read_bytes()
     bad = {
         "it is no .npz file": written("text.npz", lambda p: p.write_text("hello")),
         "one array and no names": written("one.npy", lambda p: np.save(p, np.zeros(3))),
         "must share their first axis": written("axes.npz", lambda p: np.savez(p, a=np.zeros(2), b=np.zeros(3))),
         "it holds nothing": written("empty.npz", lambda p: np.savez(p)),
-        "a.npy holds object": written("objects.npz", lambda p: np.savez(p, a=np.array([{}], dtype=object))),
-        "is no trajectory": written("cut.npz", lambda p: p.write_bytes(b"")),
+        "a holds Python objects, and not real numbers": written(
+            "objects.npz", lambda p: np.savez(p, a=np.array([{}], dtype=object))
+        ),
+        "it is empty": written("nothing.npz", lambda p: p.write_bytes(b"")),
+        "it is cut or damaged": written("cut.npz", lambda p: p.write_bytes(whole[:-40])),
     }
     for words, path in bad.items():
         with pytest.raises(ValueError, match=words):
@@ -467,7 +494,7 @@ def test_counters_are_compared_as_whole_numbers_and_set_no_scale():
 
 
 def test_an_empty_comparison_is_not_called_the_same():
-    with pytest.raises(ValueError, match="step 0: there is nothing to compare, the first tree has no numbers"):
+    with pytest.raises(ValueError, match="step 0: there is nothing to compare, the first training has no numbers"):
         parity.locate([{"w": np.zeros((0, 3))}], [{"w": np.zeros((0, 3))}])
     start = [{"w": np.ones(2)}]
     assert str(parity.locate(start, start)).startswith("the initial parameters are the same, no step was compared")

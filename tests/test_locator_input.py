@@ -42,7 +42,7 @@ def test_what_is_no_tree_is_refused_in_one_line():
     for _ in range(3000):
         deep = [deep]
     for tree, words in (
-        (loop, "first, step 0 holds itself, at a/1"),
+        (loop, "the first training, step 0 holds itself, at a/1"),
         (deep, "nested more than 100 times"),
         ({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, "two leaves have the name a/b"),
         ({"a": 1j}, "a holds complex128 and not real numbers"),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_study.backends.jax import compiling
 from jaxopt_study.native import native, suspects
 from tests.conftest import load_backend
 
@@ -82,8 +83,8 @@ def test_auto_goes_without_where_only_xla_knows_that_it_must(monkeypatch):
 def test_auto_chooses_once_for_each_shape_and_type_and_takes_the_faster_one(monkeypatch):
     asked = []
 
-    def least(function, arguments):
-        asked.append(arguments)
+    def least(call):
+        asked.append(call)
         return (2.0, 1.0, 1.0, 2.0)[len(asked) - 1]  # jax.jit, native; jax.jit, native
 
     monkeypatch.setattr("jaxopt_study.native._least", least)
@@ -100,7 +101,7 @@ def test_auto_chooses_once_for_each_shape_and_type_and_takes_the_faster_one(monk
 def test_auto_knows_the_structure_type_and_kind_of_its_arguments(monkeypatch):
     """The key of a choice is less than JAX's own; numbers, NumPy's arrays and tracers differ in it all the same."""
     asked = []
-    monkeypatch.setattr("jaxopt_study.native._least", lambda function, arguments: asked.append(arguments) or 1.0)
+    monkeypatch.setattr("jaxopt_study.native._least", lambda call: asked.append(call) or 1.0)
     auto = native(lambda tree: jax.lax.fori_loop(0, 3, lambda _, x: 1.5 * x, sum(tree.values())), mode="auto")
     for tree in ({"a": 1.0}, {"b": 1.0}, {"a": jnp.ones(2)}, {"a": np.ones(2)}, {"a": jnp.ones(2, "float32")}):
         for _ in range(2):
@@ -120,6 +121,23 @@ def test_it_can_be_transformed(mode):
     for transformed in (jax.grad, lambda f: jax.jit(jax.grad(f))):
         of_sum = (transformed(lambda x, f=f: f(x).sum()) for f in (made, function))
         np.testing.assert_allclose(*(gradient(jnp.asarray(X)) for gradient in of_sum), rtol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["always", "auto"])
+def test_arguments_may_have_names(mode):
+    made = native(lambda x, scale=1.0: looped(lambda s, i: scale * s)(x), mode)
+    for options in ({}, {"scale": 0.5}):
+        np.testing.assert_allclose(made(X, **options), X * options.get("scale", 1.0) ** 3)
+    assert jax.jit(lambda x: made(x, scale=2.0))(X)[0] == 8 * X[0]
+
+
+def test_a_function_may_return_nothing():
+    assert native(lambda x: None)(X) is None
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="3 is no function"):
+        native(3)
 
 
 def test_an_unknown_mode_is_refused():
@@ -164,3 +182,9 @@ def test_the_cable_of_the_benchmark_solves_its_systems(compared):
         expected.append(v[0])
     found = compared.compartments(jnp.asarray(X), jnp.asarray(currents))
     np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_an_option_that_this_xla_does_not_know_is_left_out():
+    assert compiling.known({"xla_no_such_option": 1}) == {}
+    assert compiling.known(compiling.QUICK | {"xla_no_such_option": 1}) == compiling.QUICK
+    assert compiling.wide_options() == compiling.WIDE  # this jax knows it

@@ -60,6 +60,12 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_that_is_not_known_is_refused_at_once(name, backends):
+    with pytest.raises(ValueError, match=r"method 'bfgs' is not known: choose from exact, .*; 'lbfgs' is meant"):
+        backends[name].newton.scipy_method("bfgs")
+
+
 @pytest.mark.parametrize(("given", "words"), WRONG, ids=[words for _, words in WRONG])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_cannot_do_is_refused(name, given, words, backends):

@@ -75,6 +75,9 @@ BAD = [
     (good, {"block_size": 0}, ValueError, "block_size 0 is not"),
     (good, {"method": "newton"}, ValueError, "method 'newton' is not known: choose from exact, newton_cg"),
     (good, {"method": "trust-exact"}, ValueError, "lbfgs; 'trust_exact' is meant"),
+    (good, {"method": "L-BFGS-B"}, ValueError, "'lbfgs' is meant"),
+    (good, {"gradient_tolerance": 1e-3}, TypeError, "no option 'gradient_tolerance': .*; 'tolerance' is meant"),
+    (3, {}, TypeError, r"the objective 3 is no function of \(x, \*args\)"),
     (good, {"maxiter": 5}, TypeError, "minimize has no option 'maxiter': .*; 'max_iterations' is meant"),
     (good, {"tolerence": 5}, TypeError, "minimize has no option 'tolerence': .*; 'tolerance' is meant"),
     (good, {"colour": "red"}, TypeError, "no option 'colour': choose from method, .*, max_seconds$"),
@@ -95,10 +98,18 @@ def test_bad_input_is_one_clear_line(name, fun, options, kind, words, backends):
     assert "\n" not in str(caught.value)
 
 
+class Foreign:
+    """An array of another library."""
+
+    def __init__(self, dtype):
+        self.dtype, self.shape = dtype, (2,)
+
+
 STARTS = [
     (lambda f: "three", "type str; they must be .* of one type, float32 or float64"),
     (lambda f: f("float16"), "float16; they must be .* of one type, float32 or float64"),
     (lambda f: [f("float32"), f("float64")], "float32 and .*float64; they must be .* of one type"),
+    (lambda f: Foreign("float32"), "type Foreign; they must be .* of one type, float32 or float64"),
 ]
 
 
@@ -182,9 +193,12 @@ def test_numbers_and_numpys_arrays_are_arguments_everywhere(name, given, backend
 
 NOT_DIFFERENTIABLE = {
     "jax": [
-        (lambda x: np.sum(np.asarray(x) ** 2), "in Python, as NumPy, float"),
-        (lambda x: (x**2).sum() if x[0] > 0 else x.sum(), "in Python, as NumPy, float.. and if do: write it with jax"),
-        (lambda x: float(x[0]) * x.sum(), "in Python, as NumPy, float"),
+        (lambda x: np.sum(np.asarray(x) ** 2), "needs concrete values of x or args, as NumPy, float"),
+        (
+            lambda x: (x**2).sum() if x[0] > 0 else x.sum(),
+            "as NumPy, float.. and if do: write it with jax",
+        ),
+        (lambda x: float(x[0]) * x.sum(), "needs concrete values of x or args, as NumPy, float"),
         (
             lambda x: jax.pure_callback(lambda v: np.sum(v**2), jax.ShapeDtypeStruct((), x.dtype), x),
             "the objective cannot be differentiated: Pure callbacks do not support JVP",
@@ -230,12 +244,13 @@ def test_a_constant_objective_is_minimal_everywhere(name, backends):
     assert backends[name].newton.minimize(lambda x: constant, [1.0, 2.0]).converged
 
 
-def test_a_float64_start_under_float32_is_told_how(backends):
+@pytest.mark.parametrize("bounds", [None, (None, 0.5)])
+def test_a_float64_start_under_float32_is_told_how(bounds, backends):
     with (
         jax.enable_x64(False),
         pytest.raises(TypeError, match=r"jax.config.update\('jax_enable_x64', True\)") as caught,
     ):
-        backends["jax"].newton.minimize(good, np.zeros(3))
+        backends["jax"].newton.minimize(good, np.zeros(3), bounds=bounds)
     assert "\n" not in str(caught.value)
 
 

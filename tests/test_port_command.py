@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import torch
+from torch.nn.utils import parametrizations
 
 from jaxopt_study.port import Matching, to_optax_state
 from jaxopt_study.port.arguments import parser
@@ -74,12 +75,52 @@ def test_a_checkpoint_goes_there_and_back(tmp_path, capsys, named):
     assert jax.tree.all(jax.tree.map(np.array_equal, state, expected))
 
     again = tmp_path / "again.pt"
-    assert asked(out, again, "--like", path, *KINDS, "--optimizer", "AdamW") == 0
+    assert asked(out, again, "--like", path, "--optimizer", "AdamW") == 0  # the folder says its layout
     first, second = (torch.load(file, weights_only=True) for file in (path, again))
     assert all(torch.equal(first["model"][name], second["model"][name]) for name in first["model"])
     assert first["optimizer"]["param_groups"] == second["optimizer"]["param_groups"]
     for index, kept in first["optimizer"]["state"].items():
         assert all(torch.equal(value, second["optimizer"]["state"][index][key]) for key, value in kept.items())
+
+
+def test_the_folder_says_its_layout_or_the_way_back_asks(tmp_path, capsys):
+    path, out = saved(tmp_path, *trained()), tmp_path / "out"
+    assert asked(path, out, *KINDS) == 0
+    assert asked(out, tmp_path / "again.pt", "--like", path, *KINDS) == 0
+    assert "--flattened" not in capsys.readouterr().out.splitlines()[-1]
+    assert asked(out, tmp_path / "other.pt", "--like", path, "--flattened", "fc=2,4,2") == 2
+    assert "out was written with --flattened fc=4,2,2, and not with --flattened fc=2,4,2" in capsys.readouterr().err
+    (out / "layout.json").write_text("{")
+    assert asked(out, tmp_path / "other.pt", "--like", path) == 2
+    assert "layout.json is damaged: remove it" in capsys.readouterr().err
+    (out / "layout.json").unlink()
+    assert asked(out, tmp_path / "other.pt", "--like", path, "--embedding", "embed") == 0
+    assert "give --flattened MODULE=C,H,W" in capsys.readouterr().out
+
+
+def test_leaves_that_do_not_fit_are_named(tmp_path, capsys):
+    path, out = saved(tmp_path, *trained()), tmp_path / "out"
+    assert asked(path, out, *KINDS) == 0
+    like = tmp_path / "like.pt"
+    torch.save({"conv.weight": torch.ones(4, 2, 3, 3), "conv.bias": torch.ones(5), "b": torch.ones(1)}, like)
+    (out / "layout.json").unlink()
+    assert asked(out, tmp_path / "new.pt", "--like", like) == 2
+    said = capsys.readouterr().err
+    assert "out/params does not fit the checkpoint: only the folder has batch_stats/bn/mean (4,)" in said
+    assert (
+        "; only the checkpoint has params/b (1,) float32; params/conv/bias is (4,) float32 in the folder and (5,) "
+        in said
+    )
+    assert said.count("\n") == 1
+    halved = {
+        name: leaf.half() if leaf.is_floating_point() else leaf for name, leaf in torch.load(path)["model"].items()
+    }
+    torch.save(halved, like)
+    assert asked(out, tmp_path / "new.pt", "--like", like, *KINDS) == 2
+    assert "params/bn/bias is (4,) float32 in the folder and (4,) float16 for the" in capsys.readouterr().err
+    (tmp_path / "empty" / "params").mkdir(parents=True)
+    assert asked(tmp_path / "empty", tmp_path / "new.pt", "--like", like, *KINDS) == 2
+    assert "empty/params is not in orbax's format" in capsys.readouterr().err
 
 
 def test_what_a_checkpoint_does_not_say_is_said(tmp_path, capsys):
@@ -136,7 +177,34 @@ def unnamed_groups(model):
         ),
         (lambda m, o: m.state_dict(), [*KINDS, "--optimizer", "AdamW"], "the checkpoint has no optimizer's state"),
         (lambda m, o: m.state_dict(), [*KINDS, "--linear", "embed"], "embed is said to be two kinds of layer"),
-        (lambda m, o: m.state_dict(), [*KINDS, "--transposed", "fc"], "'fc' is the PyTorch name of no transposed"),
+        (
+            lambda m, o: m.state_dict(),
+            [*KINDS, "--transposed", "fc"],
+            "'fc' is PyTorch's name of no convolution: the convolutions are conv",
+        ),
+        (
+            lambda m, o: m.state_dict(),
+            [*KINDS, "--flattened", "nope=4,2,2"],
+            "no linear layer: the linear layers are fc",
+        ),
+        (lambda m, o: torch.nn.LSTM(3, 4).state_dict(), [], "weight_ih_l0 is of a recurrent layer"),
+        (lambda m, o: torch.nn.GRUCell(3, 4).state_dict(), [], "weight_ih is of a recurrent layer"),
+        (lambda m, o: torch.nn.MultiheadAttention(4, 2).state_dict(), [], "in_proj_weight is of nn.MultiheadAttention"),
+        (
+            lambda m, o: torch.nn.MultiheadAttention(4, 2, kdim=3).state_dict(),
+            [],
+            "q_proj_weight is of nn.MultiheadAttention",
+        ),
+        (
+            lambda m, o: torch.nn.Sequential(parametrizations.weight_norm(torch.nn.Linear(3, 2))).state_dict(),
+            [],
+            "0.parametrizations.weight.original0 is of a parametrization",
+        ),
+        (
+            lambda m, o: {"out.weight_g": torch.ones(2, 1), "out.weight_v": torch.ones(2, 3)},  # of older releases
+            [],
+            "out.weight_g is of weight normalization",
+        ),
         (lambda m, o: torch.nn.Linear(3, 2, bias=False).state_dict(), [], "give --linear '' or --embedding ''"),
         (
             lambda m, o: {"model": m.state_dict(), "optimizer": {"lr": 1.0}},
@@ -146,7 +214,8 @@ def unnamed_groups(model):
         (
             lambda m, o: {"model": m.state_dict(), "optimizer": unnamed_groups(m).state_dict()},
             [*KINDS, "--optimizer", "AdamW"],
-            "groups have no names, so nothing says which parameter is in which",
+            "groups have no names, so nothing says which parameter is in which: give each group pairs of name and "
+            "parameter, as {'params': [(name, p)",
         ),
         (
             lambda m, o: {"model": m.state_dict(), "optimizer": torch.optim.AdamW(m.fc.parameters()).state_dict()},

@@ -73,8 +73,8 @@ def test_a_training_is_held_to_its_golden_file(package):
 
 
 WRONG = {
-    'same_training([{"other": np.ones(2)}], "a")': "Step 0: only the first tree has w; only the second tree has other.",
-    'same_training([{"w": np.ones(2)}] * 2, "a")': "The first trajectory ends before step 1, the second one goes on.",
+    'same_training([{"other": np.ones(2)}], "a")': "only the first training has w; only the second training has other.",
+    'same_training([{"w": np.ones(2)}] * 2, "a")': "ends before step 1, and the second training goes on.",
     'same_training([{"w": np.ones(2)}], "../a")': "name must be that of a file, without folders, not '../a'",
     'same_training("none.npz", "a")': "None.npz: there is no such file.",
 }

@@ -29,8 +29,24 @@ def made():
 
 def test_the_page_is_what_the_kept_records_say(made):
     module, page, _ = made
-    assert {path.name for path in module.KEPT.iterdir()} == set(module.RUNS)
+    assert {path.name for path in module.KEPT.iterdir()} == {*module.RUNS, *module.MACHINES}
     assert page == module.PAGE.read_text()
+
+
+def test_the_readme_has_the_table_by_machine(made):
+    module, _, _ = made
+    readme = (DOCS.parent / "README.md").read_text()
+    for cells in module.by_machine().rows:
+        assert f"| {' | '.join(cells)} |" in readme
+
+
+def test_the_readmes_answers_are_on_the_page(made):
+    """Its counts are small words; numbers with decimals or three places are those of the kept runs."""
+    _, page, _ = made
+    answers = [line.split("|")[2] for line in (DOCS.parent / "README.md").read_text().splitlines()[5:10]]
+    numbers = [number for answer in answers for number in re.findall(r"\d[\d,]*\.\d+(?:e-\d+)?|\d[\d,]{2,}", answer)]
+    assert len(numbers) > 6
+    assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", page)] == []
 
 
 def test_a_table_too_wide_for_a_terminal_says_what_is_shown_first(made):

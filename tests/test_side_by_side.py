@@ -98,6 +98,20 @@ def test_the_last_run_fails_where_it_is_slower_than_the_first(planted, percent, 
     assert (f"SLOWER by more than {percent} %: {SLOW} (1.50 [" in said) == bool(status)
 
 
+def test_a_case_of_one_sample_is_not_surely_slower(planted):
+    folders = [planted(f"{number}", {SLOW: factor}) for number, factor in enumerate((1, 5))]
+    for folder in folders:
+        records = record.read(folder)
+        (folder / record.RECORDS).unlink()
+        record.append(
+            folder, [replace(r, samples=r.samples[:1], machine_seconds=r.machine_seconds[:1]) for r in records]
+        )
+    outcome = report(*folders, fail_on_slower=10)
+    assert outcome.status == 0
+    (row,) = [row for row in outcome.summary["against"] if row["case"] == SLOW]
+    assert row["verdict"] == "one sample"
+
+
 def test_a_case_of_later_runs_is_compared_with_the_first_that_has_it(planted):
     folders = [planted("1", without=[SLOW]), planted("2"), planted("3", {SLOW: 2.0})]
     outcome = report(*folders)

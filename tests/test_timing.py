@@ -112,6 +112,29 @@ def test_what_a_run_begins_with_is_made_outside_the_clock(monkeypatch):
     assert made == [[0, 1]] * 6  # each run has a start of its own, and none is made in vain
 
 
+def test_one_state_is_set_back_before_each_run_of_a_sample(monkeypatch):
+    seconds, state = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: seconds[0])
+
+    def start():
+        seconds[0] += 100
+        state.clear()
+        return state
+
+    def run(mine):
+        for lap in range(2):
+            seconds[0] += 0.001
+            mine.append(lap)
+            yield mine
+
+    task = Task(run, lambda output: {"laps": np.array(output)}, laps=2, start=start, one_state=True)
+    stepper = timing.Stepper(task, Still())
+    stepper.first()
+    assert stepper.calibrate() == 10
+    assert [stepper.sample() for _ in range(3)] == pytest.approx([0.010] * 3)
+    assert stepper.finish()["laps"].tolist() == [0, 1]
+
+
 def test_a_run_whose_value_changes_is_refused():
     stepper = timing.Stepper(Counter(values=(1.0, 1.0, 2.0), laps=1).task, Still())
     stepper.first()

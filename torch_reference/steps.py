@@ -37,6 +37,7 @@ class Steps(NamedTuple):
         stages: stages(data) compiles what `run` calls, and yields the name of each stage when it is done.
         whole: whole(state) is the state as the user's functions know it.
         before: How many steps `start` has made.
+        one_state: Whether `start` sets back the one state that there is: call it again after the run, not before.
     """
 
     load: Callable[[Sequence[Batch]], Any]
@@ -45,6 +46,7 @@ class Steps(NamedTuple):
     stages: Callable[[Any], Iterator[str]] = lambda _: iter(())
     whole: Callable[[State], State] = lambda state: state
     before: int = 0
+    one_state: bool = False
 
 
 def build(function: Callable[..., Any], *trees: Any) -> Any:
@@ -95,7 +97,7 @@ def compiled(step: Step, state: State) -> Steps:
         with torch.compiler.set_stance("fail_on_recompile"):
             return run(state, data)
 
-    return Steps(held.load, held.start, guarded, lambda data: held.stages(run, data), before=1)
+    return Steps(held.load, held.start, guarded, lambda data: held.stages(run, data), before=1, one_state=True)
 
 
 def cuda_graph(step: Step, state: State) -> Steps:
@@ -145,7 +147,7 @@ def recorded(step: Step, state: State, record: Callable[[Callable[[], None]], Ca
             losses.append(loss.clone())
         return state, torch.stack(losses)
 
-    return Steps(held.load, held.start, run, lambda data: held.stages(run, data), before=1)
+    return Steps(held.load, held.start, run, lambda data: held.stages(run, data), before=1, one_state=True)
 
 
 class _Held:

@@ -203,7 +203,7 @@ def check_scalar(name: str, function: Callable[..., Tensor], *args: Any) -> Any:
 def _check_value(name: str, value: Any) -> Any:
     if not isinstance(value, Tensor) or value.shape != () or not value.is_floating_point():
         single = isinstance(value, Tensor) and value.numel() == 1 and value.shape != ()
-        words = ": return value.reshape(())" if single else ""
+        words = ": return value.reshape(())" if single else ": return a tensor" if isinstance(value, float) else ""
         raise TypeError(f"{name} must be one floating point number, this one returns {describe(value)}{words}")
     return value
 

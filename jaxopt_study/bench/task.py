@@ -25,6 +25,8 @@ class Task:
             separately.
         start: Make what a run begins with and may use up, as a training's state, and wait until it is ready. It is
             called once for each run, outside the clock of all laps but the first: a step does not make the state.
+        one_state: Whether `start` sets back the one state that there is. Otherwise it is called for all runs of a
+            sample before the first of them, so that they are timed as one.
         varies_by_process: Whether the time is known to be another in another process, by more than its rounds show.
     """
 
@@ -34,6 +36,7 @@ class Task:
     steps: int = 1
     stages: Callable[[], Iterator[str]] = lambda: iter(())
     start: Callable[[], Any] = lambda: None
+    one_state: bool = False
     varies_by_process: bool = False
 
 

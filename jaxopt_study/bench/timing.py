@@ -138,6 +138,17 @@ class Stepper:
         return self.value
 
     def _advance(self, laps: int) -> float:
+        """Make laps, and return the seconds that they took; each run of a task of one state is timed by itself."""
+        if not self._task.one_state:
+            return self._timed(laps)
+        seconds = 0.0
+        while laps:
+            part = min(laps, self._laps_left or self._task.laps)
+            seconds += self._timed(part)
+            laps -= part
+        return seconds
+
+    def _timed(self, laps: int) -> float:
         runs = math.ceil(max(0, laps - self._laps_left) / self._task.laps)
         self._starts += [self._task.start() for _ in range(runs - len(self._starts))]  # before the clock starts
         _, seconds = seconds_of(lambda: self._make(laps))

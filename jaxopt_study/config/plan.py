@@ -21,7 +21,7 @@ from jaxopt_study.data.given import Given
 from jaxopt_study.data.workloads import WORKLOADS
 from jaxopt_study.report import export
 from jaxopt_study.studies import EVERY, MAIN_JOB, STUDIES
-from jaxopt_study.studies.steps import source
+from jaxopt_study.studies.steps import side, source
 from jaxopt_study.terminal import counted
 
 __all__ = ["check", "check_beside", "formats"]
@@ -121,7 +121,8 @@ def _given(config: Config) -> tuple[str, ...]:
     for field in fields(Config):
         if field.name in ELSEWHERE and getattr(config, field.name) != field.default:
             option = f"--{field.name.replace('_', '-')}"
-            raise ConfigError(f"{option} says nothing to --experiment {config.experiment}: write it in that file")
+            words = f"that file says what is trained, and a run has {side.STEPS} steps"
+            raise ConfigError(f"{option} says nothing to --experiment {config.experiment}: {words}")
     try:
         found = source.frameworks(Path(config.experiment or ""))
     except user_code.UserCodeError as error:

@@ -35,6 +35,10 @@ BROKEN = (
 """What zipfile and NumPy raise where a file is broken."""
 
 
+ZIP = b"PK\x03\x04"
+"""What an .npz file begins with; its table of contents stands at the end, which a file that was cut lacks."""
+
+
 class Member(NamedTuple):
     """An array of a file, as its header says."""
 
@@ -74,16 +78,21 @@ def marked(path: str | Path) -> bool:
 
 
 def _members_of(path: str | Path) -> list[Member]:
+    begins = b""
     try:
         with open(path, "rb") as raw:
-            if raw.read(6) == np.lib.format.MAGIC_PREFIX:
-                raise ValueError("it holds one array and no names")
+            begins = raw.read(6)
+        if begins == np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it holds one array and no names")
+        if not begins:
+            raise ValueError("it is empty")
         with zipfile.ZipFile(path) as file:
             return _members(file)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except BROKEN as error:
-        raise ValueError(f"{path} is no trajectory: {_reason(error)}") from None
+        cut = isinstance(error, zipfile.BadZipFile) and begins.startswith(ZIP)
+        raise ValueError(f"{path} is no trajectory: {'it is cut or damaged' if cut else _reason(error)}") from None
 
 
 def _trees(path: str | Path) -> Iterator[Tree]:
@@ -152,7 +161,9 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     with file.open(info) as stream:
         member = Member(info.filename.removesuffix(".npy"), info, *_header(stream))
         begins = stream.tell()
-    if member.dtype.hasobject or member.size != info.file_size - begins:
+    if member.dtype.hasobject:
+        raise ValueError(f"{member.name} holds Python objects, and not real numbers")
+    if member.size != info.file_size - begins:
         held = f"{member.dtype} of shape {member.shape}, in {info.file_size - begins} bytes"
         raise ValueError(f"{info.filename} holds {held}")
     return member

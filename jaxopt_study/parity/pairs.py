@@ -54,8 +54,10 @@ def pairs_of(
     Raises:
         ValueError: A trajectory is none, or shorter than the other, or two trees differ in names or shapes.
     """
+    files = isinstance(first, str | Path) and isinstance(second, str | Path)
+    names = (str(first), str(second)) if files else ("the first training", "the second training")
     for step, (a, b) in enumerate(zip_longest(_trees(first, steps), _trees(second, steps))):
-        yield _pair(step, a, b)
+        yield _pair(step, a, b, names)
 
 
 def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
@@ -70,15 +72,17 @@ def _trees(trajectory: Trajectory, steps: int | None) -> Iterator[Tree]:
     return trees if steps is None else islice(trees, steps + 1)
 
 
-def _pair(step: int, first: Tree | None, second: Tree | None) -> tuple[Pair, tuple[Extras, Extras]]:
-    """Return the parameters of a step, and what else was recorded."""
+def _pair(
+    step: int, first: Tree | None, second: Tree | None, names: tuple[str, str]
+) -> tuple[Pair, tuple[Extras, Extras]]:
+    """Return the parameters of a step, and what else was recorded; `names` are those of the two trainings."""
     if first is None or second is None:
-        short, long = ("first", "second") if first is None else ("second", "first")
-        raise ValueError(f"the {short} trajectory ends before step {step}, the {long} one goes on")
+        short, long = names if first is None else names[::-1]
+        raise ValueError(f"{short} ends before step {step}, and {long} goes on")
     (mine, extras), (other, others) = (
-        split(flatten(tree, f"{which}, step {step}")) for which, tree in (("first", first), ("second", second))
+        split(flatten(tree, f"{which}, step {step}")) for which, tree in zip(names, (first, second), strict=True)
     )
     if not any(leaf.size for leaf in mine.values()):
-        raise ValueError(f"step {step}: there is nothing to compare, the first tree has no numbers")
-    check_alike(mine, other, f"step {step}")
+        raise ValueError(f"step {step}: there is nothing to compare, {names[0]} has no numbers")
+    check_alike(mine, other, f"step {step}", names)
     return (mine, other), (extras, others)

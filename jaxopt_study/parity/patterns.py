@@ -80,7 +80,11 @@ def _candidates(window: Window, c: float) -> tuple[tuple[str, ...], str]:
         )
     if window.partial:
         return (
-            ("another learning rate or weight decay of these leaves", "another gradient there", "rounding alone"),
+            (
+                "another learning rate or weight decay of these leaves",
+                "another gradient there",
+                "another eps, or rounding alone",
+            ),
             record,
         )
     if window.step == 1:

@@ -87,23 +87,25 @@ def walk(
         yield copied(params(state))
 
 
-def check_alike(first: Leaves, second: Leaves, where: str) -> None:
-    """Check that two trees have the same names and shapes.
+def check_alike(
+    first: Leaves, second: Leaves, where: str, names: tuple[str, str] = ("the first tree", "the second tree")
+) -> None:
+    """Check that two trees, of these names, have the same leaves and shapes.
 
     Raises:
         ValueError: They do not; the message says which leaf.
     """
     if first.keys() != second.keys():
         words = [
-            f"only the {which} tree has {', '.join(sorted(mine.keys() - other.keys()))}"
-            for which, mine, other in (("first", first, second), ("second", second, first))
+            f"only {which} has {', '.join(sorted(mine.keys() - other.keys()))}"
+            for which, mine, other in zip(names, (first, second), (second, first), strict=True)
             if mine.keys() - other.keys()
         ]
         raise ValueError(f"{where}: {'; '.join(words)}")
     for name, leaf in first.items():
         if leaf.shape != second[name].shape:
             raise ValueError(
-                f"{where}: {name} has shape {leaf.shape} in the first tree and {second[name].shape} in the second"
+                f"{where}: {name} has shape {leaf.shape} in {names[0]} and {second[name].shape} in {names[1]}"
                 + _transposed(leaf, second[name])
             )
 

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 import torch
 
 from jaxopt_study import dictionary, terminal
 from jaxopt_study.dictionary import DictionaryError, LiveTranslation
 from jaxopt_study.dictionary.leaves import FROZEN
+from jaxopt_study.port import folder
 from jaxopt_study.port.counts import COUNTLESS
 from jaxopt_study.port.files import Checkpoint, in_one_line, read, write
+from jaxopt_study.port.folder import CODE, PARAMS, STATE, Said, restored
 from jaxopt_study.port.layouts import CONV, DENSE
 from jaxopt_study.port.leaves import match
 from jaxopt_study.port.matching import Leaf, Matching, short
 from jaxopt_study.port.optax_state import to_optax_state
 from jaxopt_study.port.params import shapes_of, to_flax_params, to_torch_params
 from jaxopt_study.port.revived import optimizer_of
-from jaxopt_study.port.template import Kinds, template_of
+from jaxopt_study.port.template import template_of
 from jaxopt_study.port.torch_state import to_torch_state_dict
-
-PARAMS, STATE, CODE = "params", "optimizer_state", "optimizer.py"
-"""What is written, in a folder."""
 
 
 def main(given: argparse.Namespace) -> int:
@@ -46,9 +43,10 @@ def _there(given: argparse.Namespace) -> str:
     if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
         raise DictionaryError(f"{given.out} exists, and is no empty folder")
     checkpoint = read(given.source)
-    template, matching = _template(given, checkpoint)
+    said = _said(given)
+    template, matching = _template(said, checkpoint)
     variables = to_flax_params(checkpoint.model, template, matching)
-    leaves = list(match(template, shapes_of(checkpoint.model), matching).values())
+    leaves = _leaves(template, checkpoint, matching)
     translation, state = None, None
     if given.optimizer:
         params = variables["params"]
@@ -57,13 +55,7 @@ def _there(given: argparse.Namespace) -> str:
         with in_one_line("the checkpoint's optimizer"):
             optimizer, translation = _translated(given, checkpoint)
             state = to_optax_state(optimizer, translation.transformation().init(params), params, matching, steps=steps)
-    given.out.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((given.out / PARAMS).absolute(), variables)
-        if state is not None:
-            checkpointer.save((given.out / STATE).absolute(), state)
-    if translation is not None:
-        (given.out / CODE).write_text(f"{translation}\n", encoding="utf-8")
+    folder.write(given.out, variables, state, None if translation is None else str(translation), said)
     return "\n".join([*_table(leaves), "", *_doubts(leaves), *_words(given, checkpoint, translation)])
 
 
@@ -71,36 +63,35 @@ def _back(given: argparse.Namespace) -> str:
     if given.out.exists():
         raise DictionaryError(f"{given.out} exists")
     checkpoint = read(given.like)
-    template, matching = _template(given, checkpoint)
+    kept = folder.said(given.source)
+    said = _said(given) if kept is None else _said(given).within(kept, given.source)
+    template, matching = _template(said, checkpoint)
     optimizer, made = None, None
-    with ocp.StandardCheckpointer() as checkpointer:
-        variables = _restored(checkpointer, given.source / PARAMS, template)
-        model = to_torch_params(variables, checkpoint.model, matching)
-        if given.optimizer:
-            with in_one_line("the checkpoint's optimizer"):
-                optimizer, translation = _translated(given, checkpoint)
-            start = translation.transformation().init(variables["params"])
-            state = _restored(checkpointer, given.source / STATE, start)
-            made = to_torch_state_dict(state, optimizer, variables["params"], matching)
-            made["param_groups"] = (checkpoint.optimizer or {})["param_groups"]
+    variables = restored(given.source / PARAMS, template)
+    model = to_torch_params(variables, checkpoint.model, matching)
+    if given.optimizer:
+        with in_one_line("the checkpoint's optimizer"):
+            optimizer, translation = _translated(given, checkpoint)
+        start = translation.transformation().init(variables["params"])
+        state = restored(given.source / STATE, start)
+        made = to_torch_state_dict(state, optimizer, variables["params"], matching)
+        made["param_groups"] = (checkpoint.optimizer or {})["param_groups"]
     write(given.out, checkpoint, model, made)
     rest = "all else, learning rates too," if optimizer is not None else "all else, the optimizer's state too,"
-    return f"wrote {given.out} with the folder's parameters; {rest} is that of {given.like}"
+    doubts = _doubts(_leaves(template, checkpoint, matching)) if kept is None else []
+    return "\n".join([*doubts, f"wrote {given.out} with the folder's parameters; {rest} is that of {given.like}"])
 
 
-def _restored(checkpointer: ocp.StandardCheckpointer, path: Path, template: Any) -> Any:
-    if not path.is_dir():
-        raise DictionaryError(f"{path}: there is no such folder")
-    try:
-        return checkpointer.restore(path.absolute(), template)
-    except (ValueError, KeyError, TypeError) as error:
-        words = str(error).splitlines()[0]
-        raise DictionaryError(f"{path} does not fit the checkpoint: {words}") from None
+def _said(given: argparse.Namespace) -> Said:
+    return Said(given.embedding, given.linear, given.transposed, dict(given.flattened))
 
 
-def _template(given: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Any, Matching]:
-    kinds = Kinds(given.embedding, given.linear, given.transposed)
-    return template_of(checkpoint.model, kinds), Matching(flattened=dict(given.flattened), transposed=given.transposed)
+def _template(said: Said, checkpoint: Checkpoint) -> tuple[Any, Matching]:
+    return template_of(checkpoint.model, said), Matching(flattened=said.flattened, transposed=said.transposed)
+
+
+def _leaves(template: Any, checkpoint: Checkpoint, matching: Matching) -> list[Leaf]:
+    return list(match(template, shapes_of(checkpoint.model), matching).values())
 
 
 def _translated(given: argparse.Namespace, checkpoint: Checkpoint) -> tuple[torch.optim.Optimizer, LiveTranslation]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.dictionary.leaves import Modules, torch_names
-from jaxopt_study.port.layouts import CONV, CONV_TRANSPOSE, FLATTENED, Layout, Shape, layout_of
+from jaxopt_study.port.layouts import CONV, CONV_TRANSPOSE, DENSE, FLATTENED, SAME, Layout, Shape, layout_of
 
 Shapes = Mapping[str, Shape]
 """The shape of each PyTorch parameter and buffer by its name."""
@@ -99,16 +99,18 @@ def matched(
 
 def _check_used(found: Mapping[str, Leaf], matching: Matching) -> None:
     """Refuse names that say nothing, since they are misspelt."""
-    kinds = {leaf.name: leaf.layout.kind for leaf in found.values()}
-    for said, kind, words in (
-        (matching.flattened, FLATTENED, "linear layer"),
-        (matching.transposed, CONV_TRANSPOSE, "transposed convolution"),
+    kinds = {leaf.name.rpartition(".")[0]: leaf.layout.kind for leaf in found.values() if leaf.layout.kind != SAME}
+    for said, kind, other, words in (
+        (matching.flattened, FLATTENED, DENSE, "linear layer"),
+        (matching.transposed, CONV_TRANSPOSE, CONV, "convolution"),
     ):
         if isinstance(said, str):
             raise DictionaryError(f"{said!r} must be a list of names")
-        wrong = [name for name in said if kinds.get(f"{name}.weight".removeprefix(".")) != kind]
+        wrong = [name for name in said if kinds.get(name) != kind]
         if wrong:
-            raise DictionaryError(f"{wrong[0]!r} is the PyTorch name of no {words} of the template")
+            there = [name for name in kinds if kinds[name] in (kind, other)]
+            known = f"the {words}s are {short(there)}" if there else f"there is no {words}"
+            raise DictionaryError(f"{wrong[0]!r} is PyTorch's name of no {words}: {known}")
 
 
 def check_modules(leaves: Mapping[str, Leaf], matching: Matching) -> None:

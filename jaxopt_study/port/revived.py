@@ -76,8 +76,9 @@ def _names(groups: Sequence[Mapping[str, Any]], checkpoint: Checkpoint) -> list[
             raise DictionaryError(f"the optimizer has a parameter {absent[0]}, and the model has not")
     elif len(groups) > 1:
         raise DictionaryError(
-            "the optimizer's groups have no names, so nothing says which parameter is in which: make it of "
-            "named_parameters(), and save it again"
+            "the optimizer's groups have no names, so nothing says which parameter is in which: give each group pairs "
+            "of name and parameter, as {'params': [(name, p) for name, p in model.named_parameters() if ...]}, and "
+            "save it again"
         )
     else:
         names = [name for name, tensor in model.items() if tensor.is_floating_point() and not is_statistic(name)]

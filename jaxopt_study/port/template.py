@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,37 +11,33 @@ import torch
 
 from jaxopt_study.dictionary import DictionaryError
 from jaxopt_study.port.arrays import to_numpy
+from jaxopt_study.port.folder import Said
 from jaxopt_study.port.matching import COUNTER
 
 BUFFERS = {"running_mean": "mean", "running_var": "var"}
 """PyTorch's statistics of batch normalization, and flax's names of them."""
 
 
-@dataclass(frozen=True)
-class Kinds:
-    """What a `state_dict` does not say of its modules, which are given by PyTorch's names.
-
-    Attributes:
-        embedding: Embeddings.
-        linear: Linear layers without bias.
-        transposed: Transposed convolutions.
-    """
-
-    embedding: Collection[str] = ()
-    linear: Collection[str] = ()
-    transposed: Collection[str] = ()
+WITHOUT_COUNTERPART = {
+    r"(in|q|k|v)_proj_weight": "nn.MultiheadAttention",
+    r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?": "a recurrent layer",
+    r"parametrizations\.\w+\.\w+": "a parametrization, such as weight normalization",
+    r"weight(_\w+)?_(g|v|orig|u)": "weight normalization, spectral normalization or pruning",
+}
+"""Names of tensors by the modules that alone have them: flax computes from other parameters there."""
 
 
-def template_of(state: Mapping[str, torch.Tensor], kinds: Kinds) -> dict[str, Any]:
+def template_of(state: Mapping[str, torch.Tensor], kinds: Said) -> dict[str, Any]:
     """Return flax's variables for a `state_dict`, as `jax.ShapeDtypeStruct`: `params`, and `batch_stats` if it has any.
 
     The weight of a vector's length is a `scale`, a matrix is the `kernel` of a linear layer or an `embedding`, and what
     has more axes is the `kernel` of a convolution. Names that flax does not know stay as they are.
 
     Raises:
-        DictionaryError: A weight may be of two kinds of layer, a name of `kinds` is no module, or one name is within
-            another.
+        DictionaryError: A weight may be of two kinds of layer, or is of one that flax computes from other parameters, a
+            name of `kinds` is no module, or one name is within another.
     """
+    _check_counterparts(state)
     modules = {name.rpartition(".")[0] for name in state}
     said = [*kinds.embedding, *kinds.linear, *kinds.transposed]
     unknown = [name for name in said if name not in modules]
@@ -66,8 +62,15 @@ def template_of(state: Mapping[str, torch.Tensor], kinds: Kinds) -> dict[str, An
     return tree
 
 
+def _check_counterparts(state: Mapping[str, torch.Tensor]) -> None:
+    for name in state:
+        for pattern, what in WITHOUT_COUNTERPART.items():
+            if re.fullmatch(rf"(.*\.)?{pattern}", name):
+                raise DictionaryError(f"{name} is of {what}, which has no counterpart by name in flax")
+
+
 def _leaf(
-    module: str, leaf: str, shape: tuple[int, ...], state: Mapping[str, torch.Tensor], kinds: Kinds
+    module: str, leaf: str, shape: tuple[int, ...], state: Mapping[str, torch.Tensor], kinds: Said
 ) -> tuple[str, tuple[int, ...]]:
     if leaf in BUFFERS:
         return BUFFERS[leaf], shape

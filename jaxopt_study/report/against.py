@@ -54,12 +54,12 @@ def first_and_last(compared: Sequence[Row], runs: Sequence[Run]) -> list[Row]:
 def slower(compared: Sequence[Row], percent: float) -> str:
     """Return in words which cases became slower by surely more than `percent`, or nothing.
 
-    Surely: the whole interval of the ratio lies above, or the ratio itself where there is no interval.
+    Surely: the whole interval of the ratio lies above. A case of one sample has no interval, and is never named.
     """
     ratios = [(row["case"], row["ratio"]) for row in compared if row["ratio"] is not None]
     if not ratios:
         return "NOTHING TO COMPARE: no case has a time of the same work in both runs"
-    found = [(case, ratio) for case, ratio in ratios if _low(ratio) > 1 + percent / 100]
+    found = [(case, ratio) for case, ratio in ratios if ratio.low > 1 + percent / 100]  # NaN compares as False
     words = ", ".join(f"{case} ({text.ratio(ratio)} times)" for case, ratio in found)
     return f"SLOWER by more than {percent:g} %: {words}" if found else ""
 
@@ -115,10 +115,6 @@ def _compared(before: Record, after: Record, other_work: bool) -> dict[str, Any]
         "verdict": OTHER_WORK if found is None else _verdict(found),
         "same_value": before.digest == after.digest,
     }
-
-
-def _low(found: Ratio) -> float:
-    return found.low if np.isfinite(found.low) else found.value
 
 
 def _verdict(found: Ratio) -> str:

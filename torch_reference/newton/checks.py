@@ -27,17 +27,20 @@ __all__ = [
     "SecondDerivativeError",
     "check_bounded",
     "check_first_derivative",
+    "check_function",
+    "check_known",
     "check_limits",
     "check_names",
     "check_options",
     "check_problem",
     "check_second_derivative",
+    "check_types",
 ]
 
 TAKES_HESSIAN = ("exact", "trust_exact")
 ELSEWHERE = {
     "maxiter": "max_iterations", "max_iter": "max_iterations", "maxfun": "max_iterations", "tol": "tolerance",
-    "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
+    "gtol": "tolerance", "gradient_tolerance": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
 BOUNDED = "trust_krylov"
@@ -64,6 +67,16 @@ def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
         raise TypeError(f"minimize has no option {name!r}: choose from {', '.join(known)}{words}")
 
 
+def check_function(fun: Any) -> None:
+    """Check that the objective can be called.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if not callable(fun):
+        raise TypeError(f"the objective {fun!r} is no function of (x, *args)")
+
+
 def check_limits(limits: Limits) -> None:
     """Check that each limit is allowed.
 
@@ -82,8 +95,8 @@ def check_options(options: Options, methods: Sequence[str], line_searches: Seque
     Raises:
         ValueError: An option is not allowed; the message has its value, and what is allowed.
     """
-    _check_known("method", options.method, methods)
-    _check_known("line_search", options.line_search, line_searches)
+    check_known("method", options.method, methods)
+    check_known("line_search", options.line_search, line_searches)
     check_block_size(options.block_size)
     if options.hessian is not None and options.method not in TAKES_HESSIAN:
         raise ValueError(f"method {options.method!r} uses no hessian: leave it out, or choose exact or trust_exact")
@@ -101,13 +114,26 @@ def check_bounded(bounds: Any, method: str) -> None:
         raise ValueError(f"method {method!r} takes no bounds: leave it out, or choose {BOUNDED}")
 
 
+def check_types(x0: Any) -> None:
+    """Check that the start has one type.
+
+    Raises:
+        TypeError: It has not.
+    """
+    leaves = pytree.tree_leaves(x0)
+    kinds = sorted({str(leaf.dtype) if isinstance(leaf, torch.Tensor) else type(leaf).__name__ for leaf in leaves})
+    if leaves and kinds not in (["torch.float32"], ["torch.float64"]):
+        raise TypeError(
+            f"x0 has leaves of type {' and '.join(kinds)}; they must be tensors of one type, float32 or float64"
+        )
+
+
 def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> None:
     """Check that the start, the objective and the Hessian function fit; each is called at the start.
 
     Raises:
-        TypeError: The start has leaves that are not tensors of float32 or of float64; the objective does not return one
-            floating point number, or one that is cut off from x; `gauss_newton` has no `Composite`; the Hessian is
-            no function and no `System`.
+        TypeError: The objective does not return one floating point number, or one that is cut off from x;
+            `gauss_newton` has no `Composite`; the Hessian is no function and no `System`.
         ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
             type; the Hessian function does not return a square matrix of the start's size.
     """
@@ -115,18 +141,15 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
            if isinstance(leaf, torch.Tensor)):  # fmt: skip
         raise TypeError("minimize cannot run inside torch.func's transforms: use torch.autograd.grad on its result")
     leaves = pytree.tree_leaves(x0)
-    kinds = sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves})
-    if leaves and kinds not in (["torch.float32"], ["torch.float64"]):
-        raise TypeError(
-            f"x0 has leaves of type {' and '.join(kinds)}; they must be tensors of one type, float32 or float64"
-        )
     check_params(x0, "x0")
     check_args(args, "minimize(lambda x: fun(x, 'mean'), x0)")
     value = check_scalar("the objective", fun, _tracked(x0), *args)
     if not value.requires_grad and not torch.equal(value, fun(pytree.tree_map(lambda leaf: 2 * leaf + 1, x0), *args)):
         raise TypeError("the objective cannot be differentiated: .item(), .detach() or NumPy cut its value off from x")
     if value.dtype != leaves[0].dtype:
-        raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
+        raise ValueError(
+            f"the objective returns {value.dtype} where x0 is {leaves[0].dtype}: give its arguments that type"
+        )
     if options.method == "gauss_newton" and not isinstance(fun, Composite):
         raise TypeError("method 'gauss_newton' needs to know the model: give fun as Composite(inner, outer)")
     if callable(options.hessian):
@@ -134,7 +157,7 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         if getattr(matrix, "shape", None) != (size, size):
             raise ValueError(f"the Hessian function returns {describe(matrix)}; it must return shape ({size}, {size})")
         if matrix.dtype != value.dtype:
-            raise ValueError(f"the Hessian function returns {matrix.dtype} where x0 is {kinds[0]}")
+            raise ValueError(f"the Hessian function returns {matrix.dtype} where x0 is {leaves[0].dtype}")
     elif options.hessian is not None and not isinstance(options.hessian, System):
         raise TypeError(f"hessian {options.hessian!r} is neither a function of (x, *args) nor a System")
 
@@ -176,9 +199,14 @@ def _tracked(x0: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), x0)
 
 
-def _check_known(name: str, value: Any, known: Sequence[str]) -> None:
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Check that a name is known.
+
+    Raises:
+        ValueError: It is not; the message has all, and the one that is meant.
+    """
     if value not in known:
-        close = get_close_matches(str(value).replace("-", "_"), known, 1)
+        close = get_close_matches(str(value).replace("-", "_").lower(), known, 1)
         meant = f"; {close[0]!r} is meant?" if close else ""
         raise ValueError(f"{name} {value!r} is not known: choose from {', '.join(known)}{meant}")
 

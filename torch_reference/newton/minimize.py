@@ -14,11 +14,13 @@ from torch_reference.newton.bounds import Box, as_box, within
 from torch_reference.newton.checks import (
     check_bounded,
     check_first_derivative,
+    check_function,
     check_limits,
     check_names,
     check_options,
     check_problem,
     check_second_derivative,
+    check_types,
 )
 from torch_reference.newton.choice import by_choice, joined
 from torch_reference.newton.conjugate import newton_cg
@@ -79,7 +81,7 @@ def minimize(
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point tensors of one type, which the run has too. Numbers, whole numbers and
-            NumPy's arrays are converted; a list of numbers is a vector.
+            NumPy's arrays are converted; a start that is a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`: trees of tensors and numbers. NumPy's arrays are converted.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -125,6 +127,7 @@ def minimize(
     """
     given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    check_function(fun)
     args = pytree.tree_map_only(np.ndarray, torch.as_tensor, args)
     if has_aux:
         return with_aux(minimize, fun, x0, args, given_options)
@@ -137,6 +140,7 @@ def minimize(
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
     check_bounded(bounds, method)
     x0, given, differentiable = as_start(x0), args, torch.is_grad_enabled()
+    check_types(x0)
     # Whatever the caller's mode is, only x has gradients.
     x0, args = pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, (x0, args))
     with torch.enable_grad():

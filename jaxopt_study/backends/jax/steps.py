@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_study.backends.jax import runtime
+from jaxopt_study.backends.jax.compiling import wide_options
 from jaxopt_study.backends.jax.native import marked
 
 __all__ = ["Steps", "as_given", "build", "donated", "jitted", "moved", "native_scan", "scan"]
@@ -36,6 +37,7 @@ class Steps(NamedTuple):
         stages: stages(data) compiles what `run` calls, and yields the name of each stage when it is done.
         whole: whole(state) is the state as the user's functions know it.
         before: How many steps `start` has made.
+        one_state: Whether `start` sets back the one state that there is: call it again after the run, not before.
     """
 
     load: Callable[[Sequence[Batch]], Any]
@@ -44,6 +46,7 @@ class Steps(NamedTuple):
     stages: Callable[[Any], Iterator[str]] = lambda _: iter(())
     whole: Callable[[State], State] = lambda state: state
     before: int = 0
+    one_state: bool = False
 
 
 def build(function: Callable[..., Any], *trees: Any) -> Any:
@@ -91,7 +94,7 @@ def native_scan(step: Step, state: State) -> Steps:
     if jax.default_backend() != "cpu":
         raise NotImplementedError("XLA makes a native function of a loop on a CPU alone")
     on_arrays, start, whole = _on_arrays(step, state)
-    run = jax.jit(marked(lambda state, data: jax.lax.scan(on_arrays, state, data)))
+    run = jax.jit(marked(lambda state, data: jax.lax.scan(on_arrays, state, data)), compiler_options=wide_options())
 
     def stages(data: Any) -> Iterator[str]:
         batch = jax.tree.map(lambda leaf: leaf[0], data)

@@ -108,11 +108,11 @@ class Check(Experiment):
         return rows
 
     def tables(self, rows: Sequence[Row], plan: Plan) -> list[Table]:
-        """Return the first and the last losses, and the locator's words under them."""
+        """Return the first and the last losses; where the parameters agree, the locator's words under them."""
         columns = ("step", *(f"loss of {FUNCTIONS[row['framework']]}" for row in rows))
         shown = [0, 1, 2, STEPS - 1]
         lines = [(str(n + 1), *(f"{row['losses'][n]:.7g}" for row in rows)) for n in shown]
-        found = tuple(f"Parameters: {row['report']}" for row in rows if row["report"])
+        found = tuple(f"Parameters: {row['report']}" for row in rows if row.get("same"))  # else the verdict says it
         notes = (f"Parameters read: {_listed(rows[0]['leaves'])}.", "The loss of a step is that before its update.")
         question = "Do they train alike" if len(rows) > 1 else "How does it train"
         return [Table(f"{question}? {Path(plan.experiment).name}, {plan.dtype}", columns, lines, notes, reasons=found)]

@@ -110,6 +110,7 @@ class Times(Experiment):
             steps=lap - loop.before,
             stages=lambda: _stages(loop, data[0]),
             start=lambda: backend.runtime.wait(loop.start()),
+            one_state=loop.one_state,
         )
 
     def summarize(self, case: Case, value: Value, workload: Workload, plan: Plan) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_study.backends.jax.newton.minimize import minimize
+from jaxopt_study.backends.jax.newton.checks import check_known
+from jaxopt_study.backends.jax.newton.minimize import METHODS, minimize
 from jaxopt_study.backends.jax.newton.watch import Progress
 from jaxopt_study.backends.jax.validation import check_count
 
@@ -31,6 +32,9 @@ def scipy_method(method: str | None = None) -> Callable[..., Any]:
     Args:
         method: A method of `minimize`, by default its default.
 
+    Raises:
+        ValueError: There is no such method.
+
     Example:
         >>> from scipy.optimize import minimize
         >>> from jaxopt_study.newton import scipy_method
@@ -38,6 +42,8 @@ def scipy_method(method: str | None = None) -> Callable[..., Any]:
         >>> result.x.round(3).tolist(), result.success
         ([0.41, 0.41], True)
     """
+    if method is not None:
+        check_known("method", method, tuple(METHODS))
 
     def run(fun: Callable[..., Any], x0: Any, args: tuple[Any, ...] = (), **given: Any) -> Any:
         from scipy.optimize import OptimizeResult  # takes a while to load

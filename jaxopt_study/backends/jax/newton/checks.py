@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_study.backends.jax.newton.options import Composite, Limits, Options, System
 from jaxopt_study.backends.jax.validation import (
@@ -27,19 +28,23 @@ __all__ = [
     "SecondDerivativeError",
     "check_bounded",
     "check_first_derivative",
+    "check_function",
+    "check_known",
     "check_limits",
     "check_names",
     "check_options",
     "check_problem",
     "check_second_derivative",
+    "check_types",
 ]
 
 TAKES_HESSIAN = ("exact", "trust_exact")
 ELSEWHERE = {
     "maxiter": "max_iterations", "max_iter": "max_iterations", "maxfun": "max_iterations", "tol": "tolerance",
-    "gtol": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
+    "gtol": "tolerance", "gradient_tolerance": "tolerance", "ftol": "decrement_tolerance", "hess": "hessian",
 }  # fmt: skip
 """What other libraries call an option."""
+ARRAYS = (jax.Array, np.ndarray, np.generic)
 BOUNDED = "trust_krylov"
 """The method that keeps to bounds."""
 
@@ -64,6 +69,16 @@ def check_names(unknown: Sequence[str], known: Sequence[str]) -> None:
         raise TypeError(f"minimize has no option {name!r}: choose from {', '.join(known)}{words}")
 
 
+def check_function(fun: Any) -> None:
+    """Check that the objective can be called.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if not callable(fun):
+        raise TypeError(f"the objective {fun!r} is no function of (x, *args)")
+
+
 def check_limits(limits: Limits) -> None:
     """Check that each limit is allowed.
 
@@ -82,8 +97,8 @@ def check_options(options: Options, methods: Sequence[str], line_searches: Seque
     Raises:
         ValueError: An option is not allowed; the message has its value, and what is allowed.
     """
-    _check_known("method", options.method, methods)
-    _check_known("line_search", options.line_search, line_searches)
+    check_known("method", options.method, methods)
+    check_known("line_search", options.line_search, line_searches)
     check_block_size(options.block_size)
     if options.hessian is not None and options.method not in TAKES_HESSIAN:
         raise ValueError(f"method {options.method!r} uses no hessian: leave it out, or choose exact or trust_exact")
@@ -101,18 +116,14 @@ def check_bounded(bounds: Any, method: str) -> None:
         raise ValueError(f"method {method!r} takes no bounds: leave it out, or choose {BOUNDED}")
 
 
-def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> None:
-    """Check that the start, the objective and the Hessian function fit; both are traced, not computed.
+def check_types(x0: Any) -> None:
+    """Check that the start has one type, which JAX is set to.
 
     Raises:
-        TypeError: The start has leaves that are not arrays of float32 or of float64; the objective does not return one
-            floating point number, or needs the numbers of its arguments; `gauss_newton` has no `Composite`; the Hessian
-            is no function and no `System`.
-        ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
-            type; the Hessian function does not return a square matrix of the start's size.
+        TypeError: It has not.
     """
     leaves = jax.tree.leaves(x0)
-    kinds = sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves})
+    kinds = sorted({str(leaf.dtype) if isinstance(leaf, ARRAYS) else type(leaf).__name__ for leaf in leaves})
     if leaves and kinds not in (["float32"], ["float64"]):
         raise TypeError(
             f"x0 has leaves of type {' and '.join(kinds)}; they must be arrays of one type, float32 or float64"
@@ -122,11 +133,25 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
             "x0 is float64, and JAX is set to float32: call jax.config.update('jax_enable_x64', True) first, or give "
             "x0.astype('float32')"
         )
+
+
+def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) -> None:
+    """Check that the start, the objective and the Hessian function fit; both are traced, not computed.
+
+    Raises:
+        TypeError: The objective does not return one floating point number, or needs the numbers of its arguments;
+            `gauss_newton` has no `Composite`; the Hessian is no function and no `System`.
+        ValueError: The start is empty or not finite; the objective or the Hessian function does not return the start's
+            type; the Hessian function does not return a square matrix of the start's size.
+    """
+    leaves = jax.tree.leaves(x0)
     check_params(x0, "x0")
     check_args(args, "minimize(lambda x: fun(x, 'mean'), x0)")
     value = _traceable(fun, x0, args)
     if value.dtype != leaves[0].dtype:
-        raise ValueError(f"the objective returns {value.dtype} where x0 is {kinds[0]}: give its arguments that type")
+        raise ValueError(
+            f"the objective returns {value.dtype} where x0 is {leaves[0].dtype}: give its arguments that type"
+        )
     if options.method == "gauss_newton" and not isinstance(fun, Composite):
         raise TypeError("method 'gauss_newton' needs to know the model: give fun as Composite(inner, outer)")
     if callable(options.hessian):
@@ -134,7 +159,7 @@ def check_problem(fun: Any, x0: Any, args: tuple[Any, ...], options: Options) ->
         if getattr(matrix, "shape", None) != (size, size):
             raise ValueError(f"the Hessian function returns {describe(matrix)}; it must return shape ({size}, {size})")
         if matrix.dtype != value.dtype:
-            raise ValueError(f"the Hessian function returns {matrix.dtype} where x0 is {kinds[0]}")
+            raise ValueError(f"the Hessian function returns {matrix.dtype} where x0 is {leaves[0].dtype}")
     elif options.hessian is not None and not isinstance(options.hessian, System):
         raise TypeError(f"hessian {options.hessian!r} is neither a function of (x, *args) nor a System")
 
@@ -144,7 +169,7 @@ def _traceable(fun: Any, x0: Any, args: tuple[Any, ...]) -> Any:
     try:
         return check_scalar("the objective", fun, x0, *args)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        words = "the objective uses the numbers of x or args in Python, as NumPy, float() and if do"
+        words = "the objective needs concrete values of x or args, as NumPy, float() and if do"
         raise TypeError(f"{words}: write it with jax.numpy, jax.numpy.where and jax.lax") from error
 
 
@@ -175,9 +200,14 @@ def check_first_derivative(fun: Any, x0: Any, args: tuple[Any, ...]) -> None:
         raise TypeError(f"the objective cannot be differentiated: {str(error).partition('. ')[0]}") from error
 
 
-def _check_known(name: str, value: Any, known: Sequence[str]) -> None:
+def check_known(name: str, value: Any, known: Sequence[str]) -> None:
+    """Check that a name is known.
+
+    Raises:
+        ValueError: It is not; the message has all, and the one that is meant.
+    """
     if value not in known:
-        close = get_close_matches(str(value).replace("-", "_"), known, 1)
+        close = get_close_matches(str(value).replace("-", "_").lower(), known, 1)
         meant = f"; {close[0]!r} is meant?" if close else ""
         raise ValueError(f"{name} {value!r} is not known: choose from {', '.join(known)}{meant}")
 

@@ -16,11 +16,13 @@ from jaxopt_study.backends.jax.newton.bounds import as_box, within
 from jaxopt_study.backends.jax.newton.checks import (
     check_bounded,
     check_first_derivative,
+    check_function,
     check_limits,
     check_names,
     check_options,
     check_problem,
     check_second_derivative,
+    check_types,
 )
 from jaxopt_study.backends.jax.newton.choice import by_choice, joined
 from jaxopt_study.backends.jax.newton.compiled import compiled
@@ -84,7 +86,7 @@ def minimize(
     Args:
         fun: The objective, a scalar; for `gauss_newton` a `Composite`.
         x0: The start: a tree of floating point arrays of one type, which the run has too. Numbers and whole numbers are
-            converted; a list of numbers is a vector.
+            converted; a start that is a list of numbers is a vector.
         *args: Further arguments of `fun` and `hessian`: trees of arrays and numbers.
         method: `exact` (Cholesky), `newton_cg`, `trust_exact` (a trust region in units of the Hessian's diagonal),
             `trust_krylov` (Steihaug's conjugate gradients), `gauss_newton` (`trust_exact` with J' L J for the Hessian:
@@ -131,6 +133,7 @@ def minimize(
     """
     given_options = {name: value for name, value in locals().items() if name in (minimize.__kwdefaults__ or {})}
     check_names(tuple(unknown), tuple(minimize.__kwdefaults__ or {}))
+    check_function(fun)
     if has_aux:
         return with_aux(minimize, fun, x0, args, given_options)
     if method is None:
@@ -147,6 +150,7 @@ def minimize(
     check_options(options, tuple(METHODS), tuple(LINE_SEARCHES))
     check_bounded(bounds, method)
     fun, x0 = hashable(fun), as_start(x0)
+    check_types(x0)
     box = as_box(bounds, x0)
     x0 = within(box, x0)
     check_problem(fun, x0, args, options)

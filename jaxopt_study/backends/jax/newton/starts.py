@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["as_start"]
 
@@ -19,8 +20,8 @@ def as_start(x0: Any) -> Any:
     """
     if type(x0) in (list, tuple) and x0 and all(map(_is_number, x0)):
         return jnp.asarray(x0, jnp.result_type(float))
-    arrays = [leaf for leaf in jax.tree.leaves(x0) if not _is_number(leaf)]
-    types = {leaf.dtype for leaf in arrays if jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)}
+    arrays = [leaf for leaf in jax.tree.leaves(x0) if isinstance(leaf, jax.Array | np.ndarray)]
+    types = {leaf.dtype for leaf in arrays if jnp.issubdtype(leaf.dtype, jnp.floating)}
     dtype = types.pop() if len(types) == 1 else jnp.result_type(float)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if _is_number(leaf) or _is_whole(leaf) else leaf, x0)
 
@@ -30,4 +31,4 @@ def _is_number(leaf: Any) -> bool:
 
 
 def _is_whole(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.integer)
+    return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.integer)
