@@ -180,7 +180,7 @@ BOTH = ("jax", "torch")
         (BOTH, 'name="fc2")', 'name="out")', "'net': PyTorch has no parameter for out/bias (10,), out/kernel (12"),
         (BOTH, "padding=1", "padding=1, bias=False", "PyTorch has no parameter for conv/bias (3,)"),
         (BOTH, 'flattened={"fc1": (3, 8, 8)}', "modules={}", "the outputs of the two frameworks differ by"),
-        (BOTH, '"fc1": (3', '"fc3": (3', "'fc3' is the PyTorch name of no linear layer"),
+        (BOTH, '"fc1": (3', '"fc3": (3', "'fc3' is PyTorch's name of no linear layer: the linear layers are fc1, fc2"),
         (BOTH, "functional.gelu", "functional.relu", "look for another activation or epsilon"),
         (BOTH, ", approximate=False", "", "look for another activation or epsilon"),
         (["torch"], "(12, 10)", "(12, 9)", "torch: the model 'net' returns shape (64, 9) for a batch, and it must be"),

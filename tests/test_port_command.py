@@ -100,6 +100,7 @@ def test_the_folder_says_its_layout_or_the_way_back_asks(tmp_path, capsys):
 
 def test_leaves_that_do_not_fit_are_named(tmp_path, capsys):
     path, out = saved(tmp_path, *trained()), tmp_path / "out"
+    kind = str(torch.get_default_dtype()).removeprefix("torch.")
     assert asked(path, out, *KINDS) == 0
     like = tmp_path / "like.pt"
     torch.save({"conv.weight": torch.ones(4, 2, 3, 3), "conv.bias": torch.ones(5), "b": torch.ones(1)}, like)
@@ -108,7 +109,7 @@ def test_leaves_that_do_not_fit_are_named(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "out/params does not fit the checkpoint: only the folder has batch_stats/bn/mean (4,)" in said
     assert (
-        "; only the checkpoint has params/b (1,) float32; params/conv/bias is (4,) float32 in the folder and (5,) "
+        f"; only the checkpoint has params/b (1,) {kind}; params/conv/bias is (4,) {kind} in the folder and (5,) "
         in said
     )
     assert said.count("\n") == 1
@@ -117,7 +118,7 @@ def test_leaves_that_do_not_fit_are_named(tmp_path, capsys):
     }
     torch.save(halved, like)
     assert asked(out, tmp_path / "new.pt", "--like", like, *KINDS) == 2
-    assert "params/bn/bias is (4,) float32 in the folder and (4,) float16 for the" in capsys.readouterr().err
+    assert f"params/bn/bias is (4,) {kind} in the folder and (4,) float16 for the" in capsys.readouterr().err
     (tmp_path / "empty" / "params").mkdir(parents=True)
     assert asked(tmp_path / "empty", tmp_path / "new.pt", "--like", like, *KINDS) == 2
     assert "empty/params is not in orbax's format" in capsys.readouterr().err
