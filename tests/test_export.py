@@ -129,7 +129,7 @@ def test_every_table_of_a_run_is_exported(drawn):
     assert list(steps) == [row["step_seconds"] for row in drawn.summary["studies"]["optimizers"]["optimizers"]]
     assert len(pd.read_csv(folder / "comparisons.csv")) == len(drawn.findings)
     cases = pd.read_csv(folder / "cases.csv")
-    assert list(cases["step_seconds"]) == list(drawn.records["step_seconds"])
+    np.testing.assert_array_equal(cases["step_seconds"], drawn.records["step_seconds"])  # NaN where it was skipped
     captions = " ".join(path.read_text() for path in folder.glob("*.tex"))
     exported = [table for table in drawn.tables if table.title != "The whole run"]
     assert len(exported) > 10

@@ -79,7 +79,7 @@ def test_values_of_any_kind_cost_their_own_section_alone(run, tmp_path, monkeypa
     monkeypatch.setattr(verdict, "save", lambda *_: None)
     rows = [json.loads(line) for line in (run / record.RECORDS).read_text().splitlines()]
     for row, x in zip(rows, itertools.cycle(WRONG), strict=False):
-        name = next(iter(row["value"]))
+        name = next(iter(row["value"]), "value")
         row["value"][name] = x
         row["framework"] = "keras" if row["study"] == "spread" else row["framework"]
     (run / record.RECORDS).write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"schema": 5}]) + "cut")
