@@ -24,7 +24,7 @@ KEPT, PAGE = HERE / "results", HERE / "results.md"
 RUNS = ("main_job", "loops", "hessian", "newton", "minimizers", "ranking")
 """The folders of `KEPT` whose tables are on the page, in its order."""
 MACHINES = {"loops": "", "main_job": "", "main_job_two_cores": "", "main_job_float64": "", "main_job_avx2": ", AVX2"}
-"""The folders of `KEPT` in the table by machine, which the README has too; and the vectors that a run did not record."""
+"""The folders of `KEPT` in the table by machine, which the README has too; and the vectors that one did not record."""
 FIGURES = {
     "loops_ratio.svg": ("loops", "loops_ratio"),
     "minimizers_profile.svg": ("minimizers", "minimizers_profile"),

@@ -8,6 +8,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Mapping
+from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,8 +44,24 @@ def run(path: Path) -> ModuleType:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in short."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    """Return the SHA-256 of a file and of the modules in its folder that it imports, in short."""
+    found = hashlib.sha256()
+    for file in (path, *sorted(_imported_by(path))):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def _imported_by(path: Path) -> set[Path]:
+    """Return the files beside a user's that it imports, and what those import; nothing is run."""
+    if path.suffix != ".py" or "site-packages" in path.parts:
+        return set()
+    finder = ModuleFinder([str(path.absolute().parent)], excludes=["jaxopt_study", "torch_reference"])
+    try:
+        finder.run_script(str(path))
+    except SyntaxError:  # whoever runs it says so
+        return set()
+    files = {str(getattr(module, "__file__", None) or "") for module in finder.modules.values()}
+    return {Path(file) for file in files if Path(file).is_file()} - {path}
 
 
 def pickled(functions: Mapping[Any, Any], words: Mapping[Any, str]) -> bytes:

@@ -369,6 +369,8 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_in_both(tmp_path, all
     assert len(steps) == 1
     assert steps.pop() > 0
     assert answer.stdout.count("diverged at step") == 2
+    compared = {f.what for f in command_line.run(Config(report=(tmp_path / "run",))).findings}
+    assert compared == {"losses of the first 10 steps", "step of divergence"}  # nothing else is finite
 
 
 def test_chaotic_training_is_called_so_and_not_a_disagreement(tmp_path, all_here):

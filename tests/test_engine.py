@@ -1,5 +1,7 @@
 """The engine: rounds, processes, deaths; with workers that answer from a table."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,21 @@ def measured_by(workers, group, **options):
 
 def cases_of(*methods):
     return tuple(Case("loops", "ladder", "sgd", "jax", method) for method in methods)
+
+
+PARENT = """
+import subprocess, sys
+large = bytearray(2**29)
+large[::4096] = b"1" * len(large[::4096])
+del large
+subprocess.run([sys.executable, "-c", "from jaxopt_study.bench.worker import peak_bytes; print(peak_bytes())"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage is of the process alone")
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
+    answer = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, check=True)
+    assert 2**24 < int(answer.stdout) < 2**28
 
 
 def test_processes_share_the_rounds_of_a_group():

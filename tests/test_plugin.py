@@ -301,6 +301,12 @@ def test_a_module_may_be_a_plugin_and_a_changed_file_is_another_one(written, tmp
     (tmp_path / "mine0.py").write_text(GOOD.replace('"net"', '"changed"'))
     after = check(Config(plugin=str(tmp_path / "mine0.py"), **(ASKED | {"model": "changed"})))
     assert after.plugin_digest != before
+    (tmp_path / "mine0.py").write_text((tmp_path / "mine0.py").read_text() + "\nimport beside_mine\n")
+    digests = set()
+    for number in (1, 1, 2):
+        (tmp_path / "beside_mine.py").write_text(f"NUMBER = {number}\n")
+        digests.add(user_code.digest(tmp_path / "mine0.py"))
+    assert len(digests) == 2
     assert list(plugin.load(after.plugin, after.plugin_digest).entries["model"]) == ["changed", "small"]
     imported = importlib.import_module("mine0")  # one that the user has imported before registers all the same
     assert imported.register is register

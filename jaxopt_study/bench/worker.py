@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from jaxopt_study import backends
@@ -104,8 +105,16 @@ class Worker:
     def finish(self, case: Case) -> tuple[Value, int]:
         """End the run under way; return the value and the process's peak resident size in bytes."""
         value = self._steppers.pop(case).finish()
-        unit = 1 if sys.platform == "darwin" else 1024
-        return value, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return value, peak_bytes()
+
+
+def peak_bytes() -> int:
+    """Return the peak resident size of this process; on Linux getrusage counts that of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def serve(connection: Connection) -> None:

@@ -70,6 +70,7 @@ CONFIG: Mapping[str, Any] = {
         "labelSeparation": SEPARATION,
     },
     "axisY": {"labelLimit": 220},
+    "axisDiscrete": {"labelOverlap": False},  # each name is a row of its own
     "legend": {
         "orient": "bottom",
         "labelFontSize": 10,

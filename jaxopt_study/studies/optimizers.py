@@ -261,12 +261,19 @@ def _compare(jax: Record, torch: Record, plan: Plan) -> list[Finding]:
         note = f"chaotic training: one unit in the last place changes JAX's own losses by {sensitivity:.1e}"
         return [begin, Finding("loss per epoch", cases, loss, bounds.loss.bound, None, note)]
     step, other = (r.value["diverged_at_step"] for r in (jax, torch))
-    return [
-        begin,
-        compare("loss per epoch, relative", cases, loss, _bound(bounds.loss, sensitivity, measured)),
-        compare("final parameters", cases, params, _bound(bounds.params, moved, measured)),
-        *([compare("step of divergence", cases, abs(step - other), 0)] if (step, other) != (-1, -1) else []),
-    ]
+    found = [begin]
+    if _any_finite(jax, torch, "epoch_losses"):
+        found.append(compare("loss per epoch, relative", cases, loss, _bound(bounds.loss, sensitivity, measured)))
+    if _any_finite(jax, torch, "params"):
+        found.append(compare("final parameters", cases, params, _bound(bounds.params, moved, measured)))
+    if (step, other) != (-1, -1):
+        found.append(compare("step of divergence", cases, abs(step - other), 0))
+    return found
+
+
+def _any_finite(jax: Record, torch: Record, name: str) -> bool:
+    """Say whether there is something to compare: where both trainings diverged, there may be nothing."""
+    return bool(np.isfinite(np.array([*jax.value[name], *torch.value[name]], float)).any())
 
 
 def _bound(bound: Bound, sensitivity: float, measured: bool) -> float:
