@@ -632,6 +632,18 @@ def test_an_operation_that_can_be_differentiated_only_once_is_named_and_the_reme
     np.testing.assert_allclose(found, call(model.double()), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("normalize", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_weight_norm_is_refused_since_its_second_derivative_is_wrong(normalize, loaded):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the older function
+        layer = normalize(nn.Linear(3, 2))
+    params = {name: p.detach() for name, p in layer.named_parameters()}
+    with pytest.raises(NotImplementedError, match="the second derivative of weight_norm is wrong in PyTorch"):
+        loaded["torch"].derivatives.hessian(
+            lambda p: torch.func.functional_call(layer, p, (torch.ones(4, 3),)).tanh().sum(), params
+        )
+
+
 def test_hardsigmoid_is_named_and_its_remedy_is_the_same_function(loaded):
     x = torch.tensor([-4.0, -1.0, 0.5, 4.0])
     with pytest.raises(NotImplementedError, match=r"hardsigmoid has no second derivative .*: write it as torch.clamp"):

@@ -31,6 +31,7 @@ from jaxopt_study.dictionary.options import IMPLEMENTATION, OPTIONS, DictionaryE
 from jaxopt_study.dictionary.others import OPTAX, TORCH
 from jaxopt_study.dictionary.rules import RULES, translate
 from jaxopt_study.dictionary.table import TABLE, Row
+from jaxopt_study.dictionary.transforms import torch_rprop
 from jaxopt_study.report.figures import save
 from jaxopt_study.studies import STUDIES
 from jaxopt_study.studies.dictionary import bounds, paths
@@ -701,3 +702,18 @@ def test_another_workload_is_skipped_with_the_reason(backends):
     _, said = read(records)
     assert said["configurations"].tables[2].rows[0][2] == "skipped: the dictionary is checked on digits-linear"
     assert set(ROWS) == {row.key for row in TABLE}
+
+
+def test_rprop_goes_on_after_a_nan_as_torch_does():
+    """torch's sign of NaN is 0."""
+    parameter, gradients = torch.nn.Parameter(torch.ones(3, dtype=torch.float32)), np.ones((4, 3), np.float32)
+    gradients[1, 1] = np.nan
+    theirs, ours = torch.optim.Rprop([parameter], lr=0.1), torch_rprop(0.1)
+    p = jnp.ones(3, "float32")
+    state = ours.init(p)
+    for gradient in gradients:
+        parameter.grad = torch.as_tensor(gradient)
+        theirs.step()
+        updates, state = ours.update(jnp.asarray(gradient), state)
+        p = p + updates
+        np.testing.assert_allclose(p, parameter.detach(), rtol=1e-6)

@@ -171,3 +171,10 @@ def test_a_wrong_question_is_one_line(capsys, arguments, words):
 def test_options_are_named_once():
     with pytest.raises(DictionaryError, match="has its options already: eps cannot be given"):
         dictionary.to_torch("adam(0.1)", eps=1.0)
+
+
+def test_what_is_torchs_is_no_transformation():
+    with pytest.raises(
+        TypeError, match=r"torch.optim.Adam\(params, .* is torch's, and needs parameters: paste its code"
+    ):
+        dictionary.to_torch("optax.adam(1e-2)").transformation()

@@ -246,3 +246,15 @@ def test_scipys_bounds(name, bounds, backends):
     found = optimize.minimize(rosenbrock, [-1.2, 1.0], bounds=bounds, method=backends[name].newton.scipy_method())
     assert found.message == PROJECTED
     assert found.x.tolist() == pytest.approx([0.5, 0.25])
+
+
+@pytest.mark.parametrize(("scale", "least", "start"), [(1e-8, 5e6, 1e6), (1e-12, 2.0, 0.3), (1e-18, 2.0, 0.3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_below_the_last_place_of_x_counts(name, dtype, scale, least, start, backends):
+    """The difference x - P(x - gradient) is 0 there, far from the minimum."""
+    x0 = as_array[name](np.array([start, 1.5 * start], dtype))
+    bounds = (0.0, None) if least > 3 else (-0.5, 1.5)
+    result = backends[name].newton.minimize(lambda x: scale * ((x - least) ** 2).sum(), x0, bounds=bounds)
+    assert result.converged
+    assert np.allclose(np.asarray(result.x), min(least, bounds[1] or np.inf), rtol=1e-5)

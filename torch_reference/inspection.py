@@ -31,9 +31,11 @@ KINKS = {
 ONCE = {
     "MkldnnRnnLayer": "nn.LSTM in float32 on a CPU has no second derivative: use float64, or call this inside `with "
     "torch.backends.mkldnn.flags(enabled=False)`",
+    "WeightNormInterface": "the second derivative of weight_norm is wrong in PyTorch 2.13: remove it by "
+    "torch.nn.utils.parametrize.remove_parametrizations, or write it as g * v / v.norm(dim=1, keepdim=True)",
     "Hardsigmoid": "hardsigmoid has no second derivative in PyTorch: write it as torch.clamp(x / 6 + 0.5, 0, 1)",
 }
-"""Operations that PyTorch can differentiate only once, and what to do."""
+"""Operations that PyTorch can differentiate only once, or twice wrongly, and what to do."""
 NO_CHOICE = {"isfinite", "isnan", "isinf", "isposinf", "isneginf"}
 """Comparisons that choose nothing where the loss is finite."""
 

@@ -53,7 +53,12 @@ class Translation:
 
         Args:
             schedule: What the name `schedule` means in the expression, if it was translated with one.
+
+        Raises:
+            TypeError: The expression is torch's, and needs parameters.
         """
+        if self.module == "optax":
+            raise TypeError(f"{self.expression} is torch's, and needs parameters: paste its code")
         return build(self.expression, schedule=schedule)
 
 

@@ -26,7 +26,9 @@ __all__ = ["is_traced", "marked", "native", "scan", "suspects"]
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_fusion_emitters": False}
 """What a native function cannot hold, XLA makes otherwise then: a product of two matrices by its library, a scatter."""
 
+EMPTY = "array without elements"
 CALLS = {
+    EMPTY: "XLA would end the process",
     "approx_top_k": "a call of XLA's library",
     "cholesky": "LAPACK",
     "custom_call": "a call of foreign code",
@@ -52,7 +54,7 @@ CALLS = {
     "tridiagonal": "LAPACK",
     "tridiagonal_solve": "LAPACK",
 }
-"""Primitives that a native function cannot hold, and why."""
+"""Primitives, and arrays, that a native function cannot hold, and why."""
 
 
 def marked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,6 +148,8 @@ def suspects(function: Callable[..., Any], *arguments: Any, **named: Any) -> lis
 def _primitives(jaxpr: Jaxpr) -> Iterator[str]:
     for equation in jaxpr.eqns:
         yield equation.primitive.name
+        if any(getattr(v.aval, "size", 1) == 0 for v in (*equation.invars, *equation.outvars)):
+            yield EMPTY
         for value in equation.params.values():
             for inner in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(inner, ClosedJaxpr | Jaxpr):

@@ -50,6 +50,11 @@ def torch_rprop(
         agreement = jax.tree.map(lambda g, b: g * b, gradient, state.before)
         sizes = jax.tree.map(resize, state.sizes, agreement)
         kept = jax.tree.map(lambda g, a: jnp.where(a < 0, 0, g).astype(g.dtype), gradient, agreement)
-        return jax.tree.map(lambda g, s: -jnp.sign(g) * s, kept, sizes), RpropState(kept, sizes)
+        return jax.tree.map(lambda g, s: -_sign(g) * s, kept, sizes), RpropState(kept, sizes)
 
     return optax.GradientTransformation(init, update)
+
+
+def _sign(g: jax.Array) -> jax.Array:
+    """Return torch's sign, which is 0 of NaN; that of JAX is NaN."""
+    return (jnp.where(g > 0, 1, 0) - jnp.where(g < 0, 1, 0)).astype(g.dtype)

@@ -35,8 +35,12 @@ class Box(NamedTuple):
         return (self.lower < x) & (x < self.upper)
 
     def slope(self, x: Vector, gradient: Vector) -> Vector:
-        """Return the projected gradient x - P(x - gradient): it is 0 where no step within the box goes down."""
-        return x - self.project(x - gradient)
+        """Return the projected gradient x - P(x - gradient): it is 0 where no step within the box goes down.
+
+        Written so that it is the gradient itself inside, also where the gradient is below x's last place.
+        """
+        to_lower, to_upper = x - self.lower, x - self.upper
+        return jnp.where(gradient > 0, jnp.minimum(gradient, to_lower), jnp.maximum(gradient, to_upper))
 
     def open_along(self, x: Vector, way: Vector) -> Array:
         """Say whether a ray from x is bounded in no variable, except those that a bound holds already."""
