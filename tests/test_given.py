@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,11 @@ def refused(**options):
         ("a,b,y\n" + "1,2,u\n1,2,\n" * 9, "of 18 targets 9 are missing: the first in row 2, column 'y'"),
         ("a,b,z\n" + GOOD, "--target y is no column: choose from a, b, z"),
         ("a,b,y\n" + GOOD + "1e300,2,0\n", "holds 1e+300, which is more than float32 can hold"),
+        ("a,y,y\n" + GOOD, "2 columns are named 'y': the header must name each column differently"),
+        ("a,a,y\n" + GOOD, "2 columns are named 'a': the header must name each column differently"),
+        (",b,y\n" + GOOD, "column 1 is unnamed: write the table without its index, to_csv(index=False), or name the"),
+        ("Unnamed: 0,b,y\n" + GOOD, "column 1 is unnamed: write the table without its index"),
+        ("a,b,y\n" + GOOD.replace(".5", "-01-2020"), "row 1, column 'b' holds '0-01-2020', which is no number"),
     ],
 )
 def test_a_bad_table_is_refused_in_one_line_that_names_the_place(tmp_path, text, words):
@@ -80,6 +86,44 @@ def test_bad_options_are_refused():
     assert "neither a path nor a pair" in refused(data=3)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "words"),
+    [
+        ("y", pd.array([True, False, None] * 6, "boolean"), "of 18 targets 6 are missing: the first in row 3, column"),
+        ("y", pd.array([1, 2, None] * 6, "Int64"), "of 18 targets 6 are missing: the first in row 3, column 'y'"),
+        ("a", pd.array([True, False, None] * 6, "boolean"), "6 numbers are missing, NaN or infinite: the first in row"),
+        ("a", [Decimal("1.5"), None] * 9, "9 numbers are missing, NaN or infinite: the first in row 2, column 'a'"),
+        ("a", pd.date_range("2020", periods=18), "row 1, column 'a' holds '2020-01-01 00:00:00', which is no number"),
+        ("a", pd.date_range("2020", periods=18, tz="UTC"), "row 1, column 'a' holds '2020-01-01 00:00:00+00:00'"),
+        ("a", pd.to_timedelta(np.arange(18), unit="h"), "row 1, column 'a' holds '0 days 00:00:00'"),
+        ("a", pd.period_range("2020", periods=18, freq="M"), "row 1, column 'a' holds '2020-01', which is no number"),
+    ],
+)
+def test_a_parquet_column_that_is_no_number_is_refused(tmp_path, column, values, words):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": np.arange(18), "b": np.arange(18) % 5, "y": np.arange(18) % 2})
+    frame.assign(**{column: values}).to_parquet(tmp_path / "mine.parquet")
+    assert words in refused(data=tmp_path / "mine.parquet", target="y")
+
+
+def test_arrays_that_are_no_real_numbers_are_refused():
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    days, hours = x.astype("M8[D]"), x.astype("m8[h]")
+    for bad in (days, hours, x + 1j, np.array(days.tolist(), object)):
+        assert "X holds something that is no number: its type is " in refused(data=(bad, y))
+    mixed = pd.DataFrame({"a": x[:, 0], "b": pd.date_range("2020", periods=20, tz="UTC")})
+    assert "X holds something that is no number: its type is Timestamp" in refused(data=(mixed, y))
+    boxed = np.empty((20, 1), object)
+    boxed[:, 0] = list(hours[:, 0])  # not as Python's timedelta
+    assert "its type is timedelta64" in refused(data=(boxed, y))
+    assert "the targets have the types timedelta64" in refused(data=(x, boxed))
+    assert "X is a masked array" in refused(data=(np.ma.masked_greater(x, 5), y))
+    assert "y is a masked array" in refused(data=(x, np.ma.masked_equal(y, 1)))
+    assert "targets of type datetime64[D] are neither real numbers nor text" in refused(data=(x, days[:, 0]))
+    for bad, words in (("a", "int, str"), (None, "NoneType, int"), (pd.NA, "NAType, int")):
+        assert f"the targets have the types {words}: " in refused(data=(x, np.array([1, bad] * 10, object)))
+
+
 def test_targets_tell_whether_it_is_a_classification():
     x, many = np.random.default_rng(0).random((300, 2)), MOST_CLASSES + 1
     assert arrays(x, np.arange(300) % 3).classes == ("0", "1", "2")
@@ -88,6 +132,12 @@ def test_targets_tell_whether_it_is_a_classification():
     assert arrays(x, np.arange(300) % 2 == 1).outputs == 2
     assert arrays(x, np.arange(300) % many).classes == ()
     assert arrays(x, x[:, 0]).targets.dtype == np.float64
+    for text in (["a", "b"] * 150, pd.Series(["a", "b"] * 150), np.array(["a", "b"] * 150, object)):
+        given = arrays(pd.DataFrame(x), text)
+        assert (given.classes, given.targets.tolist()) == (("a", "b"), [0, 1] * 150)
+    assert arrays(x, np.array([1, 2] * 150, object)).classes == ("1", "2")
+    assert arrays(x, np.arange(300).astype(object)).targets.tolist() == list(range(300))
+    assert arrays(x, np.array([Decimal("1.5"), 2] * 150, object)).targets.tolist() == [1.5, 2.0] * 150
 
 
 def test_a_table_holds_what_was_written(tmp_path):
@@ -99,6 +149,10 @@ def test_a_table_holds_what_was_written(tmp_path):
     pytest.importorskip("pyarrow")
     frame.to_parquet(tmp_path / "mine.parquet")
     assert np.array_equal(read_data(Config(data=tmp_path / "mine.parquet", target="y")).inputs, given.inputs)
+    halves = [Decimal(row) / 2 for row in range(16)]
+    frame.assign(y=halves, a=halves[::-1]).to_parquet(tmp_path / "mine.parquet")
+    given = read_data(Config(data=tmp_path / "mine.parquet", target="y"))
+    assert (given.classes, given.targets.tolist(), given.inputs[0, 0]) == ((), list(map(float, halves)), 7.5)
 
 
 def test_standardization_is_of_the_training_part_and_of_a_regressions_targets():
@@ -110,6 +164,19 @@ def test_standardization_is_of_the_training_part_and_of_a_regressions_targets():
         assert np.abs(values.std(axis=0) - 1).max() < 1e-14
     raw = given.parts(standardized=False)
     assert sorted(np.concatenate([y for _, y in raw])) == sorted(given.targets)
+
+
+@pytest.mark.parametrize("value", [0.1, 3.7, -1.1, 1e6 + 0.1, 2.0, 0.0])
+def test_a_column_that_is_constant_in_training_is_only_shifted(value):
+    """The mean of 0.1, taken 30 times, is not 0.1: the deviation is then about 1e-17, and the test row was 1e15."""
+    given = arrays(np.column_stack([np.arange(50.0), np.full(50, value)]), np.arange(50) / 7)
+    last = np.random.default_rng(0).permutation(50)[-1]
+    given.inputs[last, 1] += 1
+    (train, _), (validation, _), (test, _) = given.parts(standardized=True)
+    assert np.abs(np.concatenate([train, validation])[:, 1]).max() < 1e-8
+    assert test[-1, 1] == pytest.approx(1)
+    small = 1e-9 * np.arange(50.0)[:, None]
+    assert arrays(small, np.arange(50) / 7).parts(standardized=True)[0][0].std() == pytest.approx(1)
 
 
 def test_a_run_on_arrays_says_what_they_are_and_nothing_of_the_notebook(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def _table(frame: Any, name: str, target: str | None) -> Given:
     """Return a table's rows; each column but the target's must be numbers."""
     columns = [str(column) for column in frame.columns]
     frame.columns = columns
+    _check_names(columns)
     if len(columns) < 2:
         raise DataError(f"it has one column, {columns[0]!r}: columns are separated by commas, and there must be two")
     if not len(frame):
@@ -96,15 +98,33 @@ def _table(frame: Any, name: str, target: str | None) -> Given:
         raise DataError(f"--target {target} is no column: {nearest(target, columns)}")
     names = [column for column in columns if column != target]
     inputs = np.column_stack([_numbers(frame[column], column) for column in names])
-    targets = frame[target]
-    if targets.dtype.kind not in "biuf":
-        missing = targets.isna().to_numpy()
-        if missing.any():
-            first = f"the first in row {missing.argmax() + 1}, column {target!r}"
-            raise DataError(f"of {len(missing):,} targets {missing.sum():,} are missing: {first}")
-        targets = targets.astype(str)
-    values = targets.to_numpy()
-    return arrays(inputs, values.astype(str) if values.dtype.kind == "O" else values, name, names, target)
+    return arrays(inputs, _targets(frame[target], target), name, names, target)
+
+
+def _check_names(columns: list[str]) -> None:
+    """Refuse a name that two columns have, and a column without a name: pandas' own index, or a slip."""
+    for number, column in enumerate(columns, 1):
+        # An index that was written and read again has the second name.
+        if not column.strip() or column.startswith("Unnamed: "):
+            advice = "write the table without its index, to_csv(index=False), or name the column"
+            raise DataError(f"column {number} is unnamed: {advice}")
+        if (count := columns.count(column)) > 1:
+            raise DataError(f"{count} columns are named {column!r}: the header must name each column differently")
+
+
+def _targets(column: Any, name: str) -> Any:
+    """Return the column of the targets as numbers, or as text."""
+    if column.dtype.kind == "f":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    missing = column.isna().to_numpy()
+    if missing.any():
+        first = f"the first in row {missing.argmax() + 1}, column {name!r}"
+        raise DataError(f"of {len(missing):,} targets {missing.sum():,} are missing: {first}")
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(column) == "decimal":
+        return column.to_numpy(dtype=np.float64)
+    return (column if column.dtype.kind in "biu" else column.astype(str)).to_numpy()
 
 
 def _numbers(column: Any, name: str) -> Any:
@@ -113,7 +133,9 @@ def _numbers(column: Any, name: str) -> Any:
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     import pandas as pd
 
-    numbers = pd.to_numeric(column, errors="coerce")
+    # pandas takes a date, a duration or a period for a whole number: of microseconds, or of months.
+    time = column.dtype.kind in "mM" or isinstance(column.dtype, pd.PeriodDtype)
+    numbers = pd.to_numeric(column.astype(str) if time else column, errors="coerce")
     text = (numbers.isna() & column.notna()).to_numpy()
     if text.any():
         row = int(text.argmax())
@@ -121,10 +143,18 @@ def _numbers(column: Any, name: str) -> Any:
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def _read_csv(pd: Any, path: Path) -> Any:
+    """Return the table of a file, with the names as they are written: pandas alone makes `y` and `y.1` of `y` twice."""
+    # Without index_col=False, pandas takes the first column for an index where rows have a field too many.
+    read = partial(pd.read_csv, path, index_col=False, skipinitialspace=True)
+    frame = read()
+    frame.columns = read(header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    return frame
+
+
 SUFFIXES: dict[str, Any] = {
     ".npz": None,
-    # Without index_col=False, pandas takes the first column for an index where rows have a field too many.
-    ".csv": lambda pd, path: pd.read_csv(path, index_col=False, skipinitialspace=True),
+    ".csv": _read_csv,
     ".parquet": lambda pd, path: pd.read_parquet(path),
 }
 """The formats -> what reads them with pandas."""

@@ -6,6 +6,8 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -143,11 +145,10 @@ def arrays(inputs: Any, targets: Any, name: str = "arrays", names: Sequence[str]
     Raises:
         DataError: They cannot be trained on.
     """
-    try:
-        x = np.asarray(inputs).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"X holds something that is no number: {error}") from None
-    y = np.asarray(targets)
+    for letter, given in (("X", inputs), ("y", targets)):
+        if isinstance(given, np.ma.MaskedArray):
+            raise DataError(f"{letter} is a masked array: it must be a plain array, with no value missing")
+    x, y = _real(inputs), _of_one_type(np.asarray(targets))
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y):
@@ -160,7 +161,7 @@ def arrays(inputs: Any, targets: Any, name: str = "arrays", names: Sequence[str]
     if y.dtype.kind == "f":
         _check_finite(y[:, None], [target])
     elif y.dtype.kind not in "biuUST":
-        raise DataError(f"targets of type {y.dtype} are neither numbers nor text")
+        raise DataError(f"targets of type {y.dtype} are neither real numbers nor text")
     numbers, classes = _classes(y, target)
     return Given(name, x, numbers, classes, target)
 
@@ -170,6 +171,43 @@ def nearest(name: str, choices: Sequence[str], most: int = 10) -> str:
     near = difflib.get_close_matches(name, choices, n=1)
     more = f" and {len(choices) - most} more" if len(choices) > most else ""
     return f"choose from {', '.join(choices[:most])}{more}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _real(inputs: Any) -> Array:
+    """Return the inputs in float64; NumPy alone would take dates, durations and complex numbers too."""
+    try:
+        x = np.asarray(inputs)
+        odd = [kind.__name__ for kind in _types(x) if not (_is_number(kind) or issubclass(kind, str))]
+        if not odd and x.dtype.kind not in "mMc":
+            return x.astype(np.float64)
+        why = f"its type is {', '.join(odd) or x.dtype}"
+    except (TypeError, ValueError) as error:
+        why = str(error)
+    raise DataError(f"X holds something that is no number: {why}")
+
+
+def _of_one_type(targets: Array) -> Array:
+    """Return an array of objects as an array of text or of numbers; another array as it is."""
+    if targets.dtype.kind != "O":
+        return targets
+    kinds = _types(targets)
+    if all(issubclass(kind, str) for kind in kinds):
+        return targets.astype(str)
+    if all(_is_number(kind) for kind in kinds):
+        found = np.array(targets.tolist())
+        return targets.astype(np.float64) if found.dtype.kind == "O" else found  # decimals, and large integers
+    names = ", ".join(kind.__name__ for kind in kinds)
+    raise DataError(f"the targets have the types {names}: they must be all numbers or all text")
+
+
+def _types(values: Array) -> list[type]:
+    """Return the types of the values in an array of objects; none for another array."""
+    found = {type(value) for value in values.flat} if values.dtype.kind == "O" else set()
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+def _is_number(kind: type) -> bool:
+    return issubclass(kind, Real | Decimal | np.bool_) and not issubclass(kind, np.timedelta64)
 
 
 def _check_finite(values: Array, names: Sequence[str]) -> None:

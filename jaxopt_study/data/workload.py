@@ -110,7 +110,10 @@ def standardize(*parts: Array) -> tuple[Array, ...]:
     A column that is constant there is only shifted.
     """
     mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
-    return tuple((part - mean) / np.where(deviation > 0, deviation, 1.0) for part in parts)
+    # The mean of a constant column is rounded, so its deviation can be a little more than 0. This bound on its error is
+    # the one of scikit-learn's StandardScaler (Chan, Golub and LeVeque, 1983).
+    rounding = len(parts[0]) * np.finfo(np.float64).eps * np.abs(mean)
+    return tuple((part - mean) / np.where(deviation > rounding, deviation, 1.0) for part in parts)
 
 
 def draw_order(
