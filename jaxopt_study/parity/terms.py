@@ -170,7 +170,8 @@ def _damped(update: Vector, a: Vector, b: Vector) -> Vector:
     sizes, order = np.abs(update), np.argsort(small)
     # A leaf may have a learning rate of its own: what counts is how far below its largest update one is.
     relative = sizes / max(float(sizes.max(initial=0)), np.finfo(float).tiny)
-    return sizes * np.interp(relative, small[order] / small.max(), (large / small - 1)[order])
+    ratios = (large / small)[order]
+    return sizes * (np.interp(relative, small[order] / small.max(), ratios) - ratios[-1])
 
 
 def running_mean(window: Window) -> str:
