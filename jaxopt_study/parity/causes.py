@@ -12,11 +12,10 @@ import numpy as np
 
 from jaxopt_study.parity import clipping, constants, optimizers, rates
 from jaxopt_study.parity.agreement import Agreement
-from jaxopt_study.parity.clipping import some
 from jaxopt_study.parity.patterns import UNKNOWN, Pattern
 from jaxopt_study.parity.quantities import BATCH, CLIPPED, GRADIENTS, LOSS, RATE
 from jaxopt_study.parity.seen import Seen
-from jaxopt_study.parity.trees import ACTIVATIONS, Leaf
+from jaxopt_study.parity.trees import ACTIVATIONS, Leaf, some
 
 ONE_FACTOR = 1e-3
 """What one factor may leave of a quantity, relative to it."""

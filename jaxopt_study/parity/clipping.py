@@ -7,6 +7,7 @@ import numpy as np
 from jaxopt_study.parity.patterns import Pattern
 from jaxopt_study.parity.quantities import CLIPPED, GRADIENTS
 from jaxopt_study.parity.seen import Seen
+from jaxopt_study.parity.trees import some
 
 EQUAL = 1e-4
 """Norms that differ by less than this fraction are equal."""
@@ -50,8 +51,3 @@ def _one(seen: Seen, step: int, which: int) -> tuple[str, str]:
     if all(abs(clipped[name].peaks[which] - peak) <= EQUAL * peak for name in cut):
         return "value", f"cut at the largest element {peak:.4g}"
     return "other", "smaller in some leaves alone"
-
-
-def some(names: list[str]) -> str:
-    """Return the first names of several."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -97,6 +97,8 @@ class Compared:
         leaf only follows it.
         """
         around = [*self.before[-2:], *after]
+        pair = self.before[-1]
+        others = {n: allowed for n, (_, allowed) in self._now.items() if n not in names and not whole(n, pair)}
         if len(self.before) > 1:
             # Later two right updates differ as well, where the parameters do.
             noise = [name for name in names if unrelated(name, around[:6], 0.8, 1, 0.0)]
@@ -106,7 +108,7 @@ class Compared:
             names = [name for name in names if name not in noise or not few]
             names = sources(names, around[:5]) or names
         allowed = {name: self._now[name][1] for name in names}
-        return Window(len(self.distances) - 1, names, self.before, after, allowed)
+        return Window(len(self.distances) - 1, names, self.before, after, allowed, others)
 
     def most(self, names: list[str]) -> str:
         """Return the leaf that differs most, compared with its size and movement."""

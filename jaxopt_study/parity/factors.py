@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from jaxopt_study.parity.trees import some
 from jaxopt_study.parity.window import CLOSE, LOOSE, Vector, Window, cosine, factor
 
 ALIKE = 0.1
@@ -145,7 +146,7 @@ def _while_one_factor(window: Window, late: int) -> tuple[Vector, Vector]:
 
 
 def constant(window: Window) -> str:
-    """One factor for all elements; the next steps do not contradict it."""
+    """One factor for all elements of the leaves that differ, at the next steps too, or a number that was chosen."""
     c = one_factor(window)
     if not c or len(window.later) < 3 or _same_norms(window):
         return ""
@@ -156,10 +157,20 @@ def constant(window: Window) -> str:
     chosen = round_number(c) and bool(np.all(off <= 2 * rests * abs(c) + 1e-6))
     if not steady and not chosen:
         return ""
-    return (
-        f"all elements of the second's update of step {window.step} are {c:.5g} times the first's, and the next steps "
-        "do not contradict it: another learning rate, another scale of the loss, or clipping"
-    )
+    where = f" of {some(window.leaves)}" if window.partial else ""
+    words = f"all elements of the second's update{where} at step {window.step} are {c:.5g} times the first's"
+    if steady:
+        words += f", and those of the next two steps about {found[1]:.4g} and {found[2]:.4g} times"
+    else:
+        words += " (the next steps do not tell whether more differs)"
+    agree = window.contradicting(lambda update: (c - 1) * update)
+    if agree:  # parameters, or statistics of the batches, that no learning rate moves
+        return (
+            f"{words}; {some(agree)} agree: if these are trained, a learning rate of its own group, or its gradient; "
+            "if not, another learning rate or scale of the loss"
+        )
+    others = "or clipping" if steady else "clipping, or nesterov in one"
+    return f"{words}: another learning rate, another scale of the loss, {others}"
 
 
 def _same_norms(window: Window) -> bool:

@@ -114,6 +114,7 @@ PATTERNS: dict[str, Callable[[Window], str]] = {
     "a transposed leaf": terms.transposed,
     "another decay of a running mean": terms.running_mean,
     "a wrong sign": factors.wrong_sign,
+    "clamped parameters": terms.clamped,
     "clipping by value": terms.value_clipping,
     "missing bias correction": factors.bias_correction,
     "missing nesterov": factors.nesterov,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxopt_study.parity.trees import some
 from jaxopt_study.parity.window import CLOSE, ENOUGH, LOOSE, Vector, Window, cosine, factor, mean_of, rank_correlation
 
 
@@ -146,11 +147,31 @@ def epsilon(window: Window) -> str:
     ordered = abs(rank_correlation(np.minimum(a, b)[:half], (b / a)[:half])) >= 0.95
     if not saturated or not ordered or off[-fifth:].mean() > LOOSE * off[:fifth].mean():
         return ""
-    return (
+    words = (
         f"the second's first update is {b[0] / a[0]:.4g} times the first's where updates are smallest and "
-        f"{b[-1] / a[-1]:.4g} times where they are largest: another eps, eps in another place (inside or outside the "
-        "root), or gradients of another scale, as of a summed loss"
+        f"{b[-1] / a[-1]:.4g} times where they are largest"
     )
+    agree = window.contradicting(lambda update: _damped(update, a, b))
+    if agree:  # parameters, or statistics of the batches, that no eps damps
+        return (
+            f"in {some(window.leaves)} {words}; {some(agree)} agree: if these are trained, another eps of its own "
+            "group, or its gradient of another scale; if not, another eps or scale of all gradients"
+        )
+    return (
+        f"{words}: another eps, eps in another place (inside or outside the root), or gradients of another scale, as "
+        "of a summed loss"
+    )
+
+
+def _damped(update: Vector, a: Vector, b: Vector) -> Vector:
+    """Return what the two updates of another leaf would differ by, if they were damped as `a` and `b` are."""
+    # Only the smaller ones tell how far they are damped; the others may all be the learning rate.
+    small, large = (a, b) if a.sum() < b.sum() else (b, a)
+    sizes, order = np.abs(update), np.argsort(small)
+    # A leaf may have a learning rate of its own: what counts is how far below its largest update one is.
+    relative = sizes / max(float(sizes.max(initial=0)), np.finfo(float).tiny)
+    ratios = (large / small)[order]
+    return sizes * (np.interp(relative, small[order] / small.max(), ratios) - ratios[-1])
 
 
 def running_mean(window: Window) -> str:
@@ -173,8 +194,40 @@ def running_mean(window: Window) -> str:
     )
 
 
+def clamped(window: Window) -> str:
+    """One's parameters are the other's, cut at one or two values, where several of them lie exactly."""
+    for who, mine, other in (("second", 1, 0), ("first", 0, 1)):
+        cut, whole = window.reached[mine], window.reached[other]
+        inner = np.clip(whole, cut.min(), cut.max())
+        at = np.abs(whole - inner) > max(window.allowed.values())
+        ends = np.unique(cut[at])
+        moved = int(np.count_nonzero((cut != window.params) & ~at))
+        # The largest element of all is at the largest by itself; those beside it are not.
+        if at.sum() - len(ends) < 2 or not np.isin(ends, (cut.min(), cut.max())).all() or moved < ENOUGH:
+            continue
+        if window.rest(inner - cut) <= CLOSE:
+            values = " and ".join(f"{end:.4g}" for end in ends)
+            return f"the {who}'s parameters are the other's, cut at {values} ({int(at.sum())} elements)"
+    return ""
+
+
+def _at_a_bound(window: Window) -> bool:
+    """Whether elements that differ came from several values to the largest or the smallest one of a leaf."""
+    (old, _), now = window.before[-2:]
+    for name in window.leaves:
+        apart = np.abs(now[1][name].astype(float) - now[0][name]) > window.allowed[name]
+        for leaf in (tree[name] for tree in now):
+            if any(
+                np.unique(old[name][apart & (leaf == end)].astype(float)).size >= 3 for end in (leaf.min(), leaf.max())
+            ):
+                return True
+    return False
+
+
 def value_clipping(window: Window) -> str:
     """One's update is the other's, cut at one value."""
+    if _at_a_bound(window):
+        return ""
     for who, mine, other in (("second", 1, 0), ("first", 0, 1)):
         cut, whole = window.later[0][mine], window.later[0][other]
         bound = float(np.abs(cut).max(initial=0))
@@ -188,7 +241,10 @@ def value_clipping(window: Window) -> str:
 
 
 def batches(window: Window) -> str:
-    """One's update is that of another step in the other training, and of no third."""
+    """One's update is that of a later step in the other training, and of no third.
+
+    One that is like an earlier step's tells nothing: momentum repeats the steps before.
+    """
     if len(window.later) < 2 or len(window.params) < 20:
         return ""
     sizes = sorted(float(np.linalg.norm(update)) for update in window.later[0])
@@ -206,12 +262,12 @@ def batches(window: Window) -> str:
 
 
 def _matched(window: Window, share: float, mine: int) -> tuple[float, float, int, float]:
-    """Return the best and the second-best cosine with other steps of the other training, how late, and its own."""
+    """Return the best cosine with later steps of the other training, that with a rival, how late, and its own."""
     fresh = _fresh(window, mine, share)[window.now]
     alike = np.array([cosine(fresh, other) for other in _fresh(window, 1 - mine, share)])
-    own, alike[window.now] = float(alike[window.now]), -1
-    first, second = np.sort(alike)[::-1][:2]
-    return float(first), float(second), int(alike.argmax()) - window.now, own
+    own, at = float(alike[window.now]), window.now + 1 + int(alike[window.now + 1 :].argmax())
+    rivals = np.delete(alike, [window.now, at])
+    return float(alike[at]), float(rivals.max(initial=-1)), at - window.now, own
 
 
 def _fresh(window: Window, which: int, share: float) -> list[Vector]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,11 @@ def distance(first: Leaf, second: Leaf) -> Leaf:
     found = np.where(a == b, 0.0, found)
     both = np.isnan(a) & np.isnan(b)
     return np.where(both, 0.0, np.where(np.isnan(found), np.inf, found))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of several."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _leaves(tree: Tree, where: str, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Leaf]]:

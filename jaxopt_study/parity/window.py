@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -34,6 +34,7 @@ class Window:
         before: Pairs of trees up to that step; the last is the step itself.
         after: Pairs of trees of the steps that follow.
         allowed: The distance that rounding explains in each leaf.
+        others: The same, of the leaves that agree; whole numbers are not among them.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Window:
     before: Sequence[tuple[Leaves, Leaves]]
     after: Sequence[tuple[Leaves, Leaves]]
     allowed: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def updates(self) -> list[tuple[Vector, Vector]]:
@@ -67,7 +69,13 @@ class Window:
     @property
     def partial(self) -> bool:
         """Whether other leaves agree."""
-        return len(self.leaves) < len(self.before[-1][0])
+        return bool(self.others)
+
+    @property
+    def reached(self) -> tuple[Vector, Vector]:
+        """The parameters of both trainings after the step."""
+        first, second = self.before[-1]
+        return self._vector(first), self._vector(second)
 
     @cached_property
     def noise(self) -> float:
@@ -92,6 +100,17 @@ class Window:
         a, b = self.later[late]
         c, _ = factor(term, b - a)
         return c, self.rest(b - a - c * term, late)
+
+    def contradicting(self, expected: Callable[[Vector], Vector]) -> list[str]:
+        """Return the other leaves in which a rule for all leaves would show, and which agree.
+
+        Args:
+            expected: What the rule makes the two updates of a leaf differ by, from the first's.
+        """
+        (old, _), (new, _) = self.before[-2:]
+        updates = {name: (new[name].astype(float) - old[name]).ravel() for name in self.others}
+        shown = {name: float(np.abs(expected(update)).max(initial=0)) for name, update in updates.items()}
+        return [name for name, size in shown.items() if size > 4 * self.others[name]]
 
     def _vector(self, tree: Leaves) -> Vector:
         return np.concatenate([tree[name].astype(float).ravel() for name in self.leaves])
