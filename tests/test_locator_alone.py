@@ -10,6 +10,15 @@ from jaxopt_study import parity
 STEPS = 12
 
 
+@pytest.fixture(autouse=True)
+def _drawn_in_float32():
+    """The same seed draws other numbers in another default type, which a test before may have left."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(before)
+
+
 def trained(seed, optimizer, *, gradients=None, after=None, swapped=()):
     """Return the parameters of each step of a small convolutional network in float64.
 
