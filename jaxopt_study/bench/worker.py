@@ -6,6 +6,7 @@ import ctypes
 import gc
 import importlib
 import os
+import re
 import resource
 import select
 import signal
@@ -110,11 +111,11 @@ class Worker:
 
 def peak_bytes() -> int:
     """Return the peak resident size of this process; on Linux getrusage counts that of the process that started it."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.exists() else None
+    if found:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def serve(connection: Connection) -> None:
