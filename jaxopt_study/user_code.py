@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import pickle
 import sys
 import traceback
-from collections.abc import Mapping
-from modulefinder import ModuleFinder
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,10 @@ __all__ = ["PICKLED", "UserCodeError", "digest", "file_of", "in_one_line", "pick
 
 PICKLED = ".pkl"
 """The suffix of a file that holds what `pickled` returned."""
+
+
+OURS = ("jaxopt_study", "torch_reference")
+"""Packages whose version a run records."""
 
 
 class UserCodeError(ValueError):
@@ -52,16 +56,35 @@ def digest(path: Path) -> str:
 
 
 def _imported_by(path: Path) -> set[Path]:
-    """Return the files beside a user's that it imports, and what those import; nothing is run."""
+    """Return the files in the folder of a user's that it imports, and what those import; nothing is run."""
     if path.suffix != ".py" or "site-packages" in path.parts:
         return set()
-    finder = ModuleFinder([str(path.absolute().parent)], excludes=["jaxopt_study", "torch_reference"])
+    whole = path.absolute()  # or a relative import would have no folder above
+    found, unread = {whole}, [whole]
+    while unread:
+        new = set(_imports(unread.pop(), whole.parent)) - found
+        found |= new
+        unread += new
+    return found - {whole}
+
+
+def _imports(file: Path, folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder whose modules a file imports; in a package without `__init__.py`, too."""
     try:
-        finder.run_script(str(path))
-    except SyntaxError:  # whoever runs it says so
-        return set()
-    files = {str(getattr(module, "__file__", None) or "") for module in finder.modules.values()}
-    return {Path(file) for file in files if Path(file).is_file()} - {path}
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # whoever runs it says so
+        return
+    for node in ast.walk(tree):
+        names, base = [], folder
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [".".join(filter(None, (node.module, alias.name))) for alias in node.names]
+            base = file.parents[node.level - 1] if node.level else folder
+        for parts in (name.split(".") for name in names if name.partition(".")[0] not in OURS):
+            for count in range(1, len(parts) + 1):
+                place = base.joinpath(*parts[:count])
+                yield from filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py"))
 
 
 def pickled(functions: Mapping[Any, Any], words: Mapping[Any, str]) -> bytes:

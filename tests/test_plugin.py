@@ -293,6 +293,27 @@ def test_calls_are_separated_by_commas_outside_brackets_and_keep_their_learning_
     assert spelled.make(load_backend("torch"), "torch", plan.optimizers[4], 0.5)(leaf).defaults["lr"] == 0.5
 
 
+def test_the_digest_covers_what_a_file_imports_from_its_folder(tmp_path):
+    """Also from a package without __init__.py, relatively, and by way of a module between."""
+    files = {
+        "mine.py": "import os, helper\nfrom nets.large import net\n",
+        "helper.py": "from nets import small\n",
+        "nets/large.py": "from . import parts\nfrom .parts import *\nimport helper\n",
+        "nets/small.py": "",
+        "nets/parts.py": "this is no Python",
+        "other.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = user_code.digest(tmp_path / "mine.py")
+    for name in files:
+        (tmp_path / name).write_text(files[name] + "\n# changed")
+        assert (user_code.digest(tmp_path / "mine.py") != before) == (name != "other.py"), name
+        (tmp_path / name).write_text(files[name])
+    assert user_code.digest(tmp_path / "mine.py") == before
+
+
 def test_a_module_may_be_a_plugin_and_a_changed_file_is_another_one(written, tmp_path, monkeypatch):
     written()
     monkeypatch.syspath_prepend(tmp_path)
